@@ -1,0 +1,117 @@
+/** What decides whether a runner can take a run. */
+export interface RunnerFacts {
+  readonly runnerId: string;
+  readonly hostname: string;
+  readonly projectDir: string;
+  readonly executorProfile: string;
+  readonly tags: readonly string[];
+  readonly requireMatchingTags: boolean;
+  readonly maxRuns: number;
+  /** Runs that it holds, offers included. */
+  readonly activeRuns: number;
+  /** Runs that it can take now. */
+  readonly freeSlots: number;
+  readonly draining: boolean;
+  readonly presence: "ONLINE" | "NO_STREAM" | "AWAY";
+}
+
+/** What a run asks for. Empty strings and lists ask for nothing. */
+export interface Wants {
+  readonly executorProfile: string;
+  readonly hostname: string;
+  readonly projectDir: string;
+  readonly tags: readonly string[];
+  /** Runner that holds the session's files, when only that one will do. */
+  readonly affinityRunnerId: string;
+}
+
+/** Why a runner does not take a run: `never` while both stay what they are, `notNow` until something ends. */
+export interface Mismatch {
+  readonly never: readonly string[];
+  readonly notNow: readonly string[];
+}
+
+/** Both lists are empty when the runner can take the run now (design §4.2). */
+export function match(runner: RunnerFacts, wants: Wants): Mismatch {
+  return { never: obstacles(runner, wants), notNow: delays(runner) };
+}
+
+/** True when the runner could take the run at some time. */
+export function suits(runner: RunnerFacts, wants: Wants): boolean {
+  return obstacles(runner, wants).length === 0;
+}
+
+function obstacles(runner: RunnerFacts, wants: Wants): string[] {
+  const reasons: string[] = [];
+  if (wants.affinityRunnerId !== "" && wants.affinityRunnerId !== runner.runnerId) {
+    reasons.push(`does not hold the session's files, ${wants.affinityRunnerId} does`);
+  }
+  const differs = (what: string, wanted: string, has: string): void => {
+    if (wanted !== "" && wanted !== has) reasons.push(`has ${what} ${has}, not ${wanted}`);
+  };
+  differs("executor profile", wants.executorProfile, runner.executorProfile);
+  differs("hostname", wants.hostname, runner.hostname);
+  differs("project_dir", wants.projectDir, runner.projectDir);
+  const missing = wants.tags.filter((tag) => !runner.tags.includes(tag));
+  if (missing.length > 0) reasons.push(`lacks ${missing.length === 1 ? "tag" : "tags"} ${missing.join(", ")}`);
+  if (runner.requireMatchingTags && !wants.tags.some((tag) => runner.tags.includes(tag))) {
+    reasons.push(`takes only runs that name one of its tags (${runner.tags.join(", ") || "it has none"})`);
+  }
+  return reasons;
+}
+
+function delays(runner: RunnerFacts): string[] {
+  if (runner.presence === "AWAY") return ["is away"];
+  if (runner.presence === "NO_STREAM") return ["is reconnecting"];
+  if (runner.draining) return ["is draining"];
+  if (runner.freeSlots <= 0) return [`is full ${runner.activeRuns}/${runner.maxRuns}`];
+  return [];
+}
+
+/** Most runners that an explanation names. */
+const MAX_NAMED = 20;
+
+/**
+ * Why a pending run is pending, for people: a head line, then one line a runner, at most 20. The same text reaches GetRun,
+ * the command line and the log.
+ */
+export function explain(runners: readonly RunnerFacts[], wants: Wants): string[] {
+  if (runners.length === 0) return ["no runner is registered"];
+  const lines = runners.map((runner) => {
+    const { never, notNow } = match(runner, wants);
+    return { runner, never, notNow };
+  });
+  const possible = lines.filter((line) => line.never.length === 0);
+  const count = runners.length === 1 ? "1 runner" : `${runners.length} runners`;
+  const head =
+    possible.length === 0
+      ? `no runner matches: ${count}`
+      : possible.some((line) => line.notNow.length === 0)
+        ? "a runner matches; the offer is on its way, or rests after a refusal"
+        : `waits for a runner: ${possible.length} of ${count} could take it`;
+  const shown = [...possible, ...lines.filter((line) => line.never.length > 0)].slice(0, MAX_NAMED);
+  const reasons = shown
+    .map(({ runner, never, notNow }) => ({ id: runner.runnerId, why: never.length > 0 ? never : notNow }))
+    .filter(({ why }) => why.length > 0)
+    .map(({ id, why }) => `${id} ${why.join(" and ")}`);
+  const hidden = lines.length - shown.length;
+  return [head, ...reasons, ...(hidden > 0 ? [`and ${hidden} more runners`] : [])];
+}
+
+/** Names what a run asks for: runs with the same key can be taken by the same runners. */
+export function demandClass(wants: Wants): string {
+  const { executorProfile, hostname, projectDir, tags, affinityRunnerId } = wants;
+  return JSON.stringify([executorProfile, hostname, projectDir, [...tags].toSorted(), affinityRunnerId]);
+}
+
+/** Inverse of `demandClass`. */
+export function wantsOf(demandClass: string): Wants {
+  const [executorProfile, hostname, projectDir, tags, affinityRunnerId] = JSON.parse(demandClass) as [
+    string,
+    string,
+    string,
+    string[],
+    string,
+  ];
+  return { executorProfile, hostname, projectDir, tags, affinityRunnerId };
+}

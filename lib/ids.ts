@@ -1,0 +1,39 @@
+import { createHash, randomBytes } from "node:crypto";
+
+/** What identifies a runner; two processes that agree on all of it are the same runner (design §4). */
+export interface RunnerIdentity {
+  readonly hostname: string;
+  /** Real path: symlinks resolved. */
+  readonly projectDir: string;
+  readonly executorProfile: string;
+  /** Empty when none was given. */
+  readonly name: string;
+}
+
+/**
+ * `lnch_` and 12 hex digits of the SHA-256 over the JSON array of the identity. An array, so that no separator inside
+ * a value can make two runners one; the name is left out when it is empty, so that naming nothing changes nothing.
+ */
+export function runnerId(identity: RunnerIdentity): string {
+  const parts = [identity.hostname, identity.projectDir, identity.executorProfile];
+  if (identity.name !== "") parts.push(identity.name);
+  return `lnch_${createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 12)}`;
+}
+
+/** Prefixes of the ids that are made up rather than derived. */
+export type IdPrefix = "run" | "ses" | "lease" | "boot" | "stream" | "store";
+
+/** A new id such as `run_9f2c…`: the prefix and 96 random bits. */
+export function newId(prefix: IdPrefix): string {
+  return `${prefix}_${randomBytes(12).toString("hex")}`;
+}
+
+/** A new secret of 256 random bits, as 64 hex digits behind its prefix. */
+export function newToken(prefix: "rt" | "lt"): string {
+  return `${prefix}_${randomBytes(32).toString("hex")}`;
+}
+
+/** What is stored of a secret: its SHA-256 in hex. */
+export function tokenHash(token: string): string {
+  return createHash("sha256").update(token).digest("hex");
+}

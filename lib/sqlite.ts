@@ -1,0 +1,207 @@
+import { DatabaseSync } from "node:sqlite";
+import type { SQLInputValue, StatementSync } from "node:sqlite";
+
+/** The database file cannot be used as it is. The message names the path and what to do. */
+export class DatabaseUnusableError extends Error {
+  override readonly name = "DatabaseUnusableError";
+}
+
+/** A commit failed as a whole: nothing of the group was stored. The cause is SQLite's error. */
+export class CommitError extends Error {
+  override readonly name = "CommitError";
+  /** True when the disk, or the space allowed to the file, is full. */
+  readonly full: boolean;
+  constructor(cause: unknown) {
+    const text = cause instanceof Error ? cause.message : String(cause);
+    super(`the store could not be written: ${text}`, { cause });
+    this.full = errcode(cause) === SQLITE_FULL;
+  }
+}
+
+const SQLITE_BUSY = 5;
+const SQLITE_CORRUPT = 11;
+const SQLITE_FULL = 13;
+const SQLITE_NOTADB = 26;
+
+function errcode(cause: unknown): number {
+  const code = cause instanceof Error && "errcode" in cause ? Number(cause.errcode) : 0;
+  return code & 0xff;
+}
+
+export interface OpenOptions {
+  /** File, or ":memory:". */
+  readonly path: string;
+  /** `PRAGMA application_id` that a file of ours carries; a file with another one is refused. */
+  readonly applicationId: number;
+  /** Step i brings a file from version i to i + 1. Steps are never changed once released. */
+  readonly migrations: readonly string[];
+  /** What the file is, in error texts: "store", "state directory". */
+  readonly what: string;
+}
+
+/**
+ * Opens a file with WAL, synchronous FULL and an exclusive lock, and migrates it.
+ *
+ * The lock lives as long as the process: a second opener gets a `DatabaseUnusableError` that says so.
+ *
+ * @throws DatabaseUnusableError when the file is locked, damaged, of another program, or of a newer version. The file
+ *   is never recreated.
+ */
+export function openDatabase(options: OpenOptions): DatabaseSync {
+  const { path, what } = options;
+  let db: DatabaseSync | undefined;
+  try {
+    db = new DatabaseSync(path, { timeout: 0 });
+    db.exec("PRAGMA locking_mode = EXCLUSIVE");
+    // The lock is taken by the first write; taking it here makes a second opener fail at once.
+    db.exec("BEGIN IMMEDIATE; COMMIT");
+    if (path !== ":memory:") db.exec("PRAGMA journal_mode = WAL");
+    db.exec("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536");
+    migrate(db, options);
+    return db;
+  } catch (cause) {
+    db?.close();
+    throw unusable(cause, path, what);
+  }
+}
+
+function migrate(db: DatabaseSync, { applicationId, migrations, path, what }: OpenOptions): void {
+  const version = pragma(db, "user_version");
+  const owner = pragma(db, "application_id");
+  const tables = Number(db.prepare("SELECT count(*) AS n FROM sqlite_schema").get()?.["n"]);
+  if (tables > 0 && owner !== applicationId) {
+    throw new DatabaseUnusableError(
+      `${path} is an SQLite file of another program (application_id ${owner}), not a ${what}. Name another path.`,
+    );
+  }
+  if (version > migrations.length) {
+    throw new DatabaseUnusableError(
+      `${what} ${path} has schema version ${version}; this program knows up to ${migrations.length}. Upgrade it.`,
+    );
+  }
+  const damage = db.prepare("PRAGMA quick_check(1)").get()?.["quick_check"];
+  if (damage !== "ok") throw damaged(path, what, String(damage));
+  for (const [i, step] of migrations.entries()) {
+    if (i < version) continue;
+    db.exec(
+      `BEGIN IMMEDIATE; ${step}; PRAGMA user_version = ${i + 1}; PRAGMA application_id = ${applicationId}; COMMIT`,
+    );
+  }
+}
+
+function pragma(db: DatabaseSync, name: string): number {
+  return Number(db.prepare(`PRAGMA ${name}`).get()?.[name]);
+}
+
+function damaged(path: string, what: string, detail: string): DatabaseUnusableError {
+  return new DatabaseUnusableError(
+    `${what} ${path} is damaged (${detail}). It was left untouched: restore a copy, or move it away to start empty.`,
+  );
+}
+
+function unusable(cause: unknown, path: string, what: string): DatabaseUnusableError {
+  if (cause instanceof DatabaseUnusableError) return cause;
+  const text = cause instanceof Error ? cause.message : String(cause);
+  switch (errcode(cause)) {
+    case SQLITE_BUSY:
+      return new DatabaseUnusableError(
+        `${what} ${path} is in use by another process. End that one, or name another path.`,
+      );
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+      return damaged(path, what, text);
+    default:
+      return new DatabaseUnusableError(`cannot open ${what} ${path}: ${text}`, { cause });
+  }
+}
+
+interface Waiting {
+  readonly run: () => unknown;
+  readonly resolve: (value: never) => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+/**
+ * Commits the operations of concurrent callers together, so that one fsync serves many (design §8).
+ *
+ * Operations run in the order given, each under a savepoint: one that throws is undone alone and its caller gets the
+ * error. A COMMIT that fails undoes the whole group and every caller gets a `CommitError`. A caller is answered only
+ * after the COMMIT. The queue is bounded by its callers: each waits for its own operation.
+ */
+export class GroupCommit {
+  readonly #db: DatabaseSync;
+  readonly #onCommit: ((commitMs: number, operations: number) => void) | undefined;
+  #queue: Waiting[] = [];
+  readonly #begin: StatementSync;
+  readonly #commit: StatementSync;
+  readonly #savepoint: StatementSync;
+  readonly #release: StatementSync;
+  readonly #undo: StatementSync;
+
+  constructor(db: DatabaseSync, onCommit?: (commitMs: number, operations: number) => void) {
+    this.#db = db;
+    this.#onCommit = onCommit;
+    this.#begin = db.prepare("BEGIN IMMEDIATE");
+    this.#commit = db.prepare("COMMIT");
+    this.#savepoint = db.prepare("SAVEPOINT operation");
+    this.#release = db.prepare("RELEASE operation");
+    this.#undo = db.prepare("ROLLBACK TO operation");
+  }
+
+  /** Runs `operation` inside the next transaction; answers what it returned once that is committed. */
+  run<T>(operation: () => T): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      if (this.#queue.length === 0) setImmediate(() => this.#flush());
+      this.#queue.push({ run: operation, resolve, reject });
+    });
+  }
+
+  #flush(): void {
+    const group = this.#queue;
+    this.#queue = [];
+    const settled: (() => void)[] = [];
+    try {
+      this.#begin.run();
+      for (const waiting of group) settled.push(this.#attempt(waiting));
+      const start = performance.now();
+      this.#commit.run();
+      this.#onCommit?.(performance.now() - start, group.length);
+    } catch (cause) {
+      if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
+      const error = new CommitError(cause);
+      for (const waiting of group) waiting.reject(error);
+      return;
+    }
+    for (const settle of settled) settle();
+  }
+
+  #attempt({ run, resolve, reject }: Waiting): () => void {
+    this.#savepoint.run();
+    try {
+      const value = run();
+      this.#release.run();
+      return () => resolve(value as never);
+    } catch (error) {
+      // A full disk can end the whole transaction, and then there is no savepoint to go back to.
+      if (!this.#db.isTransaction) throw error;
+      this.#undo.run();
+      this.#release.run();
+      return () => reject(error);
+    }
+  }
+}
+
+/** Prepares each SQL text once and keeps the statement. */
+export function statements(db: DatabaseSync): (sql: string) => StatementSync {
+  const prepared = new Map<string, StatementSync>();
+  return (sql) => {
+    let statement = prepared.get(sql);
+    if (statement === undefined) {
+      statement = db.prepare(sql);
+      prepared.set(sql, statement);
+    }
+    return statement;
+  };
+}
+
+export type { DatabaseSync, SQLInputValue, StatementSync };

@@ -1,0 +1,13 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["test/**/*.test.ts"],
+    exclude: ["test/chaos/**"],
+    testTimeout: 20_000,
+    hookTimeout: 20_000,
+    // Tests start real servers and real processes; two files at a time is what two cores carry.
+    maxWorkers: 2,
+    pool: "forks",
+  },
+});
