@@ -18,6 +18,9 @@ export const INVOCATION_MAX_BYTES = MESSAGE_MAX_BYTES - MIB;
 /** Largest result text of a run; sixteen results still fit one message. */
 export const RESULT_TEXT_MAX_BYTES = 256 * KIB;
 
+/** Largest result of a run, text and data together. */
+export const RESULT_MAX_BYTES = 2 * RESULT_TEXT_MAX_BYTES;
+
 /** Tail of stderr that explains a failed run: some 200 lines. */
 export const STDERR_TAIL_MAX_BYTES = 16 * KIB;
 
@@ -32,31 +35,37 @@ const CUT_MIN_BYTES = 72;
 
 /**
  * The head of `text` in at most `maxBytes` of UTF-8, marker included: `…[cut: 1234 of 5678 bytes shown]`. Never splits a
- * character; text that fits comes back as it is. Throws RangeError when `maxBytes` is under 72.
+ * character; text that fits comes back as it is. `totalBytes` is the size of the whole when `text` is only its head, as of a
+ * stream that nobody kept. Throws RangeError when `maxBytes` is under 72.
  */
-export function cutText(text: string, maxBytes: number): string {
+export function cutText(text: string, maxBytes: number, totalBytes = 0): string {
   const marker = (shown: number, total: number) => `…[cut: ${shown} of ${total} bytes shown]`;
-  const cut = roomAfter(marker, text, maxBytes);
+  const cut = roomAfter(marker, text, maxBytes, totalBytes);
   if (cut === undefined) return text;
   const { read, written } = new TextEncoder().encodeInto(text, new Uint8Array(cut.room));
   return text.slice(0, read) + marker(written, cut.total);
 }
 
 /** As cutText, but keeps the tail: `[cut: last 1234 of 5678 bytes shown]…` comes first. For stderr, whose end explains most. */
-export function cutTail(text: string, maxBytes: number): string {
+export function cutTail(text: string, maxBytes: number, totalBytes = 0): string {
   const marker = (shown: number, total: number) => `[cut: last ${shown} of ${total} bytes shown]…`;
-  const cut = roomAfter(marker, text, maxBytes);
+  const cut = roomAfter(marker, text, maxBytes, totalBytes);
   if (cut === undefined) return text;
   const bytes = Buffer.from(text);
-  let start = bytes.length - cut.room;
+  let start = Math.max(0, bytes.length - cut.room);
   while (isContinuation(bytes[start])) start += 1;
   return marker(bytes.length - start, cut.total) + bytes.toString("utf8", start);
 }
 
 /** Size of the text, and bytes left for it beside the widest form of its marker; undefined when nothing must be cut. */
-function roomAfter(marker: (shown: number, total: number) => string, text: string, maxBytes: number) {
+function roomAfter(
+  marker: (shown: number, total: number) => string,
+  text: string,
+  maxBytes: number,
+  totalBytes: number,
+) {
   if (maxBytes < CUT_MIN_BYTES) throw new RangeError(`maxBytes is ${maxBytes}, but a cut text needs ${CUT_MIN_BYTES}`);
-  const total = Buffer.byteLength(text);
+  const total = Math.max(totalBytes, Buffer.byteLength(text));
   if (total <= maxBytes) return undefined;
   return { total, room: maxBytes - Buffer.byteLength(marker(maxBytes, total)) };
 }

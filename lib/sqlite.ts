@@ -4,6 +4,12 @@ import type { SQLInputValue, StatementSync } from "node:sqlite";
 /** The database file cannot be used as it is. The message names the path and what to do. */
 export class DatabaseUnusableError extends Error {
   override readonly name = "DatabaseUnusableError";
+  /** True when another process has the file open. */
+  readonly locked: boolean;
+  constructor(message: string, options: { cause?: unknown; locked?: boolean } = {}) {
+    super(message, "cause" in options ? { cause: options.cause } : undefined);
+    this.locked = options.locked ?? false;
+  }
 }
 
 /** A commit failed as a whole: nothing of the group was stored. The cause is SQLite's error. */
@@ -53,11 +59,13 @@ export function openDatabase(options: OpenOptions): DatabaseSync {
   try {
     db = new DatabaseSync(path, { timeout: 0 });
     db.exec("PRAGMA locking_mode = EXCLUSIVE");
+    // All that follows may write into the file, so what is not ours must be refused before.
+    const version = inspect(db, options);
     // The lock is taken by the first write; taking it here makes a second opener fail at once.
     db.exec("BEGIN IMMEDIATE; COMMIT");
     if (path !== ":memory:") db.exec("PRAGMA journal_mode = WAL");
     db.exec("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536");
-    migrate(db, options);
+    migrate(db, options, version);
     return db;
   } catch (cause) {
     db?.close();
@@ -65,7 +73,8 @@ export function openDatabase(options: OpenOptions): DatabaseSync {
   }
 }
 
-function migrate(db: DatabaseSync, { applicationId, migrations, path, what }: OpenOptions): void {
+/** Returns the version of a file that is whole and ours, or empty; throws for every other one. */
+function inspect(db: DatabaseSync, { applicationId, migrations, path, what }: OpenOptions): number {
   const version = pragma(db, "user_version");
   const owner = pragma(db, "application_id");
   const tables = Number(db.prepare("SELECT count(*) AS n FROM sqlite_schema").get()?.["n"]);
@@ -81,6 +90,10 @@ function migrate(db: DatabaseSync, { applicationId, migrations, path, what }: Op
   }
   const damage = db.prepare("PRAGMA quick_check(1)").get()?.["quick_check"];
   if (damage !== "ok") throw damaged(path, what, String(damage));
+  return version;
+}
+
+function migrate(db: DatabaseSync, { applicationId, migrations }: OpenOptions, version: number): void {
   for (const [i, step] of migrations.entries()) {
     if (i < version) continue;
     db.exec(
@@ -106,6 +119,7 @@ function unusable(cause: unknown, path: string, what: string): DatabaseUnusableE
     case SQLITE_BUSY:
       return new DatabaseUnusableError(
         `${what} ${path} is in use by another process. End that one, or name another path.`,
+        { locked: true },
       );
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
@@ -160,19 +174,21 @@ export class GroupCommit {
     const group = this.#queue;
     this.#queue = [];
     const settled: (() => void)[] = [];
+    let commitMs: number;
     try {
       this.#begin.run();
       for (const waiting of group) settled.push(this.#attempt(waiting));
       const start = performance.now();
       this.#commit.run();
-      this.#onCommit?.(performance.now() - start, group.length);
+      commitMs = performance.now() - start;
     } catch (cause) {
-      if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
+      if (this.#db.isOpen && this.#db.isTransaction) this.#db.exec("ROLLBACK");
       const error = new CommitError(cause);
       for (const waiting of group) waiting.reject(error);
       return;
     }
     for (const settle of settled) settle();
+    this.#onCommit?.(commitMs, group.length);
   }
 
   #attempt({ run, resolve, reject }: Waiting): () => void {

@@ -1,11 +1,15 @@
-/** What decides whether a runner can take a run. */
-export interface RunnerFacts {
+/** What a runner is for as long as it is registered. */
+export interface RunnerTraits {
   readonly runnerId: string;
   readonly hostname: string;
   readonly projectDir: string;
   readonly executorProfile: string;
   readonly tags: readonly string[];
   readonly requireMatchingTags: boolean;
+}
+
+/** A runner as it is now. */
+export interface RunnerFacts extends RunnerTraits {
   readonly maxRuns: number;
   /** Runs that it holds, offers included. */
   readonly activeRuns: number;
@@ -37,11 +41,11 @@ export function match(runner: RunnerFacts, wants: Wants): Mismatch {
 }
 
 /** True when the runner could take the run at some time. */
-export function suits(runner: RunnerFacts, wants: Wants): boolean {
+export function suits(runner: RunnerTraits, wants: Wants): boolean {
   return obstacles(runner, wants).length === 0;
 }
 
-function obstacles(runner: RunnerFacts, wants: Wants): string[] {
+function obstacles(runner: RunnerTraits, wants: Wants): string[] {
   const reasons: string[] = [];
   if (wants.affinityRunnerId !== "" && wants.affinityRunnerId !== runner.runnerId) {
     reasons.push(`does not hold the session's files, ${wants.affinityRunnerId} does`);
@@ -82,7 +86,8 @@ export function explain(runners: readonly RunnerFacts[], wants: Wants): string[]
     return { runner, never, notNow };
   });
   const possible = lines.filter((line) => line.never.length === 0);
-  const count = runners.length === 1 ? "1 runner" : `${runners.length} runners`;
+  const plural = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? "" : "s"}`;
+  const count = plural(runners.length, "runner");
   const head =
     possible.length === 0
       ? `no runner matches: ${count}`
@@ -95,7 +100,7 @@ export function explain(runners: readonly RunnerFacts[], wants: Wants): string[]
     .filter(({ why }) => why.length > 0)
     .map(({ id, why }) => `${id} ${why.join(" and ")}`);
   const hidden = lines.length - shown.length;
-  return [head, ...reasons, ...(hidden > 0 ? [`and ${hidden} more runners`] : [])];
+  return [head, ...reasons, ...(hidden > 0 ? [`and ${plural(hidden, "more runner")}`] : [])];
 }
 
 /** Names what a run asks for: runs with the same key can be taken by the same runners. */

@@ -290,7 +290,9 @@ function report(run: Run, event: ReportEvent): Decision {
       return notStarted(run, event.message);
     case "STARTED":
       if (run.state === "OFFERED") return acceptFirst(event);
-      return run.state === "CLAIMED" ? to(run, { state: "RUNNING", lease: run.lease }) : stays(run);
+      if (run.state === "CLAIMED") return to(run, { state: "RUNNING", lease: run.lease });
+      // A stop may overtake the word that the executor runs.
+      return run.state === "STOPPING" ? to(run, { ...place(run), started: true }) : stays(run);
     case "PROGRESS":
       return run.state === "OFFERED" ? acceptFirst(event) : stays(run);
     case "COMPLETED":

@@ -765,7 +765,7 @@ export type Run = Message<"agentrunner.v1.Run"> & {
   endedAt?: Timestamp | undefined;
 
   /**
-   * Why it is still pending, one reason a runner, in words. Only from GetRun and CreateRun.
+   * Why it is still pending, one reason a runner, in words. Only from GetRun.
    *
    * @generated from field: repeated string pending_reasons = 28;
    */
@@ -989,7 +989,7 @@ export type RunJson = {
   endedAt?: TimestampJson;
 
   /**
-   * Why it is still pending, one reason a runner, in words. Only from GetRun and CreateRun.
+   * Why it is still pending, one reason a runner, in words. Only from GetRun.
    *
    * @generated from field: repeated string pending_reasons = 28;
    */

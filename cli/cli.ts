@@ -1,0 +1,149 @@
+import { createClient } from "@connectrpc/connect";
+import type { Client, Interceptor } from "@connectrpc/connect";
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
+import { toJson } from "@bufbuild/protobuf";
+import type { Command } from "commander";
+import type { Readable } from "node:stream";
+import { FleetService } from "../gen/agentrunner/v1/fleet_service_pb.ts";
+import { RunService } from "../gen/agentrunner/v1/run_service_pb.ts";
+import { SessionService } from "../gen/agentrunner/v1/session_service_pb.ts";
+import { connectTransport } from "../lib/transport.ts";
+import { usage } from "./errors.ts";
+import type { Paint } from "./format.ts";
+import { ansi, plain } from "./format.ts";
+
+/** A place that text is written to: a part of `NodeJS.WriteStream`. */
+export interface Sink {
+  readonly isTTY?: boolean | undefined;
+  write(text: string): unknown;
+}
+
+/** Everything that a verb touches of its process, so that tests can stand in for it. */
+export interface Io {
+  readonly stdin: Readable;
+  readonly stdout: Sink;
+  readonly stderr: Sink;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Calls `listener` at a Ctrl+C instead of ending the process; answers the way to undo that. */
+  onInterrupt(listener: () => void): () => void;
+}
+
+/** Options that every verb has. */
+export interface GlobalOptions {
+  readonly coordinatorUrl?: string;
+  readonly output: "text" | "json" | "jsonl";
+  readonly color: "auto" | "always" | "never";
+  readonly verbose?: true;
+}
+
+/** Coordinator that is meant when nobody names one. */
+export const DEFAULT_URL = "http://localhost:8765";
+
+/** What a verb works with: the services, and the two streams. stdout is data, stderr is talk. */
+export interface Cli {
+  readonly io: Io;
+  readonly options: GlobalOptions;
+  readonly url: string;
+  readonly runs: Client<typeof RunService>;
+  readonly sessions: Client<typeof SessionService>;
+  readonly fleet: Client<typeof FleetService>;
+  /** Paints for stdout. */
+  readonly paint: Paint;
+  /** Paints for stderr. */
+  readonly paintTalk: Paint;
+  /** Writes a line of data. */
+  print(line: string): void;
+  /** Writes a line of talk. */
+  say(line: string): void;
+  /** Prints one message: JSON, or the text that `text` makes. */
+  printMessage<D extends DescMessage>(desc: D, message: MessageShape<D>, text: () => string): void;
+  /** Prints a list: one JSON document with the response's fields, a line a message with jsonl, or the text. */
+  printList<D extends DescMessage>(name: string, desc: D, messages: MessageShape<D>[], text: () => string): void;
+}
+
+/** What an action of a verb answers: its exit code, or nothing for 0. */
+export type Outcome = Promise<number | void>;
+
+/** Runs the bodies of verbs for commander, and keeps what becomes of them. */
+export class Program {
+  readonly io: Io;
+  /** Exit code of the verb that ran. */
+  exitCode = 0;
+  /** Coordinator that the verb spoke to. */
+  url = DEFAULT_URL;
+  constructor(io: Io) {
+    this.io = io;
+  }
+  /** An action for commander, which calls it with the operands, the options and the command. */
+  action<A extends unknown[]>(body: (cli: Cli, ...args: A) => Outcome): (...args: [...A, Command]) => Promise<void> {
+    return async (...args) => {
+      const command = args.pop() as Command;
+      const cli = createCli(this.io, command.optsWithGlobals<GlobalOptions>());
+      this.url = cli.url;
+      try {
+        this.exitCode = (await body(cli, ...(args as unknown as A))) ?? 0;
+      } finally {
+        cli.close();
+      }
+    };
+  }
+}
+
+/** Checks the global options and makes what a verb works with. Nothing is connected before the first call. */
+export function createCli(io: Io, options: GlobalOptions): Cli & { close(): void } {
+  const url = coordinatorUrl(options.coordinatorUrl ?? io.env["AGENT_ORCHESTRATOR_API_URL"] ?? DEFAULT_URL);
+  const token = io.env["AGENT_ORCHESTRATOR_TOKEN"] ?? "";
+  const link = connectTransport(url, token === "" ? {} : { interceptors: [bearer(token)] });
+  const print = (line: string): void => void io.stdout.write(`${line}\n`);
+  const paint = painter(io, io.stdout, options.color);
+  return {
+    io,
+    options,
+    url,
+    runs: createClient(RunService, link.transport),
+    sessions: createClient(SessionService, link.transport),
+    fleet: createClient(FleetService, link.transport),
+    paint,
+    paintTalk: painter(io, io.stderr, options.color),
+    print,
+    say: (line) => void io.stderr.write(`${line}\n`),
+    printMessage: (desc, message, text) => {
+      if (options.output === "text") print(text());
+      else print(JSON.stringify(json(desc, message), undefined, options.output === "json" ? 2 : 0));
+    },
+    printList: (name, desc, messages, text) => {
+      if (options.output === "text") return messages.length === 0 ? undefined : print(text());
+      const list = messages.map((message) => json(desc, message));
+      if (options.output === "json") return print(JSON.stringify({ [name]: list }, undefined, 2));
+      for (const item of list) print(JSON.stringify(item));
+    },
+    close: () => link.abort(),
+  };
+}
+
+/** Protobuf JSON with the names of the .proto files, as the server prints it. */
+export function json<D extends DescMessage>(desc: D, message: MessageShape<D>): unknown {
+  return toJson(desc, message, { useProtoFieldName: true });
+}
+
+/** An executor that calls `ao` speaks with the token of its run. */
+function bearer(token: string): Interceptor {
+  return (next) => (request) => {
+    request.header.set("authorization", `Bearer ${token}`);
+    return next(request);
+  };
+}
+
+function coordinatorUrl(text: string): string {
+  const url = URL.parse(text);
+  if (url === null || !["http:", "https:"].includes(url.protocol)) {
+    throw usage(`the coordinator URL is not an http or https URL: ${text}`, `such as ${DEFAULT_URL}`);
+  }
+  return url.href.replace(/\/$/, "");
+}
+
+/** Colour for a stream: as told, else on a terminal unless NO_COLOR is set (no-color.org). */
+function painter(io: Io, sink: Sink, color: GlobalOptions["color"]): Paint {
+  const auto = sink.isTTY === true && (io.env["NO_COLOR"] ?? "") === "" && io.env["TERM"] !== "dumb";
+  return color === "always" || (color === "auto" && auto) ? ansi : plain;
+}

@@ -1,0 +1,60 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { CommanderError } from "commander";
+import { EXIT } from "../lib/exit-codes.ts";
+import type { ExitCode } from "../lib/exit-codes.ts";
+import { describeConnectError } from "../lib/transport.ts";
+
+/** A failure that `ao` explains in a line, with what to do next and the exit code. */
+export class CliError extends Error {
+  override readonly name = "CliError";
+  readonly exitCode: ExitCode;
+  /** Next command to try. */
+  readonly hint: string | undefined;
+  constructor(exitCode: ExitCode, message: string, hint?: string) {
+    super(message);
+    this.exitCode = exitCode;
+    this.hint = hint;
+  }
+}
+
+/** Bad input: exit 2. */
+export function usage(message: string, hint?: string): CliError {
+  return new CliError(EXIT.usage, message, hint);
+}
+
+/** The coordinator said no: exit 4. The URL can be right and the input too, so both differ from a usage error. */
+const REFUSALS: readonly Code[] = [Code.NotFound, Code.OutOfRange, Code.ResourceExhausted, Code.Aborted];
+
+/** Says in `ao`'s terms why a verb failed. A ConnectError is explained; anything else that is unknown is a bug. */
+export function cliError(error: unknown, url: string): CliError {
+  if (error instanceof CliError) return error;
+  if (error instanceof ConnectError) {
+    const { text, hint, exitCode } = describeConnectError(error, url);
+    if (!REFUSALS.includes(error.code)) return new CliError(exitCode, text, hint ?? nextCommand(error));
+    return new CliError(EXIT.refused, error.rawMessage, nextCommand(error));
+  }
+  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return new CliError(EXIT.bug, stack, "this is a bug in ao; please report it with the lines above");
+}
+
+function nextCommand(error: ConnectError): string | undefined {
+  switch (error.code) {
+    case Code.NotFound:
+      return "`ao runs ls` and `ao sessions` list what there is";
+    case Code.AlreadyExists:
+      return "`ao resume NAME` continues a session; `ao start` with another name begins one";
+    case Code.FailedPrecondition:
+      return "`ao runs ls` shows what is active";
+    case Code.OutOfRange:
+      return "the coordinator has another store: repeat the command to begin from the start";
+    case Code.ResourceExhausted:
+      return "`ao doctor` checks the store and the disk";
+    default:
+      return undefined;
+  }
+}
+
+/** Exit code of an error of commander: help and version are 0, everything else is a usage error. */
+export function commanderExit(error: CommanderError): ExitCode {
+  return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+}

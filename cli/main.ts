@@ -1,0 +1,79 @@
+import { Command, CommanderError, Option } from "commander";
+import { EXIT } from "../lib/exit-codes.ts";
+import type { Io } from "./cli.ts";
+import { DEFAULT_URL, Program } from "./cli.ts";
+import { addDev } from "./dev.ts";
+import { addDoctor } from "./doctor.ts";
+import { cliError, commanderExit } from "./errors.ts";
+import { addResume } from "./resume.ts";
+import { addRunners } from "./runners.ts";
+import { addRuns } from "./runs.ts";
+import { addSessions } from "./sessions.ts";
+import { addStart } from "./start.ts";
+import { VERSION } from "../lib/version.ts";
+
+const EXIT_CODES = `
+Exit codes: 0 ok · 1 the run failed · 2 usage · 3 cannot reach the coordinator · 4 refused · 5 stopped · 70 bug ·
+130 left with Ctrl+C. Data goes to stdout, talk to stderr.`;
+
+/** Runs `ao` with its arguments and answers its exit code. Never throws. */
+export async function main(argv: readonly string[], io: Io): Promise<number> {
+  const program = new Program(io);
+  try {
+    await commands(program).parseAsync(argv, { from: "user" });
+    return program.exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) return commanderExit(error);
+    const { message, hint, exitCode } = cliError(error, program.url);
+    io.stderr.write(`error: ${message}\n`);
+    if (hint !== undefined) io.stderr.write(`hint: ${hint}\n`);
+    return exitCode;
+  }
+}
+
+function commands(program: Program): Command {
+  const { io } = program;
+  const ao = new Command("ao")
+    .description("Start runs of agents on the runners of a coordinator, and follow them.")
+    .version(VERSION, "-V, --version", "print the version")
+    .option("-c, --coordinator-url <url>", `coordinator (env AGENT_ORCHESTRATOR_API_URL, default ${DEFAULT_URL})`)
+    .addOption(
+      new Option("-o, --output <format>", "form of the data").choices(["text", "json", "jsonl"]).default("text"),
+    )
+    .addOption(
+      new Option("--color <when>", "colour; NO_COLOR turns it off")
+        .choices(["auto", "always", "never"])
+        .default("auto"),
+    )
+    .option("-v, --verbose", "say more on stderr")
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({ writeOut: (text) => void io.stdout.write(text), writeErr: (text) => void io.stderr.write(text) })
+    .showHelpAfterError("(--help shows the options and an example)")
+    .exitOverride()
+    .addHelpText("after", EXIT_CODES);
+  for (const add of [addDev, addStart, addResume, addRuns, addRunners, addSessions, addDoctor]) add(ao, program);
+  return ao;
+}
+
+/** The real process. */
+function processIo(): Io {
+  const { stdin, stdout, stderr, env } = process;
+  return {
+    stdin,
+    stdout,
+    stderr,
+    env,
+    onInterrupt: (listener) => {
+      process.on("SIGINT", listener);
+      return () => process.off("SIGINT", listener);
+    },
+  };
+}
+
+if (import.meta.main) {
+  // A reader that has enough (`ao runs ls | head -1`) is no error.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) =>
+    process.exit(error.code === "EPIPE" ? EXIT.ok : EXIT.bug),
+  );
+  process.exit(await main(process.argv.slice(2), processIo()));
+}

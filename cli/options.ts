@@ -1,0 +1,162 @@
+import type { JsonObject } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
+import type { Duration } from "@bufbuild/protobuf/wkt";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { InvalidArgumentError, Option } from "commander";
+import type { Command } from "commander";
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import type { Readable } from "node:stream";
+import { DemandsSchema, OnLostSchema, OnLost_Policy } from "../gen/agentrunner/v1/run_pb.ts";
+import type { CreateRunRequest } from "../gen/agentrunner/v1/run_service_pb.ts";
+import { parseDurationMs } from "../lib/config-kinds.ts";
+import { INVOCATION_MAX_BYTES } from "../lib/limits.ts";
+import type { Io } from "./cli.ts";
+import { usage } from "./errors.ts";
+
+/** Options of `ao start` and `ao resume` that make the run. */
+export interface RunOptions {
+  readonly prompt?: string;
+  readonly promptFile?: string;
+  readonly timeout?: Duration;
+  readonly idleTimeout?: Duration;
+  readonly lostAfter?: Duration;
+  readonly onLost?: "fail" | "retry" | "resume";
+  readonly maxAttempts?: number;
+  readonly profile?: string;
+  readonly hostname?: string;
+  readonly tag?: string[];
+  readonly projectDir?: string;
+  readonly metadata?: JsonObject;
+  readonly parameters?: JsonObject;
+  readonly requestId?: string;
+  readonly follow?: true;
+}
+
+const POLICIES = { fail: OnLost_Policy.FAIL, retry: OnLost_Policy.RETRY, resume: OnLost_Policy.RESUME } as const;
+
+/** Adds the options that `ao start` and `ao resume` share. */
+export function addRunOptions(command: Command): Command {
+  return command
+    .addOption(new Option("-p, --prompt <text>", "text for the agent; - reads stdin").conflicts("promptFile"))
+    .option("--prompt-file <file>", "file with the text for the agent; - reads stdin")
+    .option("--profile <name>", "executor profile (default: any runner)")
+    .option("--tag <tag>", "tag that the runner must have; repeat for more", collect)
+    .option("--hostname <host>", "host of the runner")
+    .option("--project-dir <dir>", "directory for the executor (default: the session's, else the runner's)", absolute)
+    .option("--timeout <time>", "longest time the executor may run, such as 10m (default: no limit)", durationOption)
+    .option("--idle-timeout <time>", "longest time it may print nothing (default: no limit)", durationOption)
+    .addOption(new Option("--on-lost <policy>", "when the runner is lost").choices(Object.keys(POLICIES)))
+    .option("--max-attempts <n>", "most attempts with --on-lost retry or resume, the first included", count)
+    .option("--lost-after <time>", "time without word from the runner after which the run is lost", durationOption)
+    .option("--metadata <json>", "JSON object, passed to the executor", jsonObject)
+    .option("--parameters <json>", "JSON object of parameters for the agent", jsonObject)
+    .option("--request-id <id>", "name of this request: repeating it answers the same run")
+    .option("-f, --follow", "show what happens until the run ends, and end as it does");
+}
+
+/** The request that the options describe, but for the session. Reads the prompt. Throws a usage error. */
+export async function runRequest(options: RunOptions, io: Io) {
+  const { profile, hostname, tag, onLost, maxAttempts } = options;
+  if (maxAttempts !== undefined && (onLost ?? "fail") === "fail") {
+    throw usage("--max-attempts needs --on-lost retry or resume: a lost run fails otherwise");
+  }
+  const demanded = profile !== undefined || hostname !== undefined || tag !== undefined;
+  return {
+    // Always set, so that a call whose answer was lost can be repeated without making a second run.
+    requestId: options.requestId ?? `ao-${crypto.randomUUID()}`,
+    prompt: await readPrompt(options, io.stdin),
+    projectDir: options.projectDir ?? "",
+    ...(demanded && {
+      demands: create(DemandsSchema, { executorProfile: profile ?? "", hostname: hostname ?? "", tags: tag ?? [] }),
+    }),
+    ...(onLost && { onLost: create(OnLostSchema, { policy: POLICIES[onLost], maxAttempts: maxAttempts ?? 0 }) }),
+    ...(options.timeout && { timeout: options.timeout }),
+    ...(options.idleTimeout && { idleTimeout: options.idleTimeout }),
+    ...(options.lostAfter && { lostAfter: options.lostAfter }),
+    ...(options.metadata && { metadata: options.metadata }),
+    ...(options.parameters && { parameters: options.parameters }),
+  } satisfies Partial<CreateRunRequest>;
+}
+
+async function readPrompt({ prompt, promptFile }: RunOptions, stdin: Readable): Promise<string> {
+  if (prompt === undefined && promptFile === undefined) {
+    throw usage("a run needs a prompt", "give --prompt TEXT, --prompt-file FILE, or --prompt-file - for stdin");
+  }
+  if (prompt !== undefined && prompt !== "-") return nonEmpty(prompt, "--prompt");
+  if (promptFile === undefined || promptFile === "-") return nonEmpty(utf8(await readAll(stdin), "stdin"), "stdin");
+  try {
+    return nonEmpty(utf8(await readFile(promptFile), promptFile), promptFile);
+  } catch (error) {
+    if (error instanceof Error && "code" in error) throw usage(`cannot read the prompt: ${error.message}`);
+    throw error;
+  }
+}
+
+function nonEmpty(text: string, from: string): string {
+  if (text.trim() === "") throw usage(`the prompt from ${from} is empty`);
+  return text;
+}
+
+function utf8(bytes: Uint8Array, from: string): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw usage(`the prompt from ${from} is not UTF-8 text`);
+  }
+}
+
+/** Reads at most what a run may hold: more would be refused anyway. */
+async function readAll(stdin: Readable): Promise<Uint8Array> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of stdin) {
+    const bytes = Buffer.from(chunk as Buffer | string);
+    size += bytes.length;
+    if (size > INVOCATION_MAX_BYTES) throw usage(`the prompt on stdin is larger than ${INVOCATION_MAX_BYTES} bytes`);
+    chunks.push(bytes);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** Parses `10m`, `1m30s`, `500ms` or `0` to a Duration. */
+export function durationOption(text: string): Duration {
+  const durationMs = parseDurationMs(text);
+  if (durationMs === undefined) throw new InvalidArgumentError("it must be a duration such as 500ms, 10s, 10m or 30d.");
+  return durationFromMs(durationMs);
+}
+
+/** Parses a whole number from 1. */
+export function count(text: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError("it must be a whole number from 1.");
+  return Number(text);
+}
+
+/** Collects an option that is repeated. */
+export function collect(text: string, before: string[] | undefined): string[] {
+  return [...(before ?? []), text];
+}
+
+function absolute(dir: string): string {
+  if (dir === "") throw new InvalidArgumentError("it must not be empty.");
+  return resolve(dir);
+}
+
+function jsonObject(text: string): JsonObject {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new InvalidArgumentError(error instanceof Error ? error.message : String(error));
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new InvalidArgumentError("it must be a JSON object.");
+  }
+  return value as JsonObject;
+}
+
+/** The session that an operand means: an id when it begins with `ses_`, else a name. */
+export function sessionRef(text: string): { sessionId: string } | { sessionName: string } {
+  if (text === "") throw usage("the name of the session is empty");
+  return text.startsWith("ses_") ? { sessionId: text } : { sessionName: text };
+}

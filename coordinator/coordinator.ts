@@ -1,0 +1,180 @@
+import type { Log } from "../lib/log.ts";
+import { Auth } from "./auth.ts";
+import type { CoordinatorConfig } from "./config.ts";
+import { grant, heard, isOver, missedTime } from "./core/grace.ts";
+import type { Grace, Reading } from "./core/grace.ts";
+import { Dispatcher } from "./dispatcher.ts";
+import type { Metrics } from "./metrics.ts";
+import { durationFromMs } from "./store/rows.ts";
+import type { Changes, Committed, Store } from "./store/store.ts";
+import { Watchers } from "./watchers.ts";
+
+/** Longest time between two looks at what is due. */
+const MAX_TICK_MS = 1000;
+/** Time between two looks at runners that went away and runs that nobody matches. */
+const MAX_SWEEP_MS = 5000;
+/** Time between two clean-ups, and runs that one command of a clean-up deletes. */
+const PRUNE_INTERVAL_MS = 60_000;
+const PRUNE_BATCH = 200;
+
+export interface CoordinatorDeps {
+  readonly store: Store;
+  readonly config: CoordinatorConfig;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** Wall clock and steady clock; tests set them. */
+  readonly clock?: () => Reading;
+}
+
+/**
+ * The shell around the core: gives commands to the store, acts on what they changed, and looks at the clock.
+ *
+ * It knows nothing that is not in the store, but for open streams, who follows which session, and the grace after a
+ * start.
+ */
+export class Coordinator {
+  readonly store: Store;
+  readonly config: CoordinatorConfig;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly dispatcher: Dispatcher;
+  readonly watchers = new Watchers();
+  readonly auth: Auth;
+  readonly #clock: () => Reading;
+  readonly #timers: NodeJS.Timeout[] = [];
+  #grace: Grace = { state: "OVER" };
+  #ticking: Promise<void> | undefined;
+  #sweeping: Promise<void> | undefined;
+  #last: Reading;
+
+  constructor(deps: CoordinatorDeps) {
+    this.store = deps.store;
+    this.config = deps.config;
+    this.log = deps.log;
+    this.metrics = deps.metrics;
+    this.auth = new Auth(deps.store);
+    this.#clock = deps.clock ?? (() => ({ wallMs: Date.now(), steadyMs: performance.now() }));
+    this.#last = this.#clock();
+    this.dispatcher = new Dispatcher({
+      store: this.store,
+      config: this.config,
+      log: this.log,
+      now: () => this.now(),
+      perform: (changes) => this.perform(changes),
+      runToken: (leaseId) => this.auth.runToken(leaseId),
+    });
+  }
+
+  /** Epoch milliseconds. */
+  now(): number {
+    return Math.round(this.#clock().wallMs);
+  }
+
+  async start(): Promise<void> {
+    await this.#grantGrace("start");
+    await this.dispatcher.start();
+    const { leaseTtlMs, acceptDeadlineMs, noMatchTimeoutMs } = this.config;
+    const tickMs = Math.min(MAX_TICK_MS, Math.max(10, Math.min(leaseTtlMs, acceptDeadlineMs) / 10));
+    const sweepMs = Math.min(MAX_SWEEP_MS, Math.max(50, (noMatchTimeoutMs || MAX_SWEEP_MS * 10) / 10));
+    this.#every(tickMs, () => (this.#ticking ??= this.#tick(tickMs).finally(() => (this.#ticking = undefined))));
+    this.#every(sweepMs, () => (this.#sweeping ??= this.#sweep().finally(() => (this.#sweeping = undefined))));
+    this.#every(PRUNE_INTERVAL_MS, () => this.#prune());
+  }
+
+  #every(intervalMs: number, action: () => Promise<void>): void {
+    const guarded = async (): Promise<void> => {
+      try {
+        await action();
+      } catch (error) {
+        // The next turn tries again; nothing was changed.
+        this.log.error({ err: error }, "a periodic command failed");
+      }
+    };
+    this.#timers.push(setInterval(() => void guarded(), intervalMs));
+  }
+
+  /** Ends streams and timers. The store stays open. */
+  async stop(): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer);
+    await this.dispatcher.stop();
+    await Promise.allSettled([this.#ticking, this.#sweeping]);
+  }
+
+  /** Gives a command to the store and acts on what it changed; answers its value. */
+  async command<T>(committed: Promise<Committed<T>>): Promise<T> {
+    const { value, changes } = await committed;
+    this.perform(changes);
+    return value;
+  }
+
+  /** Acts on what a command changed: tells runners, wakes those who follow, offers what became pending. */
+  perform(changes: Changes): void {
+    this.metrics.changed(changes);
+    for (const effect of changes.effects) {
+      const { leaseId, runnerId } = effect.lease;
+      if (effect.type === "STOP_RUNNER") {
+        const { graceMs, reason } = effect.stop;
+        this.dispatcher.tellToStop(runnerId, { runId: effect.runId, leaseId, grace: durationFromMs(graceMs), reason });
+      } else if (effect.type === "WITHDRAW") {
+        const reason = "the offer was withdrawn";
+        this.dispatcher.tellToStop(runnerId, { runId: effect.runId, leaseId, grace: durationFromMs(0), reason });
+      }
+    }
+    this.watchers.notify(changes.sessionIds);
+    if (changes.runnerIds.size > 0) this.#background(this.dispatcher.runnersChanged(changes.runnerIds));
+    if (changes.demandClasses.size > 0) this.#background(this.dispatcher.pending(changes.demandClasses));
+    if (changes.freedRunnerIds.size > 0) this.dispatcher.freed(changes.freedRunnerIds);
+  }
+
+  #background(work: Promise<void>): void {
+    work.catch((error: unknown) => this.log.error({ err: error }, "the dispatcher could not read the store"));
+  }
+
+  /** A runner gave a sign of life: leases that it listed are renewed. */
+  heard(runnerId: string): void {
+    this.#grace = heard(this.#grace, runnerId);
+    this.dispatcher.heard(runnerId);
+  }
+
+  async #grantGrace(why: string): Promise<void> {
+    const { leaseTtlMs, restartGraceMs } = this.config;
+    const graceMs = restartGraceMs ?? Math.max(leaseTtlMs, 60_000);
+    this.#grace = grant(await this.store.holders(), this.#clock().steadyMs, graceMs);
+    if (this.#grace.state === "OVER") return;
+    this.log.info({ why, grace_ms: graceMs, runners: this.#grace.awaited.size }, "no lease is lost for a while");
+  }
+
+  async #tick(tickMs: number): Promise<void> {
+    const reading = this.#clock();
+    const missed = missedTime(this.#last, reading, tickMs, this.config.leaseTtlMs);
+    this.#last = reading;
+    if (missed) await this.#grantGrace("the clock jumped, or this process was paused");
+    for (let more = true; more;) {
+      const expired = await this.command(this.store.expire(this.now(), isOver(this.#grace, reading.steadyMs)));
+      this.dispatcher.lapsed(expired.lapsedRunnerIds);
+      more = expired.more;
+    }
+  }
+
+  async #sweep(): Promise<void> {
+    await this.dispatcher.sweep();
+  }
+
+  async #prune(): Promise<void> {
+    const { retainMs } = this.config;
+    if (retainMs === 0) return;
+    await this.prune(this.now() - retainMs, false);
+    await this.command(this.store.forgetRunners(this.now() - retainMs));
+  }
+
+  /** Deletes, or only counts, runs that ended before `before`. */
+  async prune(before: number, dryRun: boolean): Promise<number> {
+    if (dryRun) return this.store.pruneRuns(before, true, 0);
+    let total = 0;
+    for (let deleted = PRUNE_BATCH; deleted === PRUNE_BATCH;) {
+      deleted = await this.store.pruneRuns(before, false, PRUNE_BATCH);
+      total += deleted;
+    }
+    return total;
+  }
+}

@@ -1,0 +1,39 @@
+/**
+ * When leases may be lost (design §4.1, Coordinator restart): not for `graceMs` after a start, after a pause of the
+ * coordinator's own clock, or after a jump of the wall clock; earlier once every runner that held leases was heard from.
+ */
+export type Grace =
+  | { readonly state: "OVER" }
+  | { readonly state: "GRANTED"; readonly until: number; readonly awaited: ReadonlySet<string> };
+
+/** Two readings of the clocks: wall-clock epoch milliseconds, and milliseconds of a clock that never jumps. */
+export interface Reading {
+  readonly wallMs: number;
+  readonly steadyMs: number;
+}
+
+/** Begins a grace for the runners that hold leases; without any there is nothing to wait for. */
+export function grant(holders: Iterable<string>, steadyMs: number, graceMs: number): Grace {
+  const awaited = new Set(holders);
+  return awaited.size === 0 ? { state: "OVER" } : { state: "GRANTED", until: steadyMs + graceMs, awaited };
+}
+
+/** A runner was heard from, and its leases are renewed. */
+export function heard(grace: Grace, runnerId: string): Grace {
+  if (grace.state === "OVER" || !grace.awaited.has(runnerId)) return grace;
+  const awaited = new Set(grace.awaited);
+  awaited.delete(runnerId);
+  return awaited.size === 0 ? { state: "OVER" } : { ...grace, awaited };
+}
+
+export function isOver(grace: Grace, steadyMs: number): boolean {
+  return grace.state === "OVER" || steadyMs >= grace.until;
+}
+
+/** True when the clocks between two ticks show that time was missed: more than a quarter of a lease. */
+export function missedTime(before: Reading, now: Reading, tickMs: number, leaseTtlMs: number): boolean {
+  const steady = now.steadyMs - before.steadyMs;
+  const wall = now.wallMs - before.wallMs;
+  const limit = leaseTtlMs / 4;
+  return steady - tickMs > limit || Math.abs(wall - steady) > limit;
+}

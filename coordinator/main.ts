@@ -1,0 +1,62 @@
+import { EXIT } from "../lib/exit-codes.ts";
+import { UsageError } from "../lib/config.ts";
+import { readIfPresent } from "../lib/read-if-present.ts";
+import { createLogger } from "../lib/log.ts";
+import { DatabaseUnusableError } from "../lib/sqlite.ts";
+import { parseCoordinatorConfig } from "./config.ts";
+import { startCoordinator } from "./start.ts";
+import { ListenError } from "./server.ts";
+
+/** Time that calls in flight get after the first signal. */
+const STOP_GRACE_MS = 3000;
+
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  try {
+    const parsed = parseCoordinatorConfig(process.argv.slice(2), process.env, readIfPresent);
+    if (parsed.t === "text") {
+      process.stdout.write(parsed.text);
+      return EXIT.ok;
+    }
+    return await serve(parsed.config);
+  } catch (error) {
+    return complain(error);
+  }
+}
+
+async function serve(config: Parameters<typeof startCoordinator>[0]): Promise<number> {
+  const log = createLogger({ name: "agent-coordinator", level: config.logLevel, format: config.logFormat });
+  const running = await startCoordinator(config, log);
+  const { url, store } = running;
+  log.info(
+    { url, store },
+    `Coordinator listens on ${url}; ${store === undefined ? "nothing survives (--memory)" : `store ${store}`}`,
+  );
+  await new Promise<void>((resolve) => {
+    let signals = 0;
+    const onSignal = (signal: string): void => {
+      signals += 1;
+      if (signals > 1) process.exit(EXIT.failed);
+      log.info({ signal }, "ending; runners keep their runs and come back");
+      resolve();
+    };
+    for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.on(signal, onSignal);
+  });
+  await running.stop(STOP_GRACE_MS);
+  log.info("ended");
+  return EXIT.ok;
+}
+
+function complain(error: unknown): number {
+  if (error instanceof UsageError) {
+    process.stderr.write(`error: ${error.message}\n`);
+    return EXIT.usage;
+  }
+  if (error instanceof DatabaseUnusableError || error instanceof ListenError) {
+    process.stderr.write(`error: ${error.message}\n`);
+    return EXIT.refused;
+  }
+  process.stderr.write(`bug: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  return EXIT.bug;
+}

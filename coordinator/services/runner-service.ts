@@ -1,0 +1,156 @@
+import { create } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { ConnectRouter } from "@connectrpc/connect";
+import { newToken, tokenHash } from "../../lib/ids.ts";
+import {
+  EVENT_CHUNK_MAX_BYTES,
+  MESSAGE_MAX_BYTES,
+  OUTPUT_MAX_BYTES,
+  RESULT_TEXT_MAX_BYTES,
+  STDERR_TAIL_MAX_BYTES,
+} from "../../lib/limits.ts";
+import { VERSION } from "../../lib/version.ts";
+import { RunnerConfigSchema } from "../../gen/agentrunner/v1/runner_pb.ts";
+import type { RunnerConfig } from "../../gen/agentrunner/v1/runner_pb.ts";
+import { Report_Kind, ReportVerdict_Kind, RunnerService } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { Report } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { CoordinatorConfig } from "../config.ts";
+import type { Coordinator } from "../coordinator.ts";
+import { PROTOCOL, protocolVersion } from "../core/registration.ts";
+import { RunnerStream, StreamClosing_Reason } from "../runner-stream.ts";
+import { durationFromMs, optionalMs } from "../store/rows.ts";
+
+/** Names of verdicts by number, for the metrics. */
+const VERDICT_NAMES = new Map<number, string>(Object.entries(ReportVerdict_Kind).map(([name, kind]) => [kind, name]));
+
+/** What runners call. Comments and errors are in runner_service.proto. */
+export function mountRunnerService(router: ConnectRouter, coordinator: Coordinator): void {
+  const { store, auth, dispatcher, config, metrics } = coordinator;
+  const settings = runnerConfig(config);
+
+  router.service(RunnerService, {
+    async register(request) {
+      const protocol = protocolVersion(request.protocolMin, request.protocolMax);
+      if (protocol === undefined) {
+        throw new ConnectError(
+          `this coordinator speaks protocol ${PROTOCOL.min} to ${PROTOCOL.max}, the runner ${request.protocolMin} to ` +
+            `${request.protocolMax}: upgrade the older side`,
+          Code.FailedPrecondition,
+        );
+      }
+      const runnerToken = newToken("lt");
+      const terms = {
+        streamOpen: (runnerId: string, bootId: string) => dispatcher.hasStream(runnerId, bootId),
+        heardWithinMs: 2 * config.heartbeatMs,
+        maxRunners: config.maxRunners,
+      };
+      const registered = await coordinator.command(
+        store.register(request, terms, tokenHash(runnerToken), config.leaseTtlMs, coordinator.now()),
+      );
+      const { runnerId, replacedBootId, verdicts } = registered;
+      if (replacedBootId !== undefined) dispatcher.end(runnerId, StreamClosing_Reason.REPLACED);
+      coordinator.heard(runnerId);
+      coordinator.log.info(
+        { runner_id: runnerId, hostname: request.hostname, boot_id: request.bootId },
+        "runner registered",
+      );
+      return {
+        runnerId,
+        runnerToken,
+        storeId: store.storeId,
+        config: settings,
+        serverVersion: VERSION,
+        protocol,
+        verdicts,
+      };
+    },
+
+    async *watchRuns(request, context) {
+      const { runnerId, bootId, held, freeSlots } = request;
+      await auth.runner(context, runnerId);
+      const said = { bootId, held, freeSlots };
+      const { verdicts } = await coordinator.command(store.beat(runnerId, said, config.leaseTtlMs, coordinator.now()));
+      const stream = new RunnerStream(runnerId, bootId);
+      stream.send({ case: "opened", value: { streamId: stream.streamId, verdicts } });
+      try {
+        await dispatcher.open(stream);
+        coordinator.heard(runnerId);
+        yield* stream.messages(context.signal);
+      } finally {
+        await dispatcher.closed(stream);
+      }
+    },
+
+    async reportStatus(request, context) {
+      const { runnerId, reports } = request;
+      await auth.runner(context, runnerId);
+      const after = reportAfterAccept(reports);
+      if (after !== undefined) {
+        throw new ConnectError(
+          `the batch holds an ACCEPT and a later report of lease ${after}: wait for the answer to the accept`,
+          Code.InvalidArgument,
+        );
+      }
+      const answer = await coordinator.command(store.report(runnerId, reports, config.leaseTtlMs, coordinator.now()));
+      for (const { kind } of answer.verdicts) metrics.reported(VERDICT_NAMES.get(kind) ?? "");
+      coordinator.heard(runnerId);
+      return answer;
+    },
+
+    async heartbeat(request, context) {
+      const { runnerId, bootId, held, freeSlots, draining } = request;
+      await auth.runner(context, runnerId);
+      const said = { bootId, held, freeSlots, draining, eventLoopLagMs: optionalMs(request.eventLoopLag) };
+      const { verdicts, directives } = await coordinator.command(
+        store.beat(runnerId, said, config.leaseTtlMs, coordinator.now()),
+      );
+      coordinator.heard(runnerId);
+      const nextHeartbeat = durationFromMs(config.heartbeatMs);
+      return { verdicts, directives, nextHeartbeat, streamMissing: !dispatcher.hasStream(runnerId, bootId) };
+    },
+
+    async appendEvents(request, context) {
+      await auth.runner(context, request.runnerId);
+      return coordinator.command(store.appendEvents(request.runnerId, request.batches, coordinator.now()));
+    },
+
+    async deregister(request, context) {
+      const { runnerId, bootId } = request;
+      await auth.runner(context, runnerId);
+      await coordinator.command(store.deregister(runnerId, bootId, coordinator.now()));
+      dispatcher.end(runnerId, StreamClosing_Reason.REMOVED);
+      coordinator.log.info({ runner_id: runnerId }, "runner deregistered");
+      return {};
+    },
+  });
+}
+
+/** Lease of which the batch holds an ACCEPT and something behind it; undefined when there is none. */
+export function reportAfterAccept(reports: readonly Report[]): string | undefined {
+  const accepted = new Set<string>();
+  for (const { kind, leaseId } of reports) {
+    if (accepted.has(leaseId)) return leaseId;
+    if (kind === Report_Kind.ACCEPT) accepted.add(leaseId);
+  }
+  return undefined;
+}
+
+function runnerConfig(config: CoordinatorConfig): RunnerConfig {
+  return create(RunnerConfigSchema, {
+    heartbeatInterval: durationFromMs(config.heartbeatMs),
+    leaseTtl: durationFromMs(config.leaseTtlMs),
+    acceptDeadline: durationFromMs(config.acceptDeadlineMs),
+    streamKeepalive: durationFromMs(config.streamKeepaliveMs),
+    streamMaxAge: durationFromMs(config.streamMaxAgeMs),
+    reconnectMin: durationFromMs(config.reconnectMinMs),
+    reconnectMax: durationFromMs(config.reconnectMaxMs),
+    stopGrace: durationFromMs(config.stopGraceMs),
+    limits: {
+      messageMaxBytes: BigInt(MESSAGE_MAX_BYTES),
+      eventChunkMaxBytes: BigInt(EVENT_CHUNK_MAX_BYTES),
+      resultTextMaxBytes: BigInt(RESULT_TEXT_MAX_BYTES),
+      stderrTailMaxBytes: BigInt(STDERR_TAIL_MAX_BYTES),
+      outputMaxBytes: BigInt(OUTPUT_MAX_BYTES),
+    },
+  });
+}

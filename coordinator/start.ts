@@ -1,0 +1,125 @@
+import { readFileSync } from "node:fs";
+import { CommitError } from "../lib/sqlite.ts";
+import type { Log } from "../lib/log.ts";
+import type { CoordinatorConfig } from "./config.ts";
+import { Coordinator } from "./coordinator.ts";
+import type { Reading } from "./core/grace.ts";
+import { storeErrors } from "./errors.ts";
+import { Metrics } from "./metrics.ts";
+import { checkListen, startServer } from "./server.ts";
+import type { PageAnswer } from "./server.ts";
+import { mountFleetService } from "./services/fleet-service.ts";
+import { mountRunService } from "./services/run-service.ts";
+import { mountRunnerService } from "./services/runner-service.ts";
+import { mountSessionService } from "./services/session-service.ts";
+import { openSqliteStore } from "./store/sqlite-store.ts";
+import type { Store } from "./store/store.ts";
+
+export interface RunningCoordinator {
+  readonly url: string;
+  readonly port: number;
+  /** File of the store; undefined with --memory. */
+  readonly store: string | undefined;
+  readonly coordinator: Coordinator;
+  /** Ends streams and calls, those in flight after `graceMs` at the latest, and closes the store. */
+  stop(graceMs: number): Promise<void>;
+}
+
+/**
+ * Opens the store, then the port.
+ * @throws DatabaseUnusableError, ListenError, and what reading the TLS files throws.
+ */
+export async function startCoordinator(
+  config: CoordinatorConfig,
+  log: Log,
+  clock?: () => Reading,
+): Promise<RunningCoordinator> {
+  const tls = tlsOf(config);
+  checkListen(config.listen, { tls, insecure: config.insecure });
+  const path = config.memory ? undefined : config.store;
+  const metrics = new Metrics();
+  const store = openSqliteStore({ path, onCommit: (ms, commands) => metrics.committed(ms, commands) });
+  const coordinator = new Coordinator({ store, config, log, metrics, ...(clock === undefined ? {} : { clock }) });
+  try {
+    await coordinator.start();
+    const server = await startServer({
+      listen: config.listen,
+      tls,
+      insecure: config.insecure,
+      allowedHosts: config.allowedHosts,
+      log,
+      interceptors: [storeErrors((error) => onCommitError(error, metrics, log))],
+      pages: pages(coordinator),
+      routes: (router) => {
+        mountRunnerService(router, coordinator);
+        mountRunService(router, coordinator);
+        mountSessionService(router, coordinator);
+        mountFleetService(router, coordinator);
+      },
+    });
+    return {
+      url: server.url,
+      port: server.port,
+      store: path,
+      coordinator,
+      stop: async (graceMs) => {
+        await coordinator.stop();
+        await server.stop(graceMs);
+        metrics.close();
+        await store.close();
+      },
+    };
+  } catch (error) {
+    await coordinator.stop();
+    metrics.close();
+    await store.close();
+    throw error;
+  }
+}
+
+function tlsOf({ tlsCert, tlsKey }: CoordinatorConfig): { certPem: string; keyPem: string } | undefined {
+  if (tlsCert === undefined || tlsKey === undefined) return undefined;
+  return { certPem: readFileSync(tlsCert, "utf8"), keyPem: readFileSync(tlsKey, "utf8") };
+}
+
+function onCommitError(error: CommitError, metrics: Metrics, log: Log): void {
+  metrics.commitFailed();
+  log.error(
+    { err: error },
+    error.full ? "the disk of the store is full; nothing is lost, and nothing is taken" : error.message,
+  );
+}
+
+function pages(coordinator: Coordinator): Record<string, () => PageAnswer | Promise<PageAnswer>> {
+  const { store, metrics, dispatcher } = coordinator;
+  return {
+    "/health": () => text(200, "ok"),
+    "/ready": () => readiness(store),
+    "/metrics": async () => {
+      const runners = await store.runnerFacts("all");
+      const connected = runners.filter(({ facts, bootId }) => dispatcher.hasStream(facts.runnerId, bootId));
+      const fleet = {
+        registered: runners.length,
+        streams: dispatcher.streams,
+        freeSlots: connected.reduce((sum, { facts }) => sum + (facts.draining ? 0 : facts.freeSlots), 0),
+      };
+      const body = await metrics.text(await store.gauges(), fleet, coordinator.now());
+      return { status: 200, contentType: metrics.contentType, body };
+    },
+  };
+}
+
+/** Ready is who can write: an acknowledged run has to be on disk. */
+async function readiness(store: Store): Promise<PageAnswer> {
+  try {
+    await store.probe();
+    return text(200, "ready");
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    return text(503, `not ready: ${message}`);
+  }
+}
+
+function text(status: number, body: string): PageAnswer {
+  return { status, contentType: "text/plain; charset=utf-8", body: `${body}\n` };
+}

@@ -1,0 +1,299 @@
+import { createHash } from "node:crypto";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { INVOCATION_MAX_BYTES } from "../../lib/limits.ts";
+import { InvocationMode, OnLost_Policy, OnLostSchema, RunSchema } from "../../gen/agentrunner/v1/run_pb.ts";
+import type { Run, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
+import { CreateRunRequestSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
+import type { CreateRunRequest } from "../../gen/agentrunner/v1/run_service_pb.ts";
+import { wantsOf } from "../core/match.ts";
+import type { Wants } from "../core/match.ts";
+import type { OnLostPolicy, Stop } from "../core/run.ts";
+import { pageOf, pageStart } from "./pages.ts";
+import { attemptMessage, encode, optionalMs, RUN_COLUMNS, runMessage } from "./rows.ts";
+import type { AttemptRow, RunRow } from "./rows.ts";
+import { appendTransition, apply, enqueue, runById, runBySeq } from "./run-log.ts";
+import type { Sql, Tx } from "./run-log.ts";
+import { Refusal } from "./store.ts";
+import type { Page, RunQuery } from "./store.ts";
+
+/** Attempts when `on_lost` names none. */
+const DEFAULT_MAX_ATTEMPTS = 3;
+
+interface SessionKeyRow {
+  seq: number;
+  session_id: string;
+  project_dir: string;
+  agent_name: string;
+  /** False for a session that this run starts. */
+  existed: boolean;
+}
+
+/** @throws Refusal as RunService.CreateRun says. */
+export function createRun(tx: Tx, request: CreateRunRequest, ids: { runId: string; sessionId: string }): Run {
+  const requestHash = createHash("sha256").update(toBinary(CreateRunRequestSchema, request)).digest();
+  const repeated = repeatedRun(tx.sql, request, requestHash);
+  if (repeated !== undefined) return repeated;
+  const session = sessionFor(tx, request, ids.sessionId);
+  const { summary, content } = specOf(request, session);
+  const waits = tx.sql("SELECT 1 FROM runs WHERE session_seq = ? AND ended_at IS NULL LIMIT 1").get(session.seq);
+  const onLost = summary.onLost ?? create(OnLostSchema);
+  const { lastInsertRowid } = tx
+    .sql(
+      `INSERT INTO runs (run_id, session_seq, request_id, state, at_head, on_lost, max_attempts, lost_after_ms, created_at)
+       VALUES (?, ?, ?, 'PENDING', 0, ?, ?, ?, ?)`,
+    )
+    .run(
+      ids.runId,
+      session.seq,
+      request.requestId === "" ? null : request.requestId,
+      policyName(onLost.policy),
+      onLost.maxAttempts,
+      optionalMs(request.lostAfter) ?? null,
+      tx.now,
+    );
+  const seq = Number(lastInsertRowid);
+  tx.sql("INSERT INTO run_specs (run_seq, request_hash, summary, content) VALUES (?, ?, ?, ?)").run(
+    seq,
+    requestHash,
+    encode(RunSchema, summary),
+    content,
+  );
+  const row = runBySeq(tx.sql, seq);
+  row.first_event = appendTransition(tx, row);
+  tx.sql("UPDATE runs SET first_event = ? WHERE seq = ?").run(row.first_event, seq);
+  if (waits === undefined) enqueue(tx, row);
+  return runMessage(row, { summary: encode(RunSchema, summary), content });
+}
+
+function repeatedRun(sql: Sql, { requestId }: CreateRunRequest, requestHash: Buffer): Run | undefined {
+  if (requestId === "") return undefined;
+  const found = sql(
+    "SELECT r.seq, p.request_hash FROM runs r JOIN run_specs p ON p.run_seq = r.seq WHERE r.request_id = ?",
+  ).get(requestId);
+  if (found === undefined) return undefined;
+  if (!requestHash.equals(found["request_hash"] as Uint8Array)) {
+    throw new Refusal("ALREADY_EXISTS", `request_id ${requestId} was used for another run; choose a new one`);
+  }
+  return wholeRun(sql, runBySeq(sql, Number(found["seq"])));
+}
+
+function sessionFor(tx: Tx, request: CreateRunRequest, newSessionId: string): SessionKeyRow {
+  const { sessionId, sessionName, mode, parentSessionId } = request;
+  const columns = "SELECT seq, session_id, project_dir, agent_name FROM sessions WHERE";
+  const found = (sessionId !== ""
+    ? tx.sql(`${columns} session_id = ?`).get(sessionId)
+    : sessionName !== ""
+      ? tx.sql(`${columns} session_name = ?`).get(sessionName)
+      : undefined) as unknown as SessionKeyRow | undefined;
+  const key = sessionId || sessionName;
+  if (found !== undefined) {
+    if (mode !== InvocationMode.START) return { ...found, existed: true };
+    throw new Refusal(
+      "ALREADY_EXISTS",
+      `session ${key} exists (${found.session_id}): resume it, or choose another name`,
+    );
+  }
+  if (sessionId !== "") throw new Refusal("NOT_FOUND", `no session ${sessionId}`);
+  if (mode === InvocationMode.RESUME) {
+    throw new Refusal("NOT_FOUND", key === "" ? "RESUME needs session_id or session_name" : `no session named ${key}`);
+  }
+  const parent = tx.sql("SELECT 1 FROM sessions WHERE session_id = ?");
+  if (parentSessionId !== "" && parent.get(parentSessionId) === undefined) {
+    throw new Refusal("NOT_FOUND", `no session ${parentSessionId} to be the parent`);
+  }
+  const { lastInsertRowid } = tx
+    .sql(
+      `INSERT INTO sessions (session_id, session_name, parent_session_id, agent_name, project_dir, created_at, metadata)
+       VALUES (?, ?, ?, ?, ?, ?, ?)`,
+    )
+    .run(
+      newSessionId,
+      sessionName || newSessionId,
+      parentSessionId,
+      request.agentName,
+      request.projectDir,
+      tx.now,
+      request.metadata === undefined ? null : encode(RunSchema, create(RunSchema, { metadata: request.metadata })),
+    );
+  return {
+    seq: Number(lastInsertRowid),
+    session_id: newSessionId,
+    project_dir: request.projectDir,
+    agent_name: request.agentName,
+    existed: false,
+  };
+}
+
+/** What never changes of a run, in the two parts in which it is stored. */
+function specOf(request: CreateRunRequest, session: SessionKeyRow): { summary: Run; content: Uint8Array } {
+  const summary = create(RunSchema, {
+    mode: session.existed ? InvocationMode.RESUME : InvocationMode.START,
+    agentName: request.agentName || session.agent_name,
+    projectDir: request.projectDir || session.project_dir,
+    executionMode: request.executionMode,
+    parentSessionId: request.parentSessionId,
+    anyRunner: request.anyRunner,
+    onLost: {
+      policy: request.onLost?.policy || OnLost_Policy.FAIL,
+      maxAttempts: request.onLost?.maxAttempts || DEFAULT_MAX_ATTEMPTS,
+      resumePrompt: request.onLost?.resumePrompt ?? "",
+    },
+  });
+  Object.assign(summary, {
+    demands: request.demands,
+    timeout: request.timeout,
+    idleTimeout: request.idleTimeout,
+    lostAfter: request.lostAfter,
+  });
+  const content = create(RunSchema, { prompt: request.prompt });
+  Object.assign(content, { parameters: request.parameters, metadata: request.metadata });
+  const bytes = encode(RunSchema, content);
+  const size = bytes.length + (summary.onLost?.resumePrompt.length ?? 0);
+  if (size > INVOCATION_MAX_BYTES) {
+    throw new Refusal(
+      "INVALID_ARGUMENT",
+      `prompt, parameters and metadata are ${size} bytes together; at most ${INVOCATION_MAX_BYTES} fit in an invocation. ` +
+        "Put large content in a file and name it in the prompt.",
+    );
+  }
+  return { summary, content: bytes };
+}
+
+function policyName(policy: OnLost_Policy): OnLostPolicy {
+  if (policy === OnLost_Policy.RETRY) return "RETRY";
+  return policy === OnLost_Policy.RESUME ? "RESUME" : "FAIL";
+}
+
+/** The run with prompt, parameters, metadata and result. */
+export function wholeRun(sql: Sql, row: RunRow): Run {
+  const spec = sql("SELECT summary, content FROM run_specs WHERE run_seq = ?").get(row.seq);
+  const ended = sql("SELECT exit, result FROM run_results WHERE run_seq = ?").get(row.seq);
+  return runMessage(
+    row,
+    { summary: spec?.["summary"], content: spec?.["content"] },
+    { exit: ended?.["exit"], result: ended?.["result"] },
+  );
+}
+
+export function getRun(
+  sql: Sql,
+  runId: string,
+): { run: Run; wants: Wants | undefined; waitsFor: string | undefined } | undefined {
+  const row = runById(sql, runId);
+  if (row === undefined) return undefined;
+  const run = wholeRun(sql, row);
+  const attempts = sql("SELECT * FROM attempts WHERE run_seq = ? ORDER BY attempt").all(row.seq);
+  run.attempts = (attempts as unknown as AttemptRow[]).map(attemptMessage);
+  const head = sql("SELECT run_id FROM runs WHERE session_seq = ? AND at_head = 1 AND ended_at IS NULL");
+  return {
+    run,
+    wants: row.at_head === 1 && row.demand_class !== null ? wantsOf(row.demand_class) : undefined,
+    waitsFor:
+      row.at_head === 0 && row.ended_at === null
+        ? (head.get(row.session_seq)?.["run_id"] as string | undefined)
+        : undefined,
+  };
+}
+
+export function hasEnded(sql: Sql, runId: string): boolean | undefined {
+  const row = sql("SELECT ended_at FROM runs WHERE run_id = ?").get(runId);
+  return row && row["ended_at"] !== null;
+}
+
+/** Session numbers at or below a session. */
+export const WITHIN = `
+  (WITH RECURSIVE within (session_id, seq) AS (
+     SELECT session_id, seq FROM sessions WHERE session_id = ?
+     UNION SELECT c.session_id, c.seq FROM sessions c JOIN within w ON c.parent_session_id = w.session_id
+   ) SELECT seq FROM within)`;
+
+export function listRuns(sql: Sql, storeId: string, query: RunQuery): Page<Run> {
+  const where: string[] = ["r.seq < ?"];
+  const values: (string | number)[] = [pageStart(storeId, query.pageToken)];
+  if (query.states.length > 0) {
+    where.push(`r.state IN (${query.states.map(() => "?").join(", ")})`);
+    values.push(...query.states.map(stateName));
+    if (query.states.every((state) => state < FIRST_FINAL)) where.push("r.ended_at IS NULL");
+  }
+  if (query.sessionId !== "") {
+    where.push("r.session_seq = (SELECT seq FROM sessions WHERE session_id = ?)");
+    values.push(query.sessionId);
+  }
+  if (query.runnerId !== "") {
+    where.push("r.runner_id = ?");
+    values.push(query.runnerId);
+  }
+  if (query.withinSessionId !== undefined) {
+    where.push(`r.session_seq IN ${WITHIN}`);
+    values.push(query.withinSessionId);
+  }
+  const rows = sql(`SELECT ${RUN_COLUMNS} WHERE ${where.join(" AND ")} ORDER BY r.seq DESC LIMIT ?`).all(
+    ...values,
+    query.pageSize + 1,
+  ) as unknown as RunRow[];
+  const summary = sql("SELECT summary FROM run_specs WHERE run_seq = ?");
+  const page = pageOf(storeId, rows, query.pageSize, (row) => row.seq);
+  return {
+    items: page.items.map((row) => runMessage(row, { summary: summary.get(row.seq)?.["summary"] })),
+    next: page.next,
+  };
+}
+
+/** States from COMPLETED on are final. */
+const FIRST_FINAL = 6;
+
+const STATE_NAMES = [
+  "",
+  "PENDING",
+  "OFFERED",
+  "CLAIMED",
+  "RUNNING",
+  "STOPPING",
+  "COMPLETED",
+  "FAILED",
+  "STOPPED",
+] as const;
+
+function stateName(state: RunState): string {
+  return STATE_NAMES[state] ?? "";
+}
+
+/** @throws Refusal NOT_FOUND. */
+export function stopRun(tx: Tx, runId: string, stop: Stop, cascade: boolean): { run: Run; stoppedRunIds: string[] } {
+  const row = runById(tx.sql, runId);
+  if (row === undefined) throw new Refusal("NOT_FOUND", `no run ${runId}`);
+  const stoppedRunIds: string[] = [];
+  if (cascade) {
+    const below = tx
+      .sql(
+        `SELECT ${RUN_COLUMNS} WHERE r.ended_at IS NULL AND r.session_seq <> ? AND r.session_seq IN ${WITHIN} ORDER BY r.seq DESC`,
+      )
+      .all(row.session_seq, row.session_id) as unknown as RunRow[];
+    for (const child of below) {
+      apply(tx, child, { type: "STOP", stop });
+      stoppedRunIds.push(child.run_id);
+    }
+  }
+  apply(tx, row, { type: "STOP", stop });
+  return { run: wholeRun(tx.sql, row), stoppedRunIds };
+}
+
+/**
+ * Deletes runs that ended before `before`, and sessions that are left without runs. At most `limit` runs.
+ * @returns how many runs were, or with `dryRun` would be, deleted.
+ */
+export function pruneRuns({ sql }: Pick<Tx, "sql">, before: number, dryRun: boolean, limit: number): number {
+  if (dryRun) return Number(sql("SELECT count(*) AS n FROM runs WHERE ended_at < ?").get(before)?.["n"]);
+  const ended = sql("SELECT seq, session_seq FROM runs WHERE ended_at < ? LIMIT ?").all(before, limit);
+  for (const { seq, session_seq } of ended) {
+    sql("DELETE FROM events WHERE session_seq = ? AND run_seq = ?").run(session_seq as number, seq as number);
+    sql("DELETE FROM runs WHERE seq = ?").run(seq as number);
+  }
+  for (const sessionSeq of new Set(ended.map((row) => row["session_seq"] as number))) {
+    sql(
+      `DELETE FROM sessions WHERE seq = ? AND NOT EXISTS (SELECT 1 FROM runs WHERE session_seq = sessions.seq)
+         AND NOT EXISTS (SELECT 1 FROM sessions c WHERE c.parent_session_id = sessions.session_id)`,
+    ).run(sessionSeq);
+  }
+  return ended.length;
+}

@@ -1,0 +1,159 @@
+/** Marks our files: "AgRn". */
+export const APPLICATION_ID = 0x4167526e;
+
+/**
+ * Schema steps. A released step is never changed; a change of schema is a new step.
+ *
+ * Sessions and runs have a number (`seq`) that orders queues and pages and links the other tables. What is large and
+ * never changes (prompt, parameters, metadata) stands apart from the rows that change with every transition. Times are
+ * epoch milliseconds, messages are protobuf.
+ */
+export const MIGRATIONS: readonly string[] = [
+  `
+  CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE sessions (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    session_id TEXT NOT NULL UNIQUE,
+    session_name TEXT NOT NULL UNIQUE,
+    parent_session_id TEXT NOT NULL,
+    agent_name TEXT NOT NULL,
+    project_dir TEXT NOT NULL,
+    executor_session_id TEXT NOT NULL DEFAULT '',
+    executor_profile TEXT NOT NULL DEFAULT '',
+    runner_id TEXT NOT NULL DEFAULT '',
+    portable INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    metadata BLOB
+  ) STRICT;
+  CREATE INDEX sessions_by_parent ON sessions (parent_session_id, seq) WHERE parent_session_id <> '';
+
+  CREATE TABLE runs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    run_id TEXT NOT NULL UNIQUE,
+    session_seq INTEGER NOT NULL REFERENCES sessions (seq),
+    request_id TEXT UNIQUE,
+    state TEXT NOT NULL,
+    at_head INTEGER NOT NULL,
+    demand_class TEXT,
+    unmatched_since INTEGER,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    uncharged INTEGER NOT NULL DEFAULT 0,
+    refusals INTEGER NOT NULL DEFAULT 0,
+    interrupted INTEGER NOT NULL DEFAULT 0,
+    on_lost TEXT NOT NULL,
+    max_attempts INTEGER NOT NULL,
+    lost_after_ms INTEGER,
+    lease_id TEXT,
+    runner_id TEXT,
+    boot_id TEXT,
+    offered_at INTEGER,
+    due_at INTEGER,
+    lapsed TEXT,
+    started INTEGER NOT NULL DEFAULT 0,
+    stop_grace_ms INTEGER,
+    stop_reason TEXT,
+    failure TEXT,
+    message TEXT NOT NULL DEFAULT '',
+    created_at INTEGER NOT NULL,
+    claimed_at INTEGER,
+    started_at INTEGER,
+    ended_at INTEGER,
+    first_event INTEGER NOT NULL DEFAULT 0
+  ) STRICT;
+  CREATE INDEX runs_pending ON runs (demand_class, seq) WHERE state = 'PENDING' AND at_head = 1;
+  CREATE INDEX runs_open ON runs (state, seq) WHERE ended_at IS NULL;
+  CREATE INDEX runs_by_runner ON runs (runner_id) WHERE lease_id IS NOT NULL AND ended_at IS NULL;
+  CREATE INDEX runs_due ON runs (due_at) WHERE due_at IS NOT NULL;
+  CREATE INDEX runs_unmatched ON runs (unmatched_since) WHERE unmatched_since IS NOT NULL;
+  CREATE INDEX runs_by_session ON runs (session_seq, seq);
+  CREATE INDEX runs_ended ON runs (ended_at) WHERE ended_at IS NOT NULL;
+  CREATE UNIQUE INDEX one_active_run_per_session ON runs (session_seq) WHERE at_head = 1 AND ended_at IS NULL;
+
+  CREATE TABLE run_specs (
+    run_seq INTEGER PRIMARY KEY REFERENCES runs (seq) ON DELETE CASCADE,
+    request_hash BLOB NOT NULL,
+    summary BLOB NOT NULL,
+    content BLOB NOT NULL
+  ) STRICT;
+
+  CREATE TABLE run_results (
+    run_seq INTEGER PRIMARY KEY REFERENCES runs (seq) ON DELETE CASCADE,
+    exit BLOB,
+    result BLOB
+  ) STRICT;
+
+  CREATE TABLE attempts (
+    lease_id TEXT PRIMARY KEY,
+    run_seq INTEGER NOT NULL REFERENCES runs (seq) ON DELETE CASCADE,
+    attempt INTEGER NOT NULL,
+    runner_id TEXT NOT NULL,
+    boot_id TEXT NOT NULL,
+    last_seq INTEGER NOT NULL DEFAULT 0,
+    events_seq INTEGER NOT NULL DEFAULT 0,
+    output_bytes INTEGER NOT NULL DEFAULT 0,
+    claimed_at INTEGER NOT NULL,
+    started_at INTEGER,
+    ended_at INTEGER,
+    pid INTEGER NOT NULL DEFAULT 0,
+    outcome TEXT,
+    failure TEXT,
+    message TEXT NOT NULL DEFAULT '',
+    exit BLOB,
+    events_missing INTEGER NOT NULL DEFAULT 0,
+    late BLOB
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX attempts_by_run ON attempts (run_seq, attempt);
+
+  CREATE TABLE refusals (
+    run_seq INTEGER NOT NULL REFERENCES runs (seq) ON DELETE CASCADE,
+    runner_id TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    rest_until INTEGER NOT NULL,
+    lease_id TEXT NOT NULL,
+    PRIMARY KEY (run_seq, runner_id)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    session_seq INTEGER NOT NULL,
+    run_seq INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    body BLOB NOT NULL
+  ) STRICT;
+  CREATE INDEX events_by_session ON events (session_seq, seq);
+
+  CREATE TABLE runners (
+    runner_id TEXT PRIMARY KEY,
+    boot_id TEXT NOT NULL,
+    hostname TEXT NOT NULL,
+    project_dir TEXT NOT NULL,
+    executor_profile TEXT NOT NULL,
+    name TEXT NOT NULL,
+    executor BLOB,
+    portable INTEGER NOT NULL,
+    tags TEXT NOT NULL,
+    require_matching_tags INTEGER NOT NULL,
+    max_runs INTEGER NOT NULL,
+    withheld INTEGER NOT NULL DEFAULT 0,
+    draining INTEGER NOT NULL DEFAULT 0,
+    drain_ordered INTEGER NOT NULL DEFAULT 0,
+    drain_reason TEXT NOT NULL DEFAULT '',
+    registered_at INTEGER NOT NULL,
+    last_heard_at INTEGER NOT NULL,
+    event_loop_lag_ms INTEGER NOT NULL DEFAULT 0
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE runner_tokens (
+    runner_id TEXT NOT NULL REFERENCES runners (runner_id) ON DELETE CASCADE,
+    token_hash TEXT NOT NULL,
+    boot_id TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (runner_id, token_hash)
+  ) STRICT, WITHOUT ROWID;
+  `,
+];

@@ -1,0 +1,295 @@
+import type { ExecutorInvocation } from "../../gen/agentrunner/v1/executor_pb.ts";
+import type { CreateRunRequest } from "../../gen/agentrunner/v1/run_service_pb.ts";
+import type { Run, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
+import type { Directive, HeldLease, LeaseVerdict, Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
+import type {
+  EventBatch,
+  EventBatchVerdict,
+  RegisterRequest,
+  Report,
+  ReportVerdict,
+} from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { Session, SessionEvent, SessionStatus } from "../../gen/agentrunner/v1/session_pb.ts";
+import type { RunnerFacts, Wants } from "../core/match.ts";
+import type { Effect, FinalState, Stop } from "../core/run.ts";
+
+/** Why a command was refused; nothing was changed. The names are those of gRPC status codes. */
+export class Refusal extends Error {
+  override readonly name = "Refusal";
+  readonly code:
+    | "NOT_FOUND"
+    | "ALREADY_EXISTS"
+    | "INVALID_ARGUMENT"
+    | "FAILED_PRECONDITION"
+    | "OUT_OF_RANGE"
+    | "RESOURCE_EXHAUSTED";
+  constructor(code: Refusal["code"], message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** What the outside has to be told after a command was committed. Collected by the command, acted on by the shell. */
+export interface Changes {
+  readonly effects: readonly (Effect & { readonly runId: string })[];
+  /** Sessions that have new events. */
+  readonly sessionIds: ReadonlySet<string>;
+  /** Demand classes in which a run became pending. */
+  readonly demandClasses: ReadonlySet<string>;
+  /** Runners that may be able to take more runs. */
+  readonly freedRunnerIds: ReadonlySet<string>;
+  /** Runners whose row appeared, changed or went. */
+  readonly runnerIds: ReadonlySet<string>;
+  /** Runs that became final. */
+  readonly ended: readonly FinalState[];
+  /** Leases that were lost. */
+  readonly lostLeases: number;
+  /** Offers that were accepted: time from offer to accept. */
+  readonly acceptMs: readonly number[];
+}
+
+/** A committed command: its answer, and what the outside has to be told. */
+export interface Committed<T> {
+  readonly value: T;
+  readonly changes: Changes;
+}
+
+export interface Page<T> {
+  readonly items: T[];
+  /** Token of the next page; empty on the last. */
+  readonly next: string;
+}
+
+/** An offer to send. The lease and what it is for. */
+export interface Offer {
+  readonly runnerId: string;
+  readonly bootId: string;
+  readonly runId: string;
+  readonly leaseId: string;
+  readonly attempt: number;
+  /** Epoch milliseconds. */
+  readonly acceptBy: number;
+  readonly invocation: ExecutorInvocation;
+  readonly timeoutMs: number | undefined;
+  readonly idleTimeoutMs: number | undefined;
+}
+
+/** A runner that has an open stream and may take runs of these demand classes. */
+export interface Supply {
+  readonly runnerId: string;
+  readonly bootId: string;
+  readonly demandClasses: readonly string[];
+}
+
+export interface Offered {
+  readonly offers: Offer[];
+  /** Runners that can take no more now. */
+  readonly fullRunnerIds: string[];
+  /** Demand classes, of those asked for, in which no run waits any more. */
+  readonly emptyClasses: string[];
+  /** Epoch milliseconds at which the first of the resting pairs may be offered again. */
+  readonly retryAt: number | undefined;
+}
+
+export interface Registered {
+  readonly runnerId: string;
+  /** True when another process had the identity and its stream is to be ended. */
+  readonly replacedBootId: string | undefined;
+  readonly verdicts: LeaseVerdict[];
+}
+
+/** What the shell knows and the store does not, for a registration. */
+export interface RegistrationTerms {
+  streamOpen(runnerId: string, bootId: string): boolean;
+  /** Time without word after which a process without a stream is not live. */
+  readonly heardWithinMs: number;
+  /** Most runners that may be registered. */
+  readonly maxRunners: number;
+}
+
+/** What a runner says when it is heard from. */
+export interface Beat {
+  readonly bootId: string;
+  readonly held: readonly HeldLease[];
+  readonly freeSlots: number | undefined;
+  /** Absent: as it said last. */
+  readonly draining?: boolean;
+  /** Absent: as it said last. */
+  readonly eventLoopLagMs?: number | undefined;
+}
+
+export interface EventPage {
+  readonly events: SessionEvent[];
+  /** Place behind the last event that was looked at. */
+  readonly next: number;
+  readonly more: boolean;
+}
+
+/** Figures for /metrics. */
+export interface StoreGauges {
+  readonly openRuns: Readonly<Record<string, number>>;
+  readonly oldestPendingAt: number | undefined;
+  readonly fileBytes: number;
+}
+
+/**
+ * Everything that is true, in one place.
+ *
+ * Each method is one atomic command: when it answers, it is durable; when it throws, nothing was changed. Rules are
+ * decided by the pure core on the rows inside the transaction, so that commands of several coordinators would be decided
+ * one after the other. `now` is epoch milliseconds.
+ *
+ * Every method throws `CommitError` when the disk refuses.
+ */
+export interface Store {
+  /** Identity of this store, part of every cursor. */
+  readonly storeId: string;
+  /** Key for the run tokens of this store. */
+  readonly secret: string;
+
+  /** Writes something; throws when the store cannot. */
+  probe(): Promise<void>;
+  close(): Promise<void>;
+  gauges(): Promise<StoreGauges>;
+
+  /** @throws Refusal as RunService.CreateRun says. */
+  createRun(request: CreateRunRequest, ids: { runId: string; sessionId: string }, now: number): Promise<Committed<Run>>;
+  /** The run with its attempts. `waitsFor` is set while it waits behind another run of its session. */
+  getRun(runId: string): Promise<{ run: Run; wants: Wants | undefined; waitsFor: string | undefined } | undefined>;
+  /** Whether a run has ended; undefined when it does not exist. */
+  hasEnded(runId: string): Promise<boolean | undefined>;
+  /** @throws Refusal INVALID_ARGUMENT for a page token that is not ours. */
+  listRuns(query: RunQuery): Promise<Page<Run>>;
+  /** @throws Refusal NOT_FOUND. */
+  stopRun(
+    runId: string,
+    stop: Stop,
+    cascade: boolean,
+    now: number,
+  ): Promise<Committed<{ run: Run; stoppedRunIds: string[] }>>;
+  /** Deletes, or only counts, runs that ended before `before`; at most `limit` in one call. */
+  pruneRuns(before: number, dryRun: boolean, limit: number): Promise<number>;
+
+  /** @throws Refusal ALREADY_EXISTS when another live process has the identity, RESOURCE_EXHAUSTED beyond `maxRunners`. */
+  register(
+    request: RegisterRequest,
+    terms: RegistrationTerms,
+    tokenHash: string,
+    leaseTtlMs: number,
+    now: number,
+  ): Promise<Committed<Registered>>;
+  /** Process that a token belongs to; "UNKNOWN" for a runner that is not registered, undefined for a wrong token. */
+  runnerOfToken(runnerId: string, tokenHash: string): Promise<{ bootId: string } | "UNKNOWN" | undefined>;
+  /** @throws Refusal ALREADY_EXISTS when the process is not the registered one. */
+  beat(
+    runnerId: string,
+    beat: Beat,
+    leaseTtlMs: number,
+    now: number,
+  ): Promise<Committed<{ verdicts: LeaseVerdict[]; directives: Directive[] }>>;
+  report(
+    runnerId: string,
+    reports: readonly Report[],
+    leaseTtlMs: number,
+    now: number,
+  ): Promise<Committed<{ verdicts: ReportVerdict[]; directives: Directive[] }>>;
+  appendEvents(
+    runnerId: string,
+    batches: readonly EventBatch[],
+    now: number,
+  ): Promise<Committed<{ verdicts: EventBatchVerdict[]; directives: Directive[] }>>;
+  /** Orders that stand for a runner. */
+  directives(runnerId: string): Promise<Directive[]>;
+  /** @throws Refusal ALREADY_EXISTS when the process is not the registered one. */
+  deregister(runnerId: string, bootId: string, now: number): Promise<Committed<void>>;
+
+  runnerFacts(runnerIds: readonly string[] | "all"): Promise<RunnerRecord[]>;
+  listRunners(pageSize: number, pageToken: string): Promise<Page<RunnerRecord>>;
+  /** @throws Refusal NOT_FOUND. */
+  drainRunner(runnerId: string, reason: string): Promise<Committed<RunnerRecord>>;
+  /** @throws Refusal NOT_FOUND. */
+  removeRunner(runnerId: string, now: number): Promise<Committed<string[]>>;
+
+  /** Runners that were not heard from since `before`. */
+  silentRunners(before: number): Promise<string[]>;
+  /** Forgets runners that were not heard from since `before` and hold nothing. */
+  forgetRunners(before: number): Promise<Committed<number>>;
+
+  /** Demand classes in which a run is pending. */
+  pendingClasses(): Promise<string[]>;
+  offer(
+    supplies: readonly Supply[],
+    newLeaseId: () => string,
+    acceptBy: number,
+    now: number,
+  ): Promise<Committed<Offered>>;
+  openOffers(runnerId: string): Promise<Offer[]>;
+  /** Takes open offers back: those of one runner, or all of them. */
+  withdrawOffers(runnerId: string | undefined, now: number): Promise<Committed<number>>;
+  /** Ends what is due: offers always, leases when `leases` is set. At most 500 in one call. Answers whose offers lapsed. */
+  expire(now: number, leases: boolean): Promise<Committed<{ lapsedRunnerIds: string[]; more: boolean }>>;
+  /** Runners that hold accepted leases. */
+  holders(): Promise<string[]>;
+  /** Starts the no-match clock of a demand class, or with `undefined` ends it. */
+  setUnmatched(demandClass: string, since: number | undefined): Promise<void>;
+  /** Demand classes whose no-match clock started before `before`. */
+  unmatchedClasses(before: number): Promise<string[]>;
+  /** Fails the pending runs of a demand class; at most 500 in one call. */
+  failPending(
+    demandClass: string,
+    event: "UNMATCHED" | "STRANDED",
+    message: string,
+    unmatchedBefore: number,
+    now: number,
+  ): Promise<Committed<number>>;
+
+  /** By id or by name. */
+  getSession(key: { sessionId: string } | { sessionName: string }): Promise<Session | undefined>;
+  listSessions(query: SessionQuery): Promise<Page<Session>>;
+  /** Events of a session behind place `after`, oldest first. @throws Refusal NOT_FOUND. */
+  listEvents(query: EventQuery): Promise<EventPage>;
+  /** The last run of the session that ended, or the one named. @throws Refusal NOT_FOUND, FAILED_PRECONDITION. */
+  sessionResult(sessionId: string, runId: string): Promise<Run>;
+  /** The accepted lease that a run token names, and whether it lives. */
+  leaseOfToken(leaseId: string): Promise<{ runId: string; sessionId: string; live: boolean } | undefined>;
+  /** True when `sessionId` is `ancestorId` or stands below it. */
+  isWithin(sessionId: string, ancestorId: string): Promise<boolean>;
+}
+
+export interface RunQuery {
+  readonly states: readonly RunState[];
+  readonly sessionId: string;
+  readonly runnerId: string;
+  readonly pageSize: number;
+  readonly pageToken: string;
+  /** Only sessions at or below this one. */
+  readonly withinSessionId: string | undefined;
+}
+
+export interface SessionQuery {
+  readonly statuses: readonly SessionStatus[];
+  readonly parentSessionId: string;
+  readonly pageSize: number;
+  readonly pageToken: string;
+  /** Only sessions at or below this one. */
+  readonly withinSessionId: string | undefined;
+}
+
+export interface EventQuery {
+  readonly sessionId: string;
+  /** Only events of this run; empty: all. */
+  readonly runId: string;
+  readonly after: number;
+  readonly limit: number;
+  /** Fewer events are answered when more would be larger than this. */
+  readonly maxBytes: number;
+}
+
+/** A runner as the store has it; whether its stream is open is for the shell to say. */
+export interface RunnerRecord {
+  readonly runner: Runner;
+  readonly facts: Omit<RunnerFacts, "presence">;
+  readonly bootId: string;
+  /** Epoch milliseconds. */
+  readonly lastHeardAt: number;
+}

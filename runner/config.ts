@@ -1,0 +1,262 @@
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+import { bool, duration, int, list, oneOf, path, seconds, string, url } from "../lib/config-kinds.ts";
+import { parseConfig } from "../lib/config.ts";
+import type { Environment, Parsed, Program, ReadFile, Source, Table } from "../lib/config.ts";
+import type { LogFormat } from "../lib/log.ts";
+import { VERSION } from "../lib/version.ts";
+
+/** Settings of a runner. */
+export interface RunnerOptions {
+  readonly coordinatorUrl: string;
+  /** PEM file with the certificate authorities to trust for https. */
+  readonly tlsCa: string | undefined;
+  /** Name of an executor folder. At most one of this, `executorPath` and `profile` is set. */
+  readonly executor: string | undefined;
+  /** Executor program, as given: relative to the package, then to the current directory. */
+  readonly executorPath: string | undefined;
+  readonly profile: string | undefined;
+  /** Print the executors and exit. */
+  readonly executorList: boolean;
+  /** Print the profiles and exit. */
+  readonly profileList: boolean;
+  /** Folders with executors beside the package's own. */
+  readonly executorsDirs: readonly string[];
+  /** Absolute; not yet known to exist. */
+  readonly projectDir: string;
+  /** Names of variables that executors get beside the usual ones. */
+  readonly passEnv: readonly string[];
+  readonly tags: readonly string[];
+  readonly requireMatchingTags: boolean;
+  readonly maxRuns: number;
+  /** Tells runners of the same host, directory and profile apart; empty when there is one. */
+  readonly name: string;
+  /** Base of the state directories; the runner's own is `<stateDir>/<runner_id>`. */
+  readonly stateDir: string;
+  /** Longest silence on the stream, unless two keep-alives are longer. */
+  readonly pollTimeoutMs: number;
+  /** Upper bound of the time between heartbeats; the coordinator's own wins when it is smaller. */
+  readonly heartbeatIntervalMs: number;
+  /** Time that runs may take to finish in a drain; 0: no limit. */
+  readonly drainTimeoutMs: number;
+  /** Execute exactly one run and exit with its outcome. */
+  readonly once: boolean;
+  readonly verbose: boolean;
+  readonly logFormat: LogFormat;
+}
+
+const CHOICES = ["executor", "executorPath", "profile"] as const;
+
+/** Every setting of the runner. `env` and `cwd` only decide defaults. */
+export function runnerTable(env: Environment, cwd: string): Table<RunnerOptions> {
+  const stateHome = env["XDG_STATE_HOME"] || join(env["HOME"] || homedir(), ".local/state");
+  return {
+    coordinatorUrl: {
+      kind: url,
+      flag: "coordinator-url",
+      short: "c",
+      env: "AGENT_ORCHESTRATOR_API_URL",
+      oldEnv: "AGENT_RUNTIME_URL",
+      default: "http://localhost:8765",
+      help: "Coordinator to work for",
+    },
+    tlsCa: {
+      kind: path("FILE"),
+      flag: "tls-ca",
+      env: "AGENT_RUNNER_TLS_CA",
+      default: undefined,
+      help: "PEM file with the certificate authorities to trust",
+    },
+    executor: {
+      kind: string("NAME", 256),
+      flag: "executor",
+      short: "x",
+      default: undefined,
+      defaultText: "claude-code, when it is installed",
+      help: "Executor by name, see --executor-list",
+    },
+    executorPath: {
+      kind: string("PATH"),
+      flag: "executor-path",
+      short: "e",
+      env: "AGENT_EXECUTOR_PATH",
+      default: undefined,
+      help: "Executor program",
+    },
+    profile: {
+      kind: string("NAME", 256),
+      flag: "profile",
+      env: "AGENT_RUNNER_PROFILE",
+      default: undefined,
+      help: "Executor profile, see --profile-list",
+    },
+    executorList: {
+      kind: bool,
+      flag: "executor-list",
+      short: "l",
+      default: false,
+      inFile: false,
+      help: "List the executors and exit",
+    },
+    profileList: {
+      kind: bool,
+      flag: "profile-list",
+      default: false,
+      inFile: false,
+      help: "List the executor profiles and exit",
+    },
+    executorsDirs: {
+      kind: list("DIR", (dir) => resolve(cwd, dir)),
+      flag: "executors-dir",
+      env: "AGENT_RUNNER_EXECUTORS_DIRS",
+      default: [],
+      help: "Further folder with executors",
+    },
+    projectDir: {
+      kind: path("DIR"),
+      flag: "project-dir",
+      short: "p",
+      env: "PROJECT_DIR",
+      default: cwd,
+      defaultText: "the current directory",
+      help: "Directory that runs work in unless they name one",
+    },
+    passEnv: {
+      kind: list("NAME"),
+      flag: "pass-env",
+      env: "AGENT_RUNNER_PASS_ENV",
+      default: [],
+      help: "Variable that executors get beside the usual ones",
+    },
+    tags: {
+      kind: list("TAG"),
+      flag: "tag",
+      env: "RUNNER_TAGS",
+      default: [],
+      help: "Tag that runs can ask for",
+    },
+    requireMatchingTags: {
+      kind: bool,
+      flag: "require-matching-tags",
+      env: "AGENT_RUNNER_REQUIRE_MATCHING_TAGS",
+      default: false,
+      help: "Take only runs that name at least one of the tags",
+    },
+    maxRuns: {
+      kind: int(1, 1_000),
+      flag: "max-runs",
+      env: "AGENT_RUNNER_MAX_RUNS",
+      default: 4,
+      help: "Most runs at a time",
+    },
+    name: {
+      kind: string("NAME", 128),
+      flag: "name",
+      env: "AGENT_RUNNER_NAME",
+      default: "",
+      help: "Tells runners of one directory and profile apart",
+    },
+    stateDir: {
+      kind: path("DIR"),
+      flag: "state-dir",
+      env: "AGENT_RUNNER_STATE_DIR",
+      default: join(stateHome, "agent-runner"),
+      defaultText: "$XDG_STATE_HOME/agent-runner or ~/.local/state/agent-runner",
+      help: "Base of the state directories",
+    },
+    pollTimeoutMs: {
+      kind: seconds({ minMs: 100 }),
+      flag: "poll-timeout",
+      env: "POLL_TIMEOUT",
+      default: 30_000,
+      defaultText: "30",
+      help: "Longest silence on the stream before it is reopened",
+    },
+    heartbeatIntervalMs: {
+      kind: seconds({ minMs: 50 }),
+      flag: "heartbeat-interval",
+      env: "HEARTBEAT_INTERVAL",
+      default: 60_000,
+      defaultText: "60",
+      help: "Longest time between heartbeats; the coordinator's own wins when it is smaller",
+    },
+    drainTimeoutMs: {
+      kind: duration(),
+      flag: "drain-timeout",
+      env: "AGENT_RUNNER_DRAIN_TIMEOUT",
+      default: 600_000,
+      defaultText: "10m",
+      help: "Time that runs may take to finish in a drain; 0 sets no limit",
+    },
+    once: { kind: bool, flag: "once", default: false, inFile: false, help: "Execute one run, exit with its outcome" },
+    verbose: {
+      kind: bool,
+      flag: "verbose",
+      short: "v",
+      env: "AGENT_RUNNER_VERBOSE",
+      default: false,
+      help: "Log more",
+    },
+    logFormat: {
+      kind: oneOf("auto", "pretty", "json"),
+      flag: "log-format",
+      env: "AGENT_RUNNER_LOG_FORMAT",
+      default: "auto",
+      help: "auto is pretty on a terminal, JSON otherwise",
+    },
+  };
+}
+
+export function runnerProgram(env: Environment, cwd: string): Program<RunnerOptions> {
+  return {
+    name: "agent-runner",
+    version: VERSION,
+    summary: "Takes runs from a coordinator and executes each with an executor program.",
+    table: runnerTable(env, cwd),
+    defaultFile: ".agent-orchestrator/runner.yaml",
+    check: (options, sources) => chosenTwice(options, sources) ?? tagsMissing(options),
+  };
+}
+
+/** Reads flags, variables and file. Throws UsageError (exit 2). */
+export function parseRunnerOptions(
+  argv: readonly string[],
+  env: Environment,
+  readFile: ReadFile,
+  cwd: string = process.cwd(),
+): Parsed<RunnerOptions> {
+  const parsed = parseConfig(runnerProgram(env, cwd), argv, env, readFile);
+  return parsed.t === "text" ? parsed : { ...parsed, config: withStrongestChoice(parsed.config, parsed.sources) };
+}
+
+type Sources = Readonly<Record<keyof RunnerOptions, Source>>;
+
+const STRENGTH: readonly Source[] = ["flag", "env", "file"];
+
+/** The executor settings of the strongest source that has any: `-x` beats AGENT_EXECUTOR_PATH. */
+function choices(sources: Sources): (typeof CHOICES)[number][] {
+  for (const source of STRENGTH) {
+    const given = CHOICES.filter((key) => sources[key] === source);
+    if (given.length > 0) return given;
+  }
+  return [];
+}
+
+function chosenTwice(options: RunnerOptions, sources: Sources): string | undefined {
+  const [one, two] = choices(sources);
+  if (one === undefined || two === undefined) return undefined;
+  const flags = { executor: "--executor", executorPath: "--executor-path", profile: "--profile" };
+  return `${flags[one]} ${options[one]} and ${flags[two]} ${options[two]} exclude each other; give one of them`;
+}
+
+function withStrongestChoice(options: RunnerOptions, sources: Sources): RunnerOptions {
+  const [chosen] = choices(sources);
+  const none = { executor: undefined, executorPath: undefined, profile: undefined };
+  return chosen === undefined ? options : { ...options, ...none, [chosen]: options[chosen] };
+}
+
+function tagsMissing({ requireMatchingTags, tags }: RunnerOptions): string | undefined {
+  if (tags.some((tag) => tag.length > 128)) return "--tag takes at most 128 characters";
+  if (new Set(tags).size !== tags.length) return `--tag is given twice with the same value: ${tags.join(", ")}`;
+  return requireMatchingTags && tags.length === 0 ? "--require-matching-tags needs at least one --tag" : undefined;
+}

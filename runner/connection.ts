@@ -1,0 +1,425 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import type { CallOptions, Client, Interceptor } from "@connectrpc/connect";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { Directive, HeldLease, LeaseVerdict, StopDirective } from "../gen/agentrunner/v1/runner_pb.ts";
+import { RunnerService, StreamClosing_Reason } from "../gen/agentrunner/v1/runner_service_pb.ts";
+import type { RegisterRequestSchema, RegisterResponse, RunOffer } from "../gen/agentrunner/v1/runner_service_pb.ts";
+import { Backoff } from "../lib/backoff.ts";
+import { EXIT } from "../lib/exit-codes.ts";
+import type { ExitCode } from "../lib/exit-codes.ts";
+import type { Log } from "../lib/log.ts";
+import { connectTransport, describeConnectError } from "../lib/transport.ts";
+import type { CoordinatorLink } from "../lib/transport.ts";
+import { BUILT_IN, timingOf } from "./coordinator-config.ts";
+import type { Timing } from "./coordinator-config.ts";
+import { RunStream } from "./run-stream.ts";
+import type { StreamEnd, StreamHandler } from "./run-stream.ts";
+
+export type RunnerClient = Client<typeof RunnerService>;
+
+/** Where the connection is. */
+export type ConnectionState =
+  /** Not known to the coordinator, or not any more. */
+  | { readonly t: "registering" }
+  /** Registered; the stream was asked for and has not said `opened`. */
+  | { readonly t: "opening" }
+  /** The stream works: offers can come. */
+  | { readonly t: "attached"; readonly streamId: string; readonly sinceMs: number }
+  /** A newer stream of this process counts. Only a heartbeat that finds none opens another. */
+  | { readonly t: "superseded" }
+  /** Waits before the next attempt. */
+  | { readonly t: "backing-off" }
+  | { readonly t: "closed"; readonly end: ConnectionEnd };
+
+/** Why a connection ended for good. */
+export interface ConnectionEnd {
+  readonly exitCode: ExitCode;
+  /** What to tell people; empty for an end that was asked for. */
+  readonly text: string;
+}
+
+/** A runner that the coordinator knows. */
+export interface Registration {
+  readonly runnerId: string;
+  readonly token: string;
+  readonly storeId: string;
+}
+
+/** What the connection asks and tells. Nothing here may throw or block. */
+export interface ConnectionHandler {
+  /** Leases for `held`, at most 2000. */
+  held(): HeldLease[];
+  freeSlots(): number;
+  draining(): boolean;
+  /** Registered, for the first time or again; before the stream is opened. */
+  registered(registration: Registration): void;
+  offered(offer: RunOffer): void;
+  stopped(stop: StopDirective): void;
+  drained(reason: string): void;
+  verdicts(verdicts: readonly LeaseVerdict[]): void;
+}
+
+export interface ConnectionOptions {
+  readonly url: string;
+  /** PEM of the certificate authorities to trust. */
+  readonly tlsCaPem: string | undefined;
+  readonly bootId: string;
+  /** What Register says beside `held` and the boot ids. */
+  readonly identity: MessageInitShape<typeof RegisterRequestSchema>;
+  readonly previousBootId: string;
+  /** Longest silence on the stream, unless two keep-alives are longer. */
+  readonly pollTimeoutMs: number;
+  /** Give up with exit code 3 when the first contact fails. */
+  readonly onceOnly: boolean;
+  /** Added to lease_ttl: how long another live process may have the identity before this one gives up. */
+  readonly twinPatienceMs?: number;
+  readonly log: Log;
+  readonly random?: () => number;
+}
+
+/** What to do after a stream, or instead of one. */
+type Next = "reopen" | "back-off" | "wait" | "register" | "close";
+
+/** Longest answer of a unary call, unless a third of the lease is shorter. */
+const CALL_MAX_MS = 10_000;
+
+/**
+ * A runner's connection to its coordinator: registers, keeps one stream open, and repeats both with full-jitter backoff
+ * for as long as it takes. Executors are not touched by anything that happens here.
+ */
+export class Connection {
+  /** Resolves when the connection has ended for good. Never rejects. */
+  readonly ended: Promise<ConnectionEnd>;
+  readonly #options: ConnectionOptions;
+  readonly #handler: ConnectionHandler;
+  readonly #log: Log;
+  readonly #link: CoordinatorLink;
+  readonly #client: RunnerClient;
+  readonly #backoff: Backoff;
+  readonly #end = Promise.withResolvers<ConnectionEnd>();
+  readonly #closing = new AbortController();
+  #state: ConnectionState = { t: "registering" };
+  #timing: Timing = BUILT_IN;
+  #registration: Registration | undefined;
+  #registered = Promise.withResolvers<Registration>();
+  #contacted = false;
+  #stream: RunStream | undefined;
+  #wake = Promise.withResolvers<void>();
+
+  constructor(options: ConnectionOptions, handler: ConnectionHandler) {
+    this.#options = options;
+    this.#handler = handler;
+    this.#log = options.log;
+    this.#link = connectTransport(options.url, { ca: options.tlsCaPem, interceptors: [this.authorization] });
+    this.#client = createClient(RunnerService, this.#link.transport);
+    this.#backoff = new Backoff(BUILT_IN.reconnectMinMs, BUILT_IN.reconnectMaxMs, options.random);
+    this.ended = this.#end.promise;
+  }
+
+  get state(): ConnectionState {
+    return this.#state;
+  }
+
+  get timing(): Timing {
+    return this.#timing;
+  }
+
+  /** Aborted when the connection has ended. */
+  get closing(): AbortSignal {
+    return this.#closing.signal;
+  }
+
+  /** Sends the runner token with every call but Register. */
+  readonly authorization: Interceptor = (next) => (request) => {
+    const token = this.#registration?.token;
+    if (token !== undefined) request.header.set("authorization", `Bearer ${token}`);
+    return next(request);
+  };
+
+  /** Begins. Called once. */
+  open(): void {
+    this.#log.info(`Connecting to Agent Coordinator at ${this.#options.url}`);
+    void this.#main();
+  }
+
+  /** Ends it, and every call that waits. The first end counts. */
+  close(end: ConnectionEnd = { exitCode: EXIT.ok, text: "" }): void {
+    if (this.#state.t === "closed") return;
+    this.#state = { t: "closed", end };
+    this.#closing.abort(new ConnectError("the connection was closed", Code.Canceled));
+    this.#stream?.abort();
+    this.#link.abort();
+    this.#end.resolve(end);
+  }
+
+  /** The registration, as soon as there is one. Rejects when the connection ends. */
+  async registered(): Promise<Registration> {
+    if (this.#registration !== undefined) return this.#registration;
+    return await abortable(this.#registered.promise, this.closing);
+  }
+
+  /**
+   * A unary call, made once registered. `client` is another link's client for calls that must not share one connection.
+   * Rejects with ConnectError; what the error means for the connection is already being done.
+   */
+  async call<R>(
+    make: (client: RunnerClient, runnerId: string, options: CallOptions) => Promise<R>,
+    client: RunnerClient = this.#client,
+  ): Promise<R> {
+    const registration = await this.registered();
+    try {
+      return await make(client, registration.runnerId, { timeoutMs: this.callTimeoutMs, signal: this.closing });
+    } catch (error) {
+      this.#judge(ConnectError.from(error).code, error, registration);
+      throw error;
+    }
+  }
+
+  get callTimeoutMs(): number {
+    return Math.min(CALL_MAX_MS, this.#timing.leaseTtlMs / 3);
+  }
+
+  /** Carries out the standing orders of an answer. */
+  obey(directives: readonly Directive[]): void {
+    for (const { kind } of directives) {
+      if (kind.case === "stop") this.#handler.stopped(kind.value);
+      else if (kind.case === "drain") this.#handler.drained(kind.value.reason);
+    }
+  }
+
+  /** A heartbeat sent at `sentAtMs` found no stream of this process: an older stream of ours is deaf. */
+  streamMissing(sentAtMs: number): void {
+    const state = this.#state;
+    if (state.t === "superseded") this.#wake.resolve();
+    if (state.t !== "attached" || state.sinceMs > sentAtMs) return;
+    this.#log.warn("the coordinator misses the stream; opening another one");
+    this.#stream?.abort();
+  }
+
+  async #main(): Promise<void> {
+    while (this.#state.t !== "closed") {
+      const next = await this.#round();
+      if (next === "wait") await this.#untilMissing();
+      if (next === "back-off") await this.#backOff();
+    }
+  }
+
+  async #round(): Promise<Next> {
+    try {
+      return await this.#watch(this.#registration ?? (await this.#register()));
+    } catch (error) {
+      return this.#afterFailure(error);
+    }
+  }
+
+  /** Registers; repeats for a while when another process has the identity, and lets every other error out. */
+  async #register(): Promise<Registration> {
+    this.#state = { t: "registering" };
+    let giveUpAtMs: number | undefined;
+    for (;;) {
+      try {
+        const options = { timeoutMs: this.callTimeoutMs, signal: this.closing };
+        return this.#welcome(await this.#client.register(this.#registerRequest(), options));
+      } catch (error) {
+        if (ConnectError.from(error).code !== Code.AlreadyExists || this.closing.aborted) throw error;
+        const patienceMs = this.#timing.leaseTtlMs + (this.#options.twinPatienceMs ?? 15_000);
+        giveUpAtMs ??= performance.now() + patienceMs;
+        if (performance.now() > giveUpAtMs) throw error;
+        this.#logRepeated(
+          `${ConnectError.from(error).rawMessage}; trying again for ${Math.round(patienceMs / 1000)} s`,
+        );
+        await this.#sleep(this.#backoff.next());
+      }
+    }
+  }
+
+  #registerRequest(): MessageInitShape<typeof RegisterRequestSchema> {
+    const { identity, bootId, previousBootId } = this.#options;
+    return { ...identity, bootId, previousBootId, protocolMin: 1, protocolMax: 1, held: this.#handler.held() };
+  }
+
+  #welcome(answer: RegisterResponse): Registration {
+    const { runnerId, runnerToken: token, storeId } = answer;
+    const registration: Registration = { runnerId, token, storeId };
+    this.#log.info({ server_version: answer.serverVersion, store_id: storeId }, `Registered as ${runnerId}`);
+    this.#contacted = true;
+    this.#backoff.reset();
+    this.#adopt(timingOf(answer.config, this.#timing));
+    this.#registration = registration;
+    this.#handler.registered(registration);
+    this.#handler.verdicts(answer.verdicts);
+    this.#registered.resolve(registration);
+    return registration;
+  }
+
+  #adopt(timing: Timing): void {
+    this.#timing = timing;
+    this.#backoff.minMs = timing.reconnectMinMs;
+    this.#backoff.maxMs = timing.reconnectMaxMs;
+  }
+
+  async #watch({ runnerId }: Registration): Promise<Next> {
+    this.#state = { t: "opening" };
+    const { bootId } = this.#options;
+    const request = { runnerId, bootId, freeSlots: this.#handler.freeSlots(), held: this.#handler.held() };
+    const openedAtMs = performance.now();
+    const stream = new RunStream(this.#streamHandler(), () => this.#silenceMs());
+    this.#stream = stream;
+    const end = await stream.read((signal) => this.#client.watchRuns(request, { signal }));
+    const ageMs = performance.now() - openedAtMs;
+    if (ageMs > this.#timing.reconnectMaxMs) this.#backoff.reset();
+    const next = this.#afterStream(end);
+    // Streams that end as soon as they are opened must not be reopened in a circle.
+    return next === "reopen" && ageMs < this.#timing.reconnectMinMs ? "back-off" : next;
+  }
+
+  #silenceMs(): number {
+    return Math.max(this.#options.pollTimeoutMs, 2 * this.#timing.streamKeepaliveMs);
+  }
+
+  #streamHandler(): StreamHandler {
+    const handler = this.#handler;
+    return {
+      opened: ({ streamId }) => {
+        this.#state = { t: "attached", streamId, sinceMs: performance.now() };
+        this.#log.debug({ stream_id: streamId }, "stream opened");
+      },
+      offered: (offer) => handler.offered(offer),
+      stopped: (stop) => handler.stopped(stop),
+      drained: (reason) => handler.drained(reason),
+      verdicts: (verdicts) => handler.verdicts(verdicts),
+      directives: (directives) => this.obey(directives),
+      configured: (config) => this.#adopt(timingOf(config, this.#timing)),
+    };
+  }
+
+  #afterStream(end: StreamEnd): Next {
+    if (this.closing.aborted) return "close";
+    switch (end.t) {
+      case "closing":
+        return this.#afterClosing(end.reason);
+      case "ended":
+        this.#log.debug("the stream ended");
+        return "back-off";
+      case "silent":
+        this.#log.warn(`nothing came on the stream for ${this.#silenceMs()} ms; opening another one`);
+        // What is silent is the connection, as a rule: calls that wait on it would wait for their deadline.
+        this.#link.abort();
+        return "back-off";
+      case "aborted":
+        return "reopen";
+      case "failed":
+        return this.#afterFailure(end.error);
+      default:
+        return end satisfies never;
+    }
+  }
+
+  #afterClosing(reason: StreamClosing_Reason): Next {
+    switch (reason) {
+      case StreamClosing_Reason.RECYCLE:
+        this.#log.debug("the stream is recycled");
+        return "reopen";
+      case StreamClosing_Reason.SUPERSEDED:
+        this.#log.debug("a newer stream counts");
+        return "wait";
+      case StreamClosing_Reason.REPLACED:
+        this.close({ exitCode: EXIT.refused, text: "another process has taken over this runner's identity" });
+        return "close";
+      case StreamClosing_Reason.REMOVED:
+        this.#forgetRegistration(this.#registration, "the runner was removed from the coordinator");
+        return "back-off";
+      case StreamClosing_Reason.SHUTDOWN:
+        this.#log.info("the coordinator ends; runs go on, reconnecting");
+        return "back-off";
+      default:
+        return "back-off";
+    }
+  }
+
+  /** What an error of Register or of the stream means. */
+  #afterFailure(error: unknown): Next {
+    if (this.closing.aborted) return "close";
+    const { code } = ConnectError.from(error);
+    const trouble = describeConnectError(error, this.#options.url);
+    const registering = this.#registration === undefined;
+    this.#judge(code, error, this.#registration);
+    if (registering && !this.#contacted && this.#options.onceOnly && trouble.exitCode === EXIT.unreachable) {
+      this.close({ exitCode: EXIT.unreachable, text: withHint(trouble) });
+    }
+    if (registering && isRefusal(code)) this.close({ exitCode: EXIT.refused, text: withHint(trouble) });
+    if (this.closing.aborted) return "close";
+    this.#logRepeated(withHint(trouble));
+    return "back-off";
+  }
+
+  /** What the code of any failed call means for the registration it was made with. */
+  #judge(code: Code, error: unknown, registration: Registration | undefined): void {
+    if (registration === undefined || this.closing.aborted) return;
+    if (code === Code.Unauthenticated) {
+      const { rawMessage } = ConnectError.from(error);
+      this.close({ exitCode: EXIT.refused, text: `the coordinator no longer accepts this process: ${rawMessage}` });
+    }
+    if (code === Code.NotFound) this.#forgetRegistration(registration, "the coordinator does not know this runner");
+    if (code === Code.AlreadyExists) this.#forgetRegistration(registration, "another process has this identity");
+  }
+
+  #forgetRegistration(registration: Registration | undefined, why: string): void {
+    if (registration === undefined || registration !== this.#registration) return;
+    this.#log.warn(`${why}; registering again`);
+    this.#registration = undefined;
+    this.#registered = Promise.withResolvers();
+    this.#stream?.abort();
+    this.#wake.resolve();
+  }
+
+  async #untilMissing(): Promise<void> {
+    if (this.#state.t !== "closed") this.#state = { t: "superseded" };
+    this.#wake = Promise.withResolvers();
+    await abortable(this.#wake.promise, this.closing).catch(() => undefined);
+  }
+
+  async #backOff(): Promise<void> {
+    if (this.#state.t !== "closed") this.#state = { t: "backing-off" };
+    await this.#sleep(this.#backoff.next());
+  }
+
+  async #sleep(waitMs: number): Promise<void> {
+    // An abort ends the wait, and the loop that waits sees it.
+    await delay(waitMs, undefined, { signal: this.closing }).catch(() => undefined);
+  }
+
+  /** Logs the 1st, 2nd, 4th, 8th … failure in a row, so that a long absence does not fill the log. */
+  #logRepeated(text: string): void {
+    const failures = this.#backoff.attempts;
+    if ((failures & (failures - 1)) === 0) this.#log.warn({ failures: failures + 1 }, text);
+  }
+}
+
+function isRefusal(code: Code): boolean {
+  return [
+    Code.AlreadyExists,
+    Code.FailedPrecondition,
+    Code.InvalidArgument,
+    Code.PermissionDenied,
+    Code.Unauthenticated,
+    Code.Unimplemented,
+  ].includes(code);
+}
+
+function withHint({ text, hint }: { text: string; hint: string | undefined }): string {
+  return hint === undefined ? text : `${text}; ${hint}`;
+}
+
+async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = () => aborted.reject(signal.reason);
+  if (signal.aborted) onAbort();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}

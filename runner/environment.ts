@@ -1,0 +1,68 @@
+import { delimiter } from "node:path";
+
+/** Variables of the runner that every executor gets, design §5; LC_* besides. */
+const ALLOWED = ["HOME", "USER", "SHELL", "LANG", "TZ", "TMPDIR", "TERM", "SSH_AUTH_SOCK"];
+
+/** PATH of a runner that was started without one, as a system service may be. */
+const DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin";
+
+/** Variable that every executor of one runner process carries, so that the processes of a dead runner can be told. */
+export const BOOT_VARIABLE = "AGENT_RUNNER_BOOT";
+
+/** What an executor is told of its run. */
+export interface RunFacts {
+  sessionId: string;
+  sessionName: string;
+  runId: string;
+  /** Number of the attempt, from 1. */
+  attempt: number;
+  /** URL of the coordinator. */
+  apiUrl: string;
+  /** Good for this run's own session and children while its lease lives. */
+  runToken: string;
+  /** boot_id of the runner. */
+  bootId: string;
+}
+
+export interface ExecutorEnvOptions {
+  /** Names given by `--pass-env`. */
+  passEnv: readonly string[];
+  /** Names given by the executor profile. */
+  profileEnv: readonly string[];
+  /** Directory of the runner's own Node, which is first on PATH so that executors written for it find it. */
+  nodeDir: string;
+  run: RunFacts;
+}
+
+/** The whole environment of an executor. Nothing else of the runner reaches it, and no name can replace a fact of the run. */
+export function executorEnv(
+  parent: Readonly<Record<string, string | undefined>>,
+  { passEnv, profileEnv, nodeDir, run }: ExecutorEnvOptions,
+): Record<string, string> {
+  const locale = Object.keys(parent).filter((name) => name.startsWith("LC_"));
+  const env: Record<string, string> = {};
+  for (const name of [...ALLOWED, ...locale, ...passEnv, ...profileEnv]) {
+    const value = parent[name];
+    if (value !== undefined) env[name] = value;
+  }
+  return {
+    ...env,
+    PATH: [nodeDir, parent["PATH"] || DEFAULT_PATH].join(delimiter),
+    AGENT_SESSION_ID: run.sessionId,
+    AGENT_SESSION_NAME: run.sessionName,
+    AGENT_RUN_ID: run.runId,
+    AGENT_RUN_ATTEMPT: String(run.attempt),
+    AGENT_ORCHESTRATOR_API_URL: run.apiUrl,
+    AGENT_ORCHESTRATOR_TOKEN: run.runToken,
+    [BOOT_VARIABLE]: run.bootId,
+  };
+}
+
+/**
+ * The entries (`NAME=value`) that together only the processes of one attempt carry; undefined when one is missing, so that
+ * nobody is taken for a process of the run by less.
+ */
+export function runMarkers(env: Readonly<Record<string, string>>): string[] | undefined {
+  const names = [BOOT_VARIABLE, "AGENT_RUN_ID", "AGENT_RUN_ATTEMPT"];
+  return names.every((name) => env[name]) ? names.map((name) => `${name}=${env[name]}`) : undefined;
+}

@@ -1,0 +1,21 @@
+import { randomUUID } from "node:crypto";
+import { dirname } from "node:path";
+import { fileURLToPath } from "node:url";
+import { BOOT_VARIABLE, executorEnv } from "../../runner/environment.ts";
+import { processesMarked } from "../../runner/processes.ts";
+
+/** Absolute path of a program in test/fixtures/executors. */
+export function fixture(name: string): string {
+  return fileURLToPath(new URL(`../fixtures/executors/${name}`, import.meta.url));
+}
+
+/** The environment of an executor of a boot that only this test has. */
+export function testEnv(bootId = `test-${randomUUID()}`): Record<string, string> {
+  const run = { sessionId: "ses_t", sessionName: "t", runId: "run_t", attempt: 1, apiUrl: "", runToken: "", bootId };
+  return executorEnv(process.env, { passEnv: [], profileEnv: [], nodeDir: dirname(process.execPath), run });
+}
+
+/** Pids that carry the boot marker of that environment. */
+export function processesOf(env: Record<string, string>): number[] {
+  return processesMarked([`${BOOT_VARIABLE}=${env[BOOT_VARIABLE]}`]);
+}

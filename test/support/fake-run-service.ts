@@ -1,0 +1,216 @@
+import { create } from "@bufbuild/protobuf";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
+import { EventEmitter, once } from "node:events";
+import type { ExecutorEventSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
+import { FleetService } from "../../gen/agentrunner/v1/fleet_service_pb.ts";
+import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
+import { RunSchema, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
+import type { CreateRunRequest, WatchRunRequest, WatchRunResponse } from "../../gen/agentrunner/v1/run_service_pb.ts";
+import { RunService, WatchRunResponseSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
+import type { Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
+import type { Session, SessionEvent } from "../../gen/agentrunner/v1/session_pb.ts";
+import { SessionEventSchema, SessionSchema } from "../../gen/agentrunner/v1/session_pb.ts";
+import { SessionService } from "../../gen/agentrunner/v1/session_service_pb.ts";
+import type { RunningServer } from "../../coordinator/server.ts";
+import { startServer } from "../../coordinator/server.ts";
+import { createLogger } from "../../lib/log.ts";
+import { isFinal } from "../../cli/pages.ts";
+
+/** Moment at which everything of the fake happens. */
+export const T0_MS = Date.UTC(2026, 10, 21, 7, 50, 12, 123);
+
+/**
+ * RunService, SessionService and FleetService on a real port, with runs that only do what the test says. Validates
+ * requests as the coordinator does.
+ */
+export class FakeCoordinator {
+  readonly runs: Run[] = [];
+  readonly runners: Runner[] = [];
+  readonly events: SessionEvent[] = [];
+  /** Every request that made a run, repeats included. */
+  readonly created: CreateRunRequest[] = [];
+  /** Cursors of every WatchRun call, in order. */
+  readonly watched: string[] = [];
+  /** Thrown, one a call, by the next calls of any RPC. */
+  readonly failures: ConnectError[] = [];
+  /** Headers `authorization` of CreateRun. */
+  readonly tokens: (string | null)[] = [];
+  /** Answers of /ready. */
+  ready = true;
+  readonly #changed = new EventEmitter().setMaxListeners(100);
+  #server: RunningServer | undefined;
+  #port = 0;
+
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  async start(): Promise<this> {
+    const page = (ok: boolean) => ({
+      status: ok ? 200 : 503,
+      contentType: "text/plain",
+      body: ok ? "ok" : "disk full",
+    });
+    this.#server = await startServer({
+      listen: { host: "127.0.0.1", port: this.#port },
+      routes: (router) => this.#routes(router),
+      pages: { "/health": () => page(true), "/ready": () => page(this.ready) },
+      log: createLogger({ name: "fake", level: "silent", format: "json" }),
+    });
+    this.#port = this.#server.port;
+    return this;
+  }
+
+  /** Cuts every connection; `start` brings it back on the same port with the same runs. */
+  async stop(): Promise<void> {
+    await this.#server?.stop(0);
+    this.#server = undefined;
+  }
+
+  addRun(init: MessageInitShape<typeof RunSchema> = {}): Run {
+    const n = this.runs.length + 1;
+    const run = create(RunSchema, {
+      runId: `run_${n}`,
+      sessionId: `ses_${n}`,
+      sessionName: `ses_${n}`,
+      state: RunState.RUNNING,
+      createdAt: timestampFromMs(T0_MS),
+      ...init,
+    });
+    this.runs.push(run);
+    return run;
+  }
+
+  /** Stores an event of the run, and shows it to who watches. */
+  happen(run: Run, event: MessageInitShape<typeof SessionEventSchema>["event"]): void {
+    const { runId, sessionId } = run;
+    const cursor = `c${this.events.length + 1}`;
+    this.events.push(
+      create(SessionEventSchema, { runId, sessionId, cursor, time: timestampFromMs(T0_MS), event: event! }),
+    );
+    this.#changed.emit("change");
+  }
+
+  say(run: Run, event: MessageInitShape<typeof ExecutorEventSchema>["event"]): void {
+    this.happen(run, { case: "executor", value: { event: event! } });
+  }
+
+  print(run: Run, text: string): void {
+    this.say(run, { case: "output", value: { text } });
+  }
+
+  /** Changes the run and stores the transition. */
+  move(run: Run, state: RunState, change: MessageInitShape<typeof RunSchema> = {}): void {
+    Object.assign(run, create(RunSchema, { ...run, ...change, state }));
+    const { runnerId, failure, message } = run;
+    this.happen(run, { case: "transition", value: { state, runnerId, failure, message } });
+  }
+
+  #find(runId: string): Run {
+    const run = this.runs.find((run) => run.runId === runId);
+    if (run === undefined) throw new ConnectError(`run ${runId} does not exist`, Code.NotFound);
+    return run;
+  }
+
+  #fail(): void {
+    const failure = this.failures.shift();
+    if (failure !== undefined) throw failure;
+  }
+
+  #routes(router: ConnectRouter): void {
+    router.service(RunService, {
+      createRun: (request, context) => this.#create(request, context),
+      getRun: ({ runId }) => (this.#fail(), { run: this.#find(runId) }),
+      listRuns: ({ states, pageSize, pageToken, sessionId }) => {
+        this.#fail();
+        const from = Number(pageToken || 0);
+        const all = this.runs
+          .filter((run) => states.length === 0 || states.includes(run.state))
+          .filter((run) => sessionId === "" || run.sessionId === sessionId)
+          .toReversed();
+        const more = from + pageSize < all.length;
+        return { runs: all.slice(from, from + pageSize), nextPageToken: more ? String(from + pageSize) : "" };
+      },
+      stopRun: ({ runId, reason }) => {
+        const run = this.#find(runId);
+        if (!isFinal(run.state)) this.move(run, RunState.STOPPED, { message: reason });
+        return { run };
+      },
+      watchRun: (request, context) => this.#watch(request, context.signal),
+      pruneRuns: ({ dryRun }) => ({ runs: dryRun ? 3n : 2n, before: timestampFromMs(T0_MS) }),
+    });
+    router.service(SessionService, {
+      getSession: ({ sessionId, sessionName }) => ({ session: this.#session(sessionId || sessionName) }),
+      listSessions: () => ({ sessions: this.runs.map(({ sessionId }) => this.#session(sessionId)) }),
+      listSessionEvents: ({ sessionId, runId, cursor, pageSize }) => {
+        const all = this.events.filter(
+          (event) => event.sessionId === sessionId && (runId === "" || event.runId === runId),
+        );
+        const rest = all.slice(all.findIndex((event) => event.cursor === cursor) + 1);
+        // Two a page, so that readers must page.
+        const events = rest.slice(0, Math.min(2, pageSize));
+        return { events, nextCursor: events.at(-1)?.cursor ?? cursor, more: rest.length > events.length };
+      },
+      getSessionResult: ({ sessionId }) => {
+        const run = this.runs.findLast((run) => run.sessionId === sessionId && isFinal(run.state));
+        if (run === undefined) throw new ConnectError("nothing has ended yet", Code.FailedPrecondition);
+        const { runId, state, failure, message } = run;
+        return { runId, state, failure, message, ...(run.result && { result: run.result }) };
+      },
+    });
+    const runner = (runnerId: string): Runner => {
+      const found = this.runners.find((runner) => runner.runnerId === runnerId);
+      if (found === undefined) throw new ConnectError(`runner ${runnerId} does not exist`, Code.NotFound);
+      return found;
+    };
+    router.service(FleetService, {
+      listRunners: () => ({ runners: this.runners }),
+      getRunner: ({ runnerId }) => ({ runner: runner(runnerId) }),
+      drainRunner: ({ runnerId }) => ({ runner: Object.assign(runner(runnerId), { draining: true }) }),
+      removeRunner: ({ runnerId }) => (runner(runnerId), { lostRunIds: ["run_held"] }),
+    });
+  }
+
+  #create(request: CreateRunRequest, context: HandlerContext): { run: Run } {
+    this.created.push(request);
+    this.tokens.push(context.requestHeader.get("authorization"));
+    this.#fail();
+    const { sessionName, sessionId, mode, prompt } = request;
+    const n = this.runs.length + 1;
+    const id = sessionId || `ses_${n}`;
+    return {
+      run: this.addRun({ sessionId: id, sessionName: sessionName || id, mode, prompt, state: RunState.PENDING }),
+    };
+  }
+
+  #session(ref: string): Session {
+    const run = this.runs.findLast(({ sessionId, sessionName }) => ref === sessionId || ref === sessionName);
+    if (run === undefined) throw new ConnectError(`session ${ref} does not exist`, Code.NotFound);
+    const { sessionId, sessionName, runId } = run;
+    return create(SessionSchema, { sessionId, sessionName, lastRunId: runId, updatedAt: timestampFromMs(T0_MS) });
+  }
+
+  async *#watch({ runId, cursor }: WatchRunRequest, signal: AbortSignal): AsyncGenerator<WatchRunResponse, void> {
+    this.watched.push(cursor);
+    this.#fail();
+    const run = this.#find(runId);
+    yield create(WatchRunResponseSchema, { update: { case: "run", value: run } });
+    let next = this.events.findIndex((event) => event.cursor === cursor) + 1;
+    for (;;) {
+      const event = this.events[next];
+      if (event !== undefined) {
+        next += 1;
+        if (event.runId !== runId) continue;
+        yield create(WatchRunResponseSchema, { cursor: event.cursor, update: { case: "event", value: event } });
+      } else if (isFinal(run.state)) {
+        yield create(WatchRunResponseSchema, { update: { case: "run", value: run } });
+        return;
+      } else {
+        await once(this.#changed, "change", { signal });
+      }
+    }
+  }
+}
