@@ -70,8 +70,8 @@ const DAY_MS = 24 * HOUR_MS;
 
 /** A length of time for people, at most two units: `420 ms`, `1.2 s`, `42 s`, `3 min 20 s`, `5 h 12 min`, `3 d 4 h`. */
 export function duration(ms: number): string {
-  const t = Math.max(0, ms);
-  if (Math.round(t) < SECOND_MS) return `${Math.round(t)} ms`;
+  const t = Math.max(0, Math.round(ms));
+  if (t < SECOND_MS) return `${t} ms`;
   if (t < 10 * SECOND_MS) return `${(Math.floor(t / 100) / 10).toFixed(1)} s`;
   if (t < MINUTE_MS) return `${Math.floor(t / SECOND_MS)} s`;
   if (t < HOUR_MS) return units(t, MINUTE_MS, "min", SECOND_MS, "s");

@@ -6,6 +6,7 @@ import {
   FailureReason,
   FailureReasonSchema,
   InvocationModeSchema,
+  OnLost_Policy,
   OnLost_PolicySchema,
   RunState,
   RunStateSchema,
@@ -185,7 +186,8 @@ function limitsText({ timeout, idleTimeout, lostAfter }: Run): string {
 }
 
 function onLostText(onLost: OnLost | undefined): string {
-  if (onLost === undefined) return "";
+  // FAIL is what happens unasked.
+  if (onLost === undefined || onLost.policy === OnLost_Policy.FAIL) return "";
   const policy = word(OnLost_PolicySchema, onLost.policy);
   return onLost.maxAttempts === 0 ? policy : `${policy}, at most ${onLost.maxAttempts} attempts`;
 }

@@ -180,7 +180,8 @@ function endWhenSilent(session: ServerHttp2Session, { pingIntervalMs, pingTimeou
     deadline = undefined;
   };
   const pinging = setInterval(() => {
-    if (deadline !== undefined) return;
+    // A destroyed session closes only when its peer has hung up, and would throw.
+    if (deadline !== undefined || session.destroyed) return;
     // After a pause of this process timers fire before sockets are read: look once more when the answers that wait are in.
     const armed = setTimeout(() => setImmediate(() => deadline === armed && session.destroy()), pingTimeoutMs);
     deadline = armed;

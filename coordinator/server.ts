@@ -60,7 +60,7 @@ export interface RunningServer {
   readonly url: string;
   readonly port: number;
   readonly health: HealthBoard;
-  /** Aborted, with an UNAVAILABLE error as its reason, when stop() begins. Streams must end by throwing that reason. */
+  /** Aborted when stop() begins, as is the signal of every call, with an UNAVAILABLE error that streams must end by throwing. */
   readonly shutdownSignal: AbortSignal;
   /** Open TCP connections. */
   connections(): number;
@@ -99,12 +99,13 @@ export function checkListen(
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   checkListen(options.listen, options);
   const { log, listen, tls } = options;
+  const { router, health } = mountRoutes(options);
   const shutdown = new AbortController();
-  const { router, health } = mountRoutes(options, shutdown.signal);
+  const calls = new Set<AbortController>();
   const port = await openOnePort({
     ...listen,
     tls,
-    handler: requestHandler(options, router),
+    handler: requestHandler(options, router, calls),
     firstByteTimeoutMs: options.firstByteTimeoutMs ?? 10_000,
     requestTimeoutMs: options.requestTimeoutMs ?? 60_000,
     pingIntervalMs: options.pingIntervalMs ?? 15_000,
@@ -116,7 +117,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const stop = (graceMs: number) => {
     log.info({ connections: port.connections(), grace_ms: graceMs }, "server stops");
     health.set(ServingStatus.NOT_SERVING);
-    shutdown.abort(new ConnectError("the server is shutting down", Code.Unavailable));
+    const reason = new ConnectError("the server is shutting down", Code.Unavailable);
+    shutdown.abort(reason);
+    for (const call of calls) call.abort(reason);
     return port.close(graceMs);
   };
   return {
@@ -129,7 +132,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   };
 }
 
-function mountRoutes(options: ServerOptions, shutdownSignal: AbortSignal) {
+function mountRoutes(options: ServerOptions) {
   const messageMaxBytes = options.messageMaxBytes ?? MESSAGE_MAX_BYTES;
   const router = createConnectRouter({
     readMaxBytes: messageMaxBytes,
@@ -138,7 +141,6 @@ function mountRoutes(options: ServerOptions, shutdownSignal: AbortSignal) {
     acceptCompression: [compressionGzip],
     jsonOptions: { useProtoFieldName: true },
     interceptors: [hideUnexpected(options.log), ...(options.interceptors ?? []), createValidateInterceptor()],
-    shutdownSignal,
   });
   options.routes(router);
   const services = [...new Set(router.handlers.map(({ service }) => service))];
@@ -148,8 +150,15 @@ function mountRoutes(options: ServerOptions, shutdownSignal: AbortSignal) {
   return { router, health };
 }
 
-/** The handler of both HTTP versions. Replaces connectNodeAdapter, which writes failed replies to the console. */
-function requestHandler({ allowedHosts = [], listen, log, pages = {} }: ServerOptions, router: ConnectRouter) {
+/**
+ * The handler of both HTTP versions. Replaces connectNodeAdapter, which writes failed replies to the console. Calls in
+ * flight are in `calls`: Connect's own shutdownSignal keeps a listener per call, and walks all of them at each new call.
+ */
+function requestHandler(
+  { allowedHosts = [], listen, log, pages = {} }: ServerOptions,
+  router: ConnectRouter,
+  calls: Set<AbortController>,
+) {
   const rpcs = new Map(router.handlers.map((rpc) => [rpc.requestPath, rpc]));
   const pageByPath = new Map(Object.entries(pages));
   const refusalOf = hostGuard([...allowedHosts, bracketed(listen.host)]);
@@ -167,8 +176,15 @@ function requestHandler({ allowedHosts = [], listen, log, pages = {} }: ServerOp
     if (rpc === undefined) return send(response, text(404, `nothing is served at ${path}`));
     // The adapter below needs one to build the URL of a request.
     if (authorityOf(request) === undefined) return send(response, text(400, "a call needs a Host header"));
-    const universal = await rpc(universalRequestFromNodeRequest(request, response, undefined, undefined));
-    await universalResponseToNodeResponse(universal, response);
+    const universal = universalRequestFromNodeRequest(request, response, undefined, undefined);
+    const call = new AbortController();
+    universal.signal.addEventListener("abort", () => call.abort(universal.signal.reason), { once: true });
+    calls.add(call);
+    try {
+      await universalResponseToNodeResponse(await rpc({ ...universal, signal: call.signal }), response);
+    } finally {
+      calls.delete(call);
+    }
   }
 
   return (request: HttpRequest, response: HttpResponse): void => {

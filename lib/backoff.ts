@@ -4,7 +4,7 @@
  */
 export class Backoff {
   readonly #random: () => number;
-  #attempts = 0;
+  #failures = 0;
   minMs: number;
   maxMs: number;
 
@@ -15,21 +15,26 @@ export class Backoff {
     this.#random = random;
   }
 
-  /** Attempts since the last reset. */
-  get attempts(): number {
-    return this.#attempts;
-  }
-
-  /** The next wait in milliseconds, never under 1. */
-  next(): number {
+  /** The wait after the `failures`-th failure in a row, from 1; in milliseconds, never under 1. */
+  static wait(failures: number, minMs: number, maxMs: number, random: () => number = Math.random): number {
     // 2 ** 40 ms is beyond every maximum; more would only lose precision.
-    const ceilingMs = Math.min(this.maxMs, this.minMs * 2 ** Math.min(this.#attempts, 40));
-    this.#attempts += 1;
-    return Math.max(1, Math.round(this.#random() * ceilingMs));
+    const ceilingMs = Math.min(maxMs, minMs * 2 ** Math.min(failures - 1, 40));
+    return Math.max(1, Math.round(random() * ceilingMs));
   }
 
-  /** The thing worked: the next wait is a short one again. */
+  /** Failures since the last reset. */
+  get failures(): number {
+    return this.#failures;
+  }
+
+  /** The next wait in milliseconds. */
+  next(): number {
+    this.#failures += 1;
+    return Backoff.wait(this.#failures, this.minMs, this.maxMs, this.#random);
+  }
+
+  /** It worked: the next wait is a short one again. */
   reset(): void {
-    this.#attempts = 0;
+    this.#failures = 0;
   }
 }

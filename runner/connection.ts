@@ -392,7 +392,7 @@ export class Connection {
 
   /** Logs the 1st, 2nd, 4th, 8th … failure in a row, so that a long absence does not fill the log. */
   #logRepeated(text: string): void {
-    const failures = this.#backoff.attempts;
+    const { failures } = this.#backoff;
     if ((failures & (failures - 1)) === 0) this.#log.warn({ failures: failures + 1 }, text);
   }
 }

@@ -40,7 +40,8 @@ export function executorOf(settings: RunnerSettings, leash: Pick<Leash, "add" | 
     const spec = {
       command: executor.command,
       cwd: projectDir,
-      stdin: invocation === undefined ? "" : invocationJson({ ...invocation, projectDir, executorConfig: executor.config }),
+      stdin:
+        invocation === undefined ? "" : invocationJson({ ...invocation, projectDir, executorConfig: executor.config }),
       env: executorEnv(process.env, { passEnv: executor.passEnv, profileEnv: [], nodeDir, run }),
       timeoutMs: limitMs(offer.timeout),
       idleTimeoutMs: limitMs(offer.idleTimeout),

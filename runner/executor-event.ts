@@ -66,6 +66,8 @@ export function readEvent(line: Buffer): Reading {
   } catch (error) {
     return malformed(error instanceof Error ? error.message : String(error));
   }
+  if (![json["input"], json["output"], json["data"]].every(isSound))
+    return malformed("a number or text has no JSON form");
   for (const [field, [min, max]] of Object.entries(LENGTHS)) {
     const text = (event.event.value as unknown as Record<string, unknown>)[field];
     if (typeof text === "string" && (text.length < min || text.length > max)) {
@@ -87,6 +89,14 @@ function parseObject(text: string): JsonObject | undefined {
     // Not JSON is no error: most of what a program prints is not.
     return undefined;
   }
+}
+
+/** JSON.parse reads `1e400` as Infinity and `"\\ud800"` as half a character, which no reader of protobuf JSON can write again. */
+function isSound(value: JsonValue | undefined): boolean {
+  if (typeof value === "number") return Number.isFinite(value);
+  if (typeof value === "string") return value.isWellFormed();
+  if (typeof value !== "object" || value === null) return true;
+  return Object.entries(value).every(([key, item]) => key.isWellFormed() && isSound(item));
 }
 
 function boundResult(result: ExecutorResult): void {

@@ -1,8 +1,371 @@
-import { mkdirSync, statSync } from "node:fs";
-import { create } from "@bufbuild/protobuf";
-import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { ExecutorEvent } from "../gen/agentrunner/v1/executor_pb.ts";
-import { HeldLeaseSchema, HeldLease_Phase, LeaseVerdict_Kind } from "../gen/agentrunner/v1/runner_pb.ts";
-import type { HeldLease, LeaseVerdict, StopDirective } from "../gen/agentrunner/v1/runner_pb.ts";
-import { ReportSchema, ReportVerdict_Kind, Report_Kind } from "../gen/agentrunner/v1/runner_service_pb.ts";
-import type { Report, ReportVerdict, RunOffer } from "../gen/agentrunner/v1/runner_service_pb.ts";
+import { setTimeout as delay } from "node:timers/promises";
+import { runnerId as runnerIdOf } from "../lib/ids.ts";
+import { Backoff } from "../lib/backoff.ts";
+import { EXIT } from "../lib/exit-codes.ts";
+import type { ExitCode } from "../lib/exit-codes.ts";
+import type { Log } from "../lib/log.ts";
+import { DatabaseUnusableError } from "../lib/sqlite.ts";
+import { Report_Kind } from "../gen/agentrunner/v1/runner_service_pb.ts";
+import { Connection } from "./connection.ts";
+import type { ConnectionEnd, ConnectionHandler, ConnectionState, Registration } from "./connection.ts";
+import { EventSender } from "./event-sender.ts";
+import type { Execute } from "./execute.ts";
+import { Heartbeat } from "./heartbeat.ts";
+import { Leases } from "./leases.ts";
+import type { Line } from "./line.ts";
+import { Outbox } from "./outbox.ts";
+import { ReportSender } from "./report-sender.ts";
+import type { RunnerSettings } from "./settings.ts";
+import { StateDir } from "./state-dir.ts";
+
+/** Longest wait for the last reports to be answered when a runner ends. */
+const FLUSH_MS = 10_000;
+
+/** Time beyond the stop grace for executors to be gone: pipes, and what supervisor.ts waits for. */
+const STOP_SLACK_MS = 8_000;
+
+/** The runner cannot start. Programs print the text and exit with the code. */
+export class RunnerRefusedError extends Error {
+  override readonly name = "RunnerRefusedError";
+  readonly exitCode: ExitCode = EXIT.refused;
+}
+
+export interface RunnerDeps {
+  readonly log: Log;
+  /** Executes accepted runs. Called with the boot_id once, before anything else. */
+  readonly executor: (bootId: string) => Execute;
+  /** Ends what the process `bootId` left behind. */
+  readonly reap?: (bootId: string) => Promise<unknown>;
+  /** Numbers from 0 to below 1, for jitter. */
+  readonly random?: () => number;
+  /** Added to lease_ttl: how long to wait while another live process has the identity. Default 15 s. */
+  readonly twinPatienceMs?: number;
+}
+
+/** A runner at work in this process. */
+export interface RunningRunner {
+  readonly runnerId: string;
+  readonly bootId: string;
+  /** Takes no more runs, waits for those it has, and ends. */
+  drain(reason: string): void;
+  /** Drains, and stops the runs it has. */
+  stopRuns(reason: string): void;
+  /** Ends at once, as SIGKILL does: executors are killed, nothing is reported. */
+  kill(): void;
+  /** Runs that are accepted and have not ended. */
+  activeRuns(): number;
+  connectionState(): ConnectionState;
+  /** Resolves when the runner has ended, with the exit code. Never rejects. */
+  readonly done: Promise<ExitCode>;
+}
+
+/**
+ * Starts a runner: takes over its state directory, settles what the process before it left, and connects.
+ *
+ * @throws RunnerRefusedError when another process of this host is this runner, or its state is damaged.
+ */
+export async function startRunner(settings: RunnerSettings, deps: RunnerDeps): Promise<RunningRunner> {
+  const runnerId = runnerIdOf(settings);
+  const state = openState(settings, runnerId, deps.log);
+  if (state.previousBootId !== "") await deps.reap?.(state.previousBootId);
+  const runner = new Runner(runnerId, settings, deps, state);
+  runner.start();
+  return runner;
+}
+
+function openState({ stateDir }: RunnerSettings, runnerId: string, log: Log): StateDir {
+  try {
+    return new StateDir(stateDir, runnerId, (reason) => {
+      if (reason === undefined) log.info("the state directory can be written again; offers are taken");
+      else log.error({ reason }, "the state directory cannot be written; no offers are taken until it can");
+    });
+  } catch (error) {
+    if (error instanceof DatabaseUnusableError && error.locked) {
+      throw new RunnerRefusedError(
+        `${runnerId} already runs on this host (its state is in ${stateDir}/${runnerId}). ` +
+          "End it, or give this one a --name of its own.",
+        { cause: error },
+      );
+    }
+    throw new RunnerRefusedError(error instanceof Error ? error.message : String(error), { cause: error });
+  }
+}
+
+/** Where the runner is on its way to the end. */
+type Ending = "no" | "draining" | "stopping" | "flushing" | "ended";
+
+class Runner implements RunningRunner, ConnectionHandler {
+  readonly runnerId: string;
+  readonly bootId: string;
+  readonly done: Promise<ExitCode>;
+  readonly #settings: RunnerSettings;
+  readonly #log: Log;
+  readonly #state: StateDir;
+  readonly #outbox: Outbox;
+  readonly #connection: Connection;
+  readonly #heartbeat: Heartbeat;
+  readonly #reports: ReportSender;
+  readonly #events: EventSender;
+  readonly #leases: Leases;
+  readonly #done = Promise.withResolvers<ExitCode>();
+  #ending: Ending = "no";
+  #exitCode: ExitCode = EXIT.ok;
+  #storeId: string | undefined;
+  #endTimer: NodeJS.Timeout | undefined;
+
+  constructor(runnerId: string, settings: RunnerSettings, deps: RunnerDeps, state: StateDir) {
+    const { log } = deps;
+    this.runnerId = runnerId;
+    this.bootId = state.bootId;
+    this.done = this.#done.promise;
+    this.#settings = settings;
+    this.#log = log;
+    this.#state = state;
+    this.#outbox = new Outbox(state);
+    this.#connection = new Connection(this.#connectionOptions(deps), this);
+    const { coordinatorUrl: url, tlsCaPem, heartbeatIntervalMs: intervalMs } = settings;
+    this.#heartbeat = new Heartbeat({ url, tlsCaPem, bootId: this.bootId, intervalMs, log }, this.#connection, this);
+    const connection = this.#connection;
+    const line = lineOf(connection, deps.random);
+    this.#reports = new ReportSender(
+      line,
+      (reports) => connection.call((client, runnerId, call) => client.reportStatus({ runnerId, reports }, call)),
+      log,
+    );
+    this.#events = new EventSender(
+      line,
+      (batches) => connection.call((client, runnerId, call) => client.appendEvents({ runnerId, batches }, call)),
+      log,
+      (leaseId) => this.#leases.over(leaseId),
+    );
+    this.#leases = new Leases(
+      {
+        projectDir: settings.projectDir,
+        maxRuns: this.#maxRuns,
+        state,
+        outbox: this.#outbox,
+        execute: deps.executor(this.bootId),
+        timing: () => connection.timing,
+        storeId: () => this.#storeId,
+        log,
+        onOutcome: (kind) => this.#onOutcome(kind),
+        onOver: () => this.#advance(),
+      },
+      this.#reports,
+      this.#events,
+    );
+  }
+
+  get #maxRuns(): number {
+    return this.#settings.once ? 1 : this.#settings.maxRuns;
+  }
+
+  #connectionOptions(deps: RunnerDeps) {
+    const { hostname, projectDir, executorProfile, executor, tags, requireMatchingTags, name } = this.#settings;
+    const { type, command, config, portable } = executor;
+    return {
+      url: this.#settings.coordinatorUrl,
+      tlsCaPem: this.#settings.tlsCaPem,
+      bootId: this.bootId,
+      previousBootId: this.#state.previousBootId,
+      identity: {
+        hostname,
+        projectDir,
+        executorProfile,
+        executor: { type, command, config, portable },
+        tags: [...tags],
+        requireMatchingTags,
+        maxConcurrentRuns: this.#maxRuns,
+        name,
+      },
+      pollTimeoutMs: this.#settings.pollTimeoutMs,
+      onceOnly: this.#settings.once,
+      log: deps.log,
+      ...(deps.twinPatienceMs === undefined ? {} : { twinPatienceMs: deps.twinPatienceMs }),
+      ...(deps.random === undefined ? {} : { random: deps.random }),
+    };
+  }
+
+  start(): void {
+    this.#leases.inherit(this.#outbox.entries());
+    void this.#connection.ended.then((end) => this.#onConnectionEnd(end));
+    this.#heartbeat.start();
+    this.#connection.open();
+  }
+
+  activeRuns(): number {
+    return this.#leases.busy;
+  }
+
+  connectionState(): ConnectionState {
+    return this.#connection.state;
+  }
+
+  drain(reason: string): void {
+    if (this.#ending !== "no") return;
+    this.#ending = "draining";
+    this.#leases.closedBecause = "the runner is draining";
+    this.#log.info({ reason }, `draining, ${runs(this.#leases.busy)} left`);
+    this.#heartbeat.poke();
+    const { drainTimeoutMs } = this.#settings;
+    if (drainTimeoutMs > 0) this.#endTimer = setTimeout(() => this.stopRuns("the drain took too long"), drainTimeoutMs);
+    this.#advance();
+  }
+
+  stopRuns(reason: string): void {
+    this.drain(reason);
+    if (this.#ending !== "draining") return;
+    this.#ending = "stopping";
+    clearTimeout(this.#endTimer);
+    this.#log.warn({ reason }, `stopping ${runs(this.#leases.busy)}`);
+    this.#leases.withdraw();
+    const patienceMs = this.#connection.timing.stopGraceMs + STOP_SLACK_MS;
+    this.#endTimer = setTimeout(() => void this.#flush(), patienceMs);
+    this.#advance();
+  }
+
+  kill(): void {
+    if (this.#ending === "ended") return;
+    this.#ending = "ended";
+    clearTimeout(this.#endTimer);
+    this.#leases.kill();
+    this.#connection.close();
+    void this.#state.abandon().then(() => this.#done.resolve(EXIT.failed));
+  }
+
+  // What the connection asks and tells.
+
+  held() {
+    return this.#leases.held();
+  }
+
+  freeSlots(): number {
+    return this.#leases.freeSlots;
+  }
+
+  draining(): boolean {
+    return this.#ending !== "no";
+  }
+
+  registered({ storeId }: Registration): void {
+    const first = this.#storeId === undefined;
+    if (this.#storeId === storeId) return;
+    this.#storeId = storeId;
+    this.#leases.storeChanged();
+    this.#reports.wake();
+    this.#events.wake();
+    void this.#expire(storeId);
+    if (first && this.#ending === "no") this.#log.info("Runner started - waiting for runs");
+  }
+
+  offered(offer: Parameters<ConnectionHandler["offered"]>[0]): void {
+    this.#leases.offered(offer);
+  }
+
+  stopped(stop: Parameters<ConnectionHandler["stopped"]>[0]): void {
+    this.#leases.stopped(stop);
+  }
+
+  drained(reason: string): void {
+    this.drain(reason);
+  }
+
+  verdicts(verdicts: Parameters<ConnectionHandler["verdicts"]>[0]): void {
+    this.#leases.verdicts(verdicts);
+  }
+
+  async #expire(storeId: string): Promise<void> {
+    try {
+      const reports = await this.#outbox.expire(storeId, Date.now());
+      if (reports > 0)
+        this.#log.warn({ reports }, "reports for another coordinator's store were kept for 7 days and are deleted");
+    } catch (error) {
+      // The state directory has said what is wrong; what is old is deleted another time.
+      this.#log.debug({ reason: String(error) }, "old reports were not deleted");
+    }
+  }
+
+  #onOutcome(kind: Report_Kind): void {
+    if (!this.#settings.once) return;
+    this.#exitCode = exitCodeOf(kind);
+    this.drain("its one run has ended");
+  }
+
+  /** Takes the next step towards the end, when it is time for it. */
+  #advance(): void {
+    if (this.#ending === "no" || this.#ending === "ended" || this.#leases.busy > 0) return;
+    if (this.#ending === "flushing") {
+      if (this.#leases.open === 0) void this.#leave();
+      return;
+    }
+    void this.#flush();
+  }
+
+  /** No executor runs any more: waits a little for the last answers. */
+  async #flush(): Promise<void> {
+    if (this.#ending === "flushing" || this.#ending === "ended") return;
+    this.#ending = "flushing";
+    clearTimeout(this.#endTimer);
+    this.#endTimer = setTimeout(() => void this.#leave(), FLUSH_MS);
+    if (this.#leases.open === 0 || this.#connection.state.t === "closed") await this.#leave();
+  }
+
+  async #leave(): Promise<void> {
+    if (this.#ending === "ended") return;
+    this.#ending = "ended";
+    clearTimeout(this.#endTimer);
+    const { open } = this.#leases;
+    if (open > 0)
+      this.#log.warn(`${runs(open)} not settled with the coordinator; the next start of the runner does it`);
+    else await this.#deregister();
+    this.#connection.close();
+    await this.#state.close();
+    this.#log.info("Runner ended");
+    this.#done.resolve(this.#exitCode);
+  }
+
+  async #deregister(): Promise<void> {
+    const { bootId } = this;
+    if (this.#storeId === undefined || this.#connection.state.t === "closed") return;
+    try {
+      await Promise.race([
+        this.#connection.call((client, runnerId, call) => client.deregister({ runnerId, bootId }, call)),
+        delay(this.#connection.callTimeoutMs, undefined, { ref: false }),
+      ]);
+    } catch (error) {
+      // The coordinator notices by itself that nothing comes any more.
+      this.#log.debug({ reason: String(error) }, "could not deregister");
+    }
+  }
+
+  /** The coordinator wants nothing more from this process: executors are ended, their reports stay on disk. */
+  #onConnectionEnd({ exitCode, text }: ConnectionEnd): void {
+    if (this.#ending === "ended") return;
+    this.#log.error(text);
+    this.#exitCode = exitCode;
+    this.stopRuns(text);
+    this.#advance();
+  }
+}
+
+function lineOf(connection: Connection, random?: () => number): Line {
+  return {
+    ready: async () => (await connection.registered()).storeId,
+    obey: (directives) => connection.obey(directives),
+    closing: connection.closing,
+    pause: async (failures) => {
+      const { reconnectMinMs, reconnectMaxMs } = connection.timing;
+      const waitMs = Backoff.wait(failures, reconnectMinMs, reconnectMaxMs, random);
+      await delay(waitMs, undefined, { signal: connection.closing });
+    },
+  };
+}
+
+function exitCodeOf(kind: Report_Kind): ExitCode {
+  if (kind === Report_Kind.COMPLETED) return EXIT.ok;
+  return kind === Report_Kind.STOPPED ? EXIT.stopped : EXIT.failed;
+}
+
+function runs(count: number): string {
+  return `${count} ${count === 1 ? "run" : "runs"}`;
+}

@@ -30,10 +30,12 @@ afterEach(async () => {
 
 describe("ao start", () => {
   it("sends what its options say and prints the run and its session", async () => {
+    const demands = ["--profile", "p", "--tag", "a", "--tag", "b", "--hostname", "h", "--project-dir", "sub"];
+    const limits = ["--timeout", "10m", "--idle-timeout", "1m30s", "--lost-after", "500ms"];
+    const policy = ["--on-lost", "retry", "--max-attempts", "5"];
+    const data = ["--metadata", '{"k":1}', "--parameters", '{"p":true}'];
     const { exitCode, stdout, stderr } = await at(
-      ...["start", "build", "--profile", "p", "--tag", "a", "--tag", "b", "--hostname", "h", "--prompt", "do it"],
-      ...["--project-dir", "sub", "--timeout", "10m", "--idle-timeout", "1m30s", "--lost-after", "500ms"],
-      ...["--on-lost", "retry", "--max-attempts", "5", "--metadata", '{"k":1}', "--parameters", '{"p":true}'],
+      ...["start", "build", "--prompt", "do it"].concat(demands, limits, policy, data),
     );
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
     expect(stdout).toBe("run      run_1\nsession  ses_1  build\n");
@@ -449,13 +451,15 @@ describe("the program ao", () => {
   const env = { PATH: process.env["PATH"] ?? "" };
 
   it("ends quietly when the reader of its stdout has enough", async () => {
-    for (let i = 0; i < 800; i += 1) fake.addRun({ message: "x".repeat(200) });
-    const ls = spawn(process.execPath, [MAIN, "-c", fake.url, "runs", "ls", "--limit", "800", "-o", "jsonl"], { env });
+    const run = fake.addRun();
+    fake.print(run, "first line\n");
+    const logs = spawn(process.execPath, [MAIN, "-c", fake.url, "runs", "logs", "-f", "run_1"], { env });
     let stderr = "";
-    ls.stderr.on("data", (chunk) => (stderr += String(chunk)));
-    await once(ls.stdout, "data");
-    ls.stdout.destroy();
-    const [code] = (await once(ls, "close")) as [number];
+    logs.stderr.on("data", (chunk) => (stderr += String(chunk)));
+    await once(logs.stdout, "data");
+    logs.stdout.destroy();
+    fake.print(run, "nobody reads this\n");
+    const [code] = (await once(logs, "close")) as [number];
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   });
 

@@ -153,6 +153,21 @@ describe("stop", () => {
     session.destroy();
   });
 
+  it("cuts an HTTP/2 peer that never hangs up, though pings are due meanwhile", async () => {
+    const server = await startTestServer({ pingIntervalMs: 20, pingTimeoutMs: 5_000 });
+    const peer = connect({ port: server.port, host: "127.0.0.1", allowHalfOpen: true });
+    peer.on("error", () => undefined);
+    peer.write(
+      Buffer.concat([Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0])]),
+    );
+    await once(peer, "data");
+    peer.resume();
+    const tookMs = await elapsedMs(server.stop(200));
+    expect(tookMs).toBeGreaterThan(190);
+    expect(tookMs).toBeLessThan(PROMPT_MS);
+    peer.destroy();
+  });
+
   it("can be called twice, and frees the port", async () => {
     const server = await startTestServer();
     await Promise.all([server.stop(GRACE_MS), server.stop(0)]);

@@ -104,7 +104,9 @@ export class FakeCoordinator {
 
   /** Changes the run and stores the transition. */
   move(run: Run, state: RunState, change: MessageInitShape<typeof RunSchema> = {}): void {
-    Object.assign(run, create(RunSchema, { ...run, ...change, state }));
+    const made = create(RunSchema, change);
+    for (const key of Object.keys(change) as (keyof Run)[]) Object.assign(run, { [key]: made[key] });
+    run.state = state;
     const { runnerId, failure, message } = run;
     this.happen(run, { case: "transition", value: { state, runnerId, failure, message } });
   }

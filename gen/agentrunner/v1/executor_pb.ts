@@ -18,8 +18,9 @@ export const file_agentrunner_v1_executor: GenFile = /*@__PURE__*/
 /**
  * What a runner writes on an executor's stdin, as one JSON document followed by end of file.
  *
- * The JSON uses the field names of this file (snake_case). The first seven fields are schema 2.0 and are always
- * present; the others are additions that an executor may ignore, and are left out when empty. An executor MUST ignore
+ * The JSON uses the field names of this file (snake_case). The first seven fields are schema 2.0 and are always present,
+ * but for agent_blueprint without an agent; the others are additions that an executor may ignore, and are left out when
+ * empty. An executor MUST ignore
  * fields it does not know and SHOULD refuse a `schema_version` whose major number it does not know.
  *
  * @generated from message agentrunner.v1.ExecutorInvocation
@@ -134,8 +135,9 @@ export type ExecutorInvocation = Message<"agentrunner.v1.ExecutorInvocation"> & 
 /**
  * What a runner writes on an executor's stdin, as one JSON document followed by end of file.
  *
- * The JSON uses the field names of this file (snake_case). The first seven fields are schema 2.0 and are always
- * present; the others are additions that an executor may ignore, and are left out when empty. An executor MUST ignore
+ * The JSON uses the field names of this file (snake_case). The first seven fields are schema 2.0 and are always present,
+ * but for agent_blueprint without an agent; the others are additions that an executor may ignore, and are left out when
+ * empty. An executor MUST ignore
  * fields it does not know and SHOULD refuse a `schema_version` whose major number it does not know.
  *
  * @generated from message agentrunner.v1.ExecutorInvocation
