@@ -3,7 +3,9 @@ import type { Client, Interceptor } from "@connectrpc/connect";
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { toJson } from "@bufbuild/protobuf";
 import type { Command } from "commander";
+import { readFileSync } from "node:fs";
 import type { Readable } from "node:stream";
+import { getCACertificates, setDefaultCACertificates } from "node:tls";
 import { FleetService } from "../gen/agentrunner/v1/fleet_service_pb.ts";
 import { RunService } from "../gen/agentrunner/v1/run_service_pb.ts";
 import { SessionService } from "../gen/agentrunner/v1/session_service_pb.ts";
@@ -31,6 +33,8 @@ export interface Io {
 /** Options that every verb has. */
 export interface GlobalOptions {
   readonly coordinatorUrl?: string;
+  /** PEM file. */
+  readonly tlsCa?: string;
   readonly output: "text" | "json" | "jsonl";
   readonly color: "auto" | "always" | "never";
   readonly verbose?: true;
@@ -92,6 +96,7 @@ export class Program {
 /** Checks the global options and makes what a verb works with. Nothing is connected before the first call. */
 export function createCli(io: Io, options: GlobalOptions): Cli & { close(): void } {
   const url = coordinatorUrl(options.coordinatorUrl ?? io.env["AGENT_ORCHESTRATOR_API_URL"] ?? DEFAULT_URL);
+  if (options.tlsCa !== undefined) trust(options.tlsCa);
   const token = io.env["AGENT_ORCHESTRATOR_TOKEN"] ?? "";
   const link = connectTransport(url, token === "" ? {} : { interceptors: [bearer(token)] });
   const print = (line: string): void => void io.stdout.write(`${line}\n`);
@@ -124,6 +129,15 @@ export function createCli(io: Io, options: GlobalOptions): Cli & { close(): void
 /** Protobuf JSON with the names of the .proto files, as the server prints it. */
 export function json<D extends DescMessage>(desc: D, message: MessageShape<D>): unknown {
   return toJson(desc, message, { useProtoFieldName: true });
+}
+
+/** Trusts the certificate authorities of a PEM file, besides those that the system trusts, in this whole process. */
+function trust(path: string): void {
+  try {
+    setDefaultCACertificates([...getCACertificates("default"), readFileSync(path, "utf8")]);
+  } catch (error) {
+    throw usage(`--tls-ca ${path}: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }
 
 /** An executor that calls `ao` speaks with the token of its run. */

@@ -46,8 +46,8 @@ interface Stage {
   readonly paint: Paint;
   readonly runs: ReturnType<typeof createClient<typeof RunService>>;
   readonly say: (text: string) => void;
-  /** Shows a command and runs it; fails unless it exits as expected. Answers what it wrote to stdout. */
-  readonly ao: (args: readonly string[], exitCode: number) => Promise<string>;
+  /** Shows a command and runs it; fails unless it exits as expected. Answers what it writes to stdout; `data` has it as it comes. */
+  readonly ao: (args: readonly string[], exitCode: number, data?: string[]) => Promise<string>;
 }
 
 /** The runs that the demo has made, in order. */
@@ -65,17 +65,20 @@ async function scenes(stage: Stage): Promise<Run[]> {
   await ao(["start", "broken", ...profile, "--prompt", "error disk on fire; exit 3", "--follow"], 1);
 
   scene("A run that somebody stops");
-  const following = ao(["start", "endless", ...profile, "--prompt", "print working …; sleep 10m", "--follow"], 5);
-  const endless = await Promise.race([running(stage, "endless"), following.then(() => undefined)]);
-  expect(endless !== undefined, "the run goes on until it is stopped");
-  await ao(["runs", "stop", endless!.runId, "--grace", "2s", "--reason", "the demo goes on"], 0);
+  const seen: string[] = [];
+  const prompt = "print working …; sleep 10m";
+  const following = ao(["start", "endless", ...profile, "--prompt", prompt, "--follow"], 5, seen);
+  const early = following.then(() => expect(false, "the run goes on until it is stopped"));
+  await Promise.race([early, said(seen, /^working …$/m)]);
+  const { runs: active } = await stage.runs.listRuns({ states: [RunState.RUNNING] });
+  await ao(["runs", "stop", active[0]?.runId ?? "", "--grace", "2s", "--reason", "the demo goes on"], 0);
   await following;
 
   scene("The first session goes on: a resume is a second run in it");
   await ao(["resume", "hello", "--prompt", "print Welcome back; result and again", "--follow"], 0);
 
   scene("A run that no runner can take, and why");
-  const queued = await ao(["start", "picky", "--tag", "gpu", "--prompt", "needs a GPU", "-o", "json"], 0);
+  const queued = await ao(["start", "picky", "--tag", "gpu", "--prompt", "needs a GPU", "-o", "jsonl"], 0);
   const { run_id: picky } = JSON.parse(queued) as { run_id: string };
   await ao(["runs", "get", picky], 0);
   const { run } = await stage.runs.getRun({ runId: picky });
@@ -89,14 +92,9 @@ async function scenes(stage: Stage): Promise<Run[]> {
   return runs.reverse();
 }
 
-/** Waits until the newest run of the session runs. */
-async function running({ runs }: Stage, sessionName: string): Promise<Run> {
-  for (;;) {
-    const { runs: active } = await runs.listRuns({ states: [RunState.RUNNING] });
-    const run = active.find((run) => run.sessionName === sessionName);
-    if (run !== undefined) return run;
-    await delay(20);
-  }
+/** Waits until a command has written what is wanted. */
+async function said(data: readonly string[], wanted: RegExp): Promise<void> {
+  while (!wanted.test(data.join(""))) await delay(20);
 }
 
 /** The states that the runs must have ended in, oldest first; and the resume belongs to the first one's session. */
@@ -213,7 +211,7 @@ function indented(kept: string[]): Sink {
     isTTY: process.stdout.isTTY,
     write: (text: string) => {
       kept.push(text);
-      const lines = (atStart ? `    ${text}` : text).replaceAll(/\n(?=.)/gs, "\n    ");
+      const lines = (atStart ? `    ${text}` : text).replaceAll(/\n(?=[^\n])/g, "\n    ");
       atStart = text.endsWith("\n");
       process.stdout.write(lines);
     },
@@ -228,9 +226,8 @@ function makeStage(url: string, paint: Paint): Stage & { close(): void } {
     paint,
     runs: createClient(RunService, link.transport),
     say,
-    ao: async (args, exitCode) => {
+    ao: async (args, exitCode, data = []) => {
       say(`  ${paint("dim", "$")} ${paint("cyan", `ao ${args.map(quoted).join(" ")}`)}`);
-      const data: string[] = [];
       const stdin = new PassThrough().end();
       const io: Io = { stdin, stdout: indented(data), stderr: indented([]), env, onInterrupt: () => () => undefined };
       const code = await main(args, io);

@@ -9,7 +9,7 @@ import type { Cli } from "./cli.ts";
 import { json } from "./cli.ts";
 import { eventText } from "./events.ts";
 import { clean } from "./format.ts";
-import { pendingText, resultText, stateLine } from "./pages.ts";
+import { pendingText, resultText, stateAge } from "./pages.ts";
 import { watchRun } from "./watch.ts";
 
 /** Exit code of a program that was left with Ctrl+C: 128 + SIGINT, as shells say it. */
@@ -110,7 +110,7 @@ function end(cli: Cli, run: Run, printer: EventPrinter, gaveResult: boolean): Ex
     const result = resultText(run.result);
     if (result !== "" && (gaveResult || !printer.spoke)) printer.line(result);
     printer.endLine();
-    cli.say(stateLine(run, Date.now(), cli.paintTalk));
+    cli.say(stateAge(run, Date.now(), cli.paintTalk));
   }
   return exitOf(run.state);
 }

@@ -37,6 +37,7 @@ function commands(program: Program): Command {
     .description("Start runs of agents on the runners of a coordinator, and follow them.")
     .version(VERSION, "-V, --version", "print the version")
     .option("-c, --coordinator-url <url>", `coordinator (env AGENT_ORCHESTRATOR_API_URL, default ${DEFAULT_URL})`)
+    .option("--tls-ca <file>", "PEM file with certificate authorities to trust for https")
     .addOption(
       new Option("-o, --output <format>", "form of the data").choices(["text", "json", "jsonl"]).default("text"),
     )

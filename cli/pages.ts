@@ -79,16 +79,21 @@ export function pendingText([head, ...reasons]: readonly string[]): string {
   return reasons.length === 0 ? head : `${head}: ${reasons.join("; ")}`;
 }
 
-/** The line that says where a run stands: `pending 42 s — no runner matches: …`, `failed after 3.2 s — executor exit: …`. */
-export function stateLine(run: Run, nowMs: number, paint: Paint): string {
+/** State and age of a run: `pending 42 s`, `failed after 3.2 s`. */
+export function stateAge(run: Run, nowMs: number, paint: Paint): string {
   const [style, state] = styled(stateCell(run.state));
   const since = (from: Run["createdAt"], to: Run["createdAt"]) =>
     from === undefined ? "" : duration((to === undefined ? nowMs : timestampMs(to)) - timestampMs(from));
   const age = isFinal(run.state)
     ? `after ${since(run.createdAt, run.endedAt)}`
     : since(run.startedAt ?? run.claimedAt ?? run.createdAt, undefined);
+  return `${paint(style, state)} ${age}`;
+}
+
+/** The line that says where a run stands and why: `pending 42 s — no runner matches: …`. */
+export function stateLine(run: Run, nowMs: number, paint: Paint): string {
   const reason = run.state === RunState.PENDING ? pendingText(run.pendingReasons) : why(run.failure, run.message);
-  return `${paint(style, state)} ${age}${reason === "" ? "" : ` — ${clean(reason)}`}`;
+  return `${stateAge(run, nowMs, paint)}${reason === "" ? "" : ` — ${clean(reason)}`}`;
 }
 
 const styled = (cell: Cell): readonly [Style, string] => (typeof cell === "string" ? ["bold", cell] : cell);

@@ -2,87 +2,38 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import type { CallOptions, Client, Interceptor } from "@connectrpc/connect";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { Directive, HeldLease, LeaseVerdict, StopDirective } from "../gen/agentrunner/v1/runner_pb.ts";
-import { RunnerService, StreamClosing_Reason } from "../gen/agentrunner/v1/runner_service_pb.ts";
-import type { RegisterRequestSchema, RegisterResponse, RunOffer } from "../gen/agentrunner/v1/runner_service_pb.ts";
+import type { Directive } from "../gen/agentrunner/v1/runner_pb.ts";
+import { RunnerService, StreamClosing_ReasonSchema } from "../gen/agentrunner/v1/runner_service_pb.ts";
+import type {
+  RegisterRequestSchema,
+  RegisterResponse,
+  StreamClosing_Reason,
+} from "../gen/agentrunner/v1/runner_service_pb.ts";
 import { Backoff } from "../lib/backoff.ts";
 import { EXIT } from "../lib/exit-codes.ts";
-import type { ExitCode } from "../lib/exit-codes.ts";
 import type { Log } from "../lib/log.ts";
 import { connectTransport, describeConnectError } from "../lib/transport.ts";
 import type { CoordinatorLink } from "../lib/transport.ts";
 import { BUILT_IN, timingOf } from "./coordinator-config.ts";
 import type { Timing } from "./coordinator-config.ts";
+import { isRefusal, nextAfterClosing } from "./connection-state.ts";
+import type {
+  ConnectionEnd,
+  ConnectionHandler,
+  ConnectionOptions,
+  ConnectionState,
+  Next,
+  Registration,
+} from "./connection-state.ts";
 import { RunStream } from "./run-stream.ts";
 import type { StreamEnd, StreamHandler } from "./run-stream.ts";
 
 export type RunnerClient = Client<typeof RunnerService>;
 
-/** Where the connection is. */
-export type ConnectionState =
-  /** Not known to the coordinator, or not any more. */
-  | { readonly t: "registering" }
-  /** Registered; the stream was asked for and has not said `opened`. */
-  | { readonly t: "opening" }
-  /** The stream works: offers can come. */
-  | { readonly t: "attached"; readonly streamId: string; readonly sinceMs: number }
-  /** A newer stream of this process counts. Only a heartbeat that finds none opens another. */
-  | { readonly t: "superseded" }
-  /** Waits before the next attempt. */
-  | { readonly t: "backing-off" }
-  | { readonly t: "closed"; readonly end: ConnectionEnd };
-
-/** Why a connection ended for good. */
-export interface ConnectionEnd {
-  readonly exitCode: ExitCode;
-  /** What to tell people; empty for an end that was asked for. */
-  readonly text: string;
-}
-
-/** A runner that the coordinator knows. */
-export interface Registration {
-  readonly runnerId: string;
-  readonly token: string;
-  readonly storeId: string;
-}
-
-/** What the connection asks and tells. Nothing here may throw or block. */
-export interface ConnectionHandler {
-  /** Leases for `held`, at most 2000. */
-  held(): HeldLease[];
-  freeSlots(): number;
-  draining(): boolean;
-  /** Registered, for the first time or again; before the stream is opened. */
-  registered(registration: Registration): void;
-  offered(offer: RunOffer): void;
-  stopped(stop: StopDirective): void;
-  drained(reason: string): void;
-  verdicts(verdicts: readonly LeaseVerdict[]): void;
-}
-
-export interface ConnectionOptions {
-  readonly url: string;
-  /** PEM of the certificate authorities to trust. */
-  readonly tlsCaPem: string | undefined;
-  readonly bootId: string;
-  /** What Register says beside `held` and the boot ids. */
-  readonly identity: MessageInitShape<typeof RegisterRequestSchema>;
-  readonly previousBootId: string;
-  /** Longest silence on the stream, unless two keep-alives are longer. */
-  readonly pollTimeoutMs: number;
-  /** Give up with exit code 3 when the first contact fails. */
-  readonly onceOnly: boolean;
-  /** Added to lease_ttl: how long another live process may have the identity before this one gives up. */
-  readonly twinPatienceMs?: number;
-  readonly log: Log;
-  readonly random?: () => number;
-}
-
-/** What to do after a stream, or instead of one. */
-type Next = "reopen" | "back-off" | "wait" | "register" | "close";
-
 /** Longest answer of a unary call, unless a third of the lease is shorter. */
 const CALL_MAX_MS = 10_000;
+
+const REPLACED_TEXT = "another process has taken over this runner's identity";
 
 /**
  * A runner's connection to its coordinator: registers, keeps one stream open, and repeats both with full-jitter backoff
@@ -169,7 +120,7 @@ export class Connection {
   ): Promise<R> {
     const registration = await this.registered();
     try {
-      return await make(client, registration.runnerId, { timeoutMs: this.callTimeoutMs, signal: this.closing });
+      return await make(client, registration.runnerId, { timeoutMs: this.callTimeoutMs });
     } catch (error) {
       this.#judge(ConnectError.from(error).code, error, registration);
       throw error;
@@ -219,7 +170,7 @@ export class Connection {
     let giveUpAtMs: number | undefined;
     for (;;) {
       try {
-        const options = { timeoutMs: this.callTimeoutMs, signal: this.closing };
+        const options = { timeoutMs: this.callTimeoutMs };
         return this.#welcome(await this.#client.register(this.#registerRequest(), options));
       } catch (error) {
         if (ConnectError.from(error).code !== Code.AlreadyExists || this.closing.aborted) throw error;
@@ -317,25 +268,12 @@ export class Connection {
   }
 
   #afterClosing(reason: StreamClosing_Reason): Next {
-    switch (reason) {
-      case StreamClosing_Reason.RECYCLE:
-        this.#log.debug("the stream is recycled");
-        return "reopen";
-      case StreamClosing_Reason.SUPERSEDED:
-        this.#log.debug("a newer stream counts");
-        return "wait";
-      case StreamClosing_Reason.REPLACED:
-        this.close({ exitCode: EXIT.refused, text: "another process has taken over this runner's identity" });
-        return "close";
-      case StreamClosing_Reason.REMOVED:
-        this.#forgetRegistration(this.#registration, "the runner was removed from the coordinator");
-        return "back-off";
-      case StreamClosing_Reason.SHUTDOWN:
-        this.#log.info("the coordinator ends; runs go on, reconnecting");
-        return "back-off";
-      default:
-        return "back-off";
-    }
+    const next = nextAfterClosing(reason);
+    const name = StreamClosing_ReasonSchema.value[reason]?.localName ?? "unknown reason";
+    this.#log.debug(`the coordinator closed the stream: ${name}`);
+    if (next === "register") this.#forgetRegistration(this.#registration, "the runner was removed");
+    if (next === "close") this.close({ exitCode: EXIT.refused, text: REPLACED_TEXT });
+    return next === "register" ? "back-off" : next;
   }
 
   /** What an error of Register or of the stream means. */
@@ -395,17 +333,6 @@ export class Connection {
     const { failures } = this.#backoff;
     if ((failures & (failures - 1)) === 0) this.#log.warn({ failures: failures + 1 }, text);
   }
-}
-
-function isRefusal(code: Code): boolean {
-  return [
-    Code.AlreadyExists,
-    Code.FailedPrecondition,
-    Code.InvalidArgument,
-    Code.PermissionDenied,
-    Code.Unauthenticated,
-    Code.Unimplemented,
-  ].includes(code);
 }
 
 function withHint({ text, hint }: { text: string; hint: string | undefined }): string {

@@ -46,6 +46,8 @@ export type Reading = { t: "event"; event: ExecutorEvent } | { t: "malformed"; r
  * event keeps every rule that a coordinator checks, so that no executor can get a whole batch refused.
  */
 export function readEvent(line: Buffer): Reading {
+  // Most lines that begin with a brace are no events, and to find that out by JSON.parse costs 7 µs and an error each.
+  if (!line.includes('"type"')) return { t: "output" };
   const json = parseObject(line.toString("utf8"));
   const type = json?.["type"];
   if (json === undefined || typeof type !== "string" || !Object.hasOwn(EVENT_FIELDS, type)) return { t: "output" };

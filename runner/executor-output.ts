@@ -291,7 +291,7 @@ function kindOfLine(line: Line, chunk: Buffer, start: number, end: number): Line
   for (let at = start; at < end; at += 1) {
     const byte = chunk[at];
     if (byte === BRACE) return "object";
-    if (byte !== 0x20 && byte !== 0x09 && byte !== 0x0d && byte !== NEWLINE) return "plain";
+    if (byte !== 0x20 && byte !== 0x09 && byte !== 0x0d) return "plain";
   }
   return "blank";
 }

@@ -6,7 +6,8 @@ import { Backoff } from "../lib/backoff.ts";
 import type { Log } from "../lib/log.ts";
 import { connectTransport } from "../lib/transport.ts";
 import type { CoordinatorLink } from "../lib/transport.ts";
-import type { Connection, ConnectionHandler, RunnerClient } from "./connection.ts";
+import type { Connection, RunnerClient } from "./connection.ts";
+import type { ConnectionHandler } from "./connection-state.ts";
 import { msOf } from "./coordinator-config.ts";
 
 /** Precision of the event loop's pauses. */

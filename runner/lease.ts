@@ -10,10 +10,11 @@ import type { StopReason } from "./supervisor.ts";
  *     executing   -            -            -            -         -            executing    executing    abandoned    reporting   -
  *     abandoned   -            -            -            -         -            abandoned    abandoned    abandoned    over        -
  *     declining   -            -            -            -         -            -            -            over         -           over
- *     reporting   -            -            -            -         -            -            -            over         -           over
+ *     reporting   -            -            -            -         -            -            -            over **      -           over
  *     over        -            -            -            -         -            -            -            -            -           -
  *
- *     * after a stop: reporting; after a withdrawal `accepted` leads to declining too.   - : nothing happens
+ *     *  after a stop: reporting; after a withdrawal `accepted` leads to declining too.   - : nothing happens
+ *     ** only when the coordinator does not know the run: a late final report is evidence, and may still count.
  */
 
 /** Where a lease is. */
@@ -49,8 +50,8 @@ export type LeaseEvent =
   | { readonly t: "stop"; readonly graceMs: number }
   /** The runner ends. */
   | { readonly t: "withdraw"; readonly graceMs: number }
-  /** The lease is over: STALE or UNKNOWN to a report, or UNKNOWN to a heartbeat. */
-  | { readonly t: "revoked"; readonly graceMs: number }
+  /** The lease is over: STALE or UNKNOWN to a report, or UNKNOWN to a heartbeat. `known`: the coordinator knows the run. */
+  | { readonly t: "revoked"; readonly known: boolean; readonly graceMs: number }
   /** The executor's process group is gone. */
   | { readonly t: "ended" }
   /** The last report of the lease was answered, whatever the answer. */
@@ -111,9 +112,11 @@ export function nextLease(state: LeaseState, event: LeaseEvent): LeaseStep {
     case "abandoned":
       return whileAbandoned(state, event) ?? stay;
     case "declining":
-    case "reporting":
       if (event.t === "answered") return FORGET;
       return event.t === "revoked" ? DROP : stay;
+    case "reporting":
+      if (event.t === "answered") return FORGET;
+      return event.t === "revoked" && !event.known ? DROP : stay;
     case "over":
       return stay;
     default:

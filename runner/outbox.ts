@@ -30,19 +30,18 @@ export class Outbox {
 
   /**
    * Puts a report on disk. A final one takes the place of every earlier one of its lease, whose executor_session_id it
-   * repeats. Rejects with CommitError when it cannot be written; it may then be sent from memory.
+   * repeats. Answers its encoded size. Rejects with CommitError when it cannot be written; it may then go from memory.
    */
-  async put(storeId: string, report: Report): Promise<OutboxEntry> {
+  async put(storeId: string, report: Report): Promise<number> {
     const body = toBinary(ReportSchema, report);
     const final = isFinal(report.kind);
-    const entry = { storeId, report, bytes: body.length, final };
     await this.#state.write(() => {
       if (final) this.#state.sql("DELETE FROM outbox WHERE lease_id = ?").run(report.leaseId);
       this.#state
         .sql("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?, ?)")
         .run(report.leaseId, Number(report.seq), storeId, Number(final), Date.now(), body);
     });
-    return entry;
+    return body.length;
   }
 
   /** The report was answered: it is not sent again. */

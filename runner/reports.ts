@@ -11,7 +11,7 @@ export interface LeaseRef {
   readonly attempt: number;
 }
 
-type Fields = Omit<MessageInitShape<typeof ReportSchema>, "runId" | "leaseId" | "attempt">;
+type Fields = Omit<Exclude<MessageInitShape<typeof ReportSchema>, Report>, "$typeName">;
 
 /** seq of ACCEPT and REFUSE, the first report of a lease. */
 export const FIRST_SEQ = 1n;

@@ -4,10 +4,9 @@ import { Backoff } from "../lib/backoff.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { ExitCode } from "../lib/exit-codes.ts";
 import type { Log } from "../lib/log.ts";
-import { DatabaseUnusableError } from "../lib/sqlite.ts";
-import { Report_Kind } from "../gen/agentrunner/v1/runner_service_pb.ts";
+import { ReportVerdict_Kind, Report_Kind } from "../gen/agentrunner/v1/runner_service_pb.ts";
 import { Connection } from "./connection.ts";
-import type { ConnectionEnd, ConnectionHandler, ConnectionState, Registration } from "./connection.ts";
+import type { ConnectionEnd, ConnectionHandler, ConnectionState, Registration } from "./connection-state.ts";
 import { EventSender } from "./event-sender.ts";
 import type { Execute } from "./execute.ts";
 import { Heartbeat } from "./heartbeat.ts";
@@ -16,19 +15,14 @@ import type { Line } from "./line.ts";
 import { Outbox } from "./outbox.ts";
 import { ReportSender } from "./report-sender.ts";
 import type { RunnerSettings } from "./settings.ts";
-import { StateDir } from "./state-dir.ts";
+import { openStateDir } from "./state-dir.ts";
+import type { StateDir } from "./state-dir.ts";
 
 /** Longest wait for the last reports to be answered when a runner ends. */
 const FLUSH_MS = 10_000;
 
 /** Time beyond the stop grace for executors to be gone: pipes, and what supervisor.ts waits for. */
 const STOP_SLACK_MS = 8_000;
-
-/** The runner cannot start. Programs print the text and exit with the code. */
-export class RunnerRefusedError extends Error {
-  override readonly name = "RunnerRefusedError";
-  readonly exitCode: ExitCode = EXIT.refused;
-}
 
 export interface RunnerDeps {
   readonly log: Log;
@@ -62,33 +56,15 @@ export interface RunningRunner {
 /**
  * Starts a runner: takes over its state directory, settles what the process before it left, and connects.
  *
- * @throws RunnerRefusedError when another process of this host is this runner, or its state is damaged.
+ * @throws StateRefusedError when another process of this host is this runner, or its state is damaged.
  */
 export async function startRunner(settings: RunnerSettings, deps: RunnerDeps): Promise<RunningRunner> {
   const runnerId = runnerIdOf(settings);
-  const state = openState(settings, runnerId, deps.log);
+  const state = openStateDir(settings.stateDir, runnerId, deps.log);
   if (state.previousBootId !== "") await deps.reap?.(state.previousBootId);
   const runner = new Runner(runnerId, settings, deps, state);
   runner.start();
   return runner;
-}
-
-function openState({ stateDir }: RunnerSettings, runnerId: string, log: Log): StateDir {
-  try {
-    return new StateDir(stateDir, runnerId, (reason) => {
-      if (reason === undefined) log.info("the state directory can be written again; offers are taken");
-      else log.error({ reason }, "the state directory cannot be written; no offers are taken until it can");
-    });
-  } catch (error) {
-    if (error instanceof DatabaseUnusableError && error.locked) {
-      throw new RunnerRefusedError(
-        `${runnerId} already runs on this host (its state is in ${stateDir}/${runnerId}). ` +
-          "End it, or give this one a --name of its own.",
-        { cause: error },
-      );
-    }
-    throw new RunnerRefusedError(error instanceof Error ? error.message : String(error), { cause: error });
-  }
 }
 
 /** Where the runner is on its way to the end. */
@@ -136,24 +112,22 @@ class Runner implements RunningRunner, ConnectionHandler {
       line,
       (batches) => connection.call((client, runnerId, call) => client.appendEvents({ runnerId, batches }, call)),
       log,
-      (leaseId) => this.#leases.over(leaseId),
+      (leaseId, { kind }) => this.#leases.over(leaseId, kind === ReportVerdict_Kind.STALE),
     );
-    this.#leases = new Leases(
-      {
-        projectDir: settings.projectDir,
-        maxRuns: this.#maxRuns,
-        state,
-        outbox: this.#outbox,
-        execute: deps.executor(this.bootId),
-        timing: () => connection.timing,
-        storeId: () => this.#storeId,
-        log,
-        onOutcome: (kind) => this.#onOutcome(kind),
-        onOver: () => this.#advance(),
-      },
-      this.#reports,
-      this.#events,
-    );
+    this.#leases = new Leases({
+      projectDir: settings.projectDir,
+      maxRuns: this.#maxRuns,
+      state,
+      outbox: this.#outbox,
+      reports: this.#reports,
+      events: this.#events,
+      execute: deps.executor(this.bootId),
+      timing: () => connection.timing,
+      storeId: () => this.#storeId,
+      log,
+      onOutcome: (kind) => this.#onOutcome(kind),
+      onChange: () => this.#advance(),
+    });
   }
 
   get #maxRuns(): number {
@@ -187,7 +161,7 @@ class Runner implements RunningRunner, ConnectionHandler {
   }
 
   start(): void {
-    this.#leases.inherit(this.#outbox.entries());
+    this.#leases.inherit();
     void this.#connection.ended.then((end) => this.#onConnectionEnd(end));
     this.#heartbeat.start();
     this.#connection.open();

@@ -1,7 +1,8 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { newId } from "../lib/ids.ts";
-import { GroupCommit, openDatabase, statements } from "../lib/sqlite.ts";
+import type { Log } from "../lib/log.ts";
+import { DatabaseUnusableError, GroupCommit, openDatabase, statements } from "../lib/sqlite.ts";
 import type { DatabaseSync, StatementSync } from "../lib/sqlite.ts";
 
 /** "AGRS" in ASCII. */
@@ -42,6 +43,27 @@ export interface LeaseRecord {
   readonly attempt: number;
   /** ACCEPTING: nothing was spawned. SPAWNING: something may have been. RUNNING: it was. */
   readonly phase: "ACCEPTING" | "SPAWNING" | "RUNNING";
+}
+
+/** The runner cannot have its state directory. The message says what to do; programs exit with 4. */
+export class StateRefusedError extends Error {
+  override readonly name = "StateRefusedError";
+}
+
+/** Opens the state directory of a runner and logs when it cannot be written any more. Throws StateRefusedError. */
+export function openStateDir(base: string, runnerId: string, log: Log): StateDir {
+  try {
+    return new StateDir(base, runnerId, (reason) => {
+      if (reason === undefined) log.info("the state directory can be written again; offers are taken");
+      else log.error({ reason }, "the state directory cannot be written; no offers are taken until it can");
+    });
+  } catch (error) {
+    const locked = error instanceof DatabaseUnusableError && error.locked;
+    const text = locked
+      ? `${runnerId} already runs on this host: it holds ${join(base, runnerId)}. End it, or give this one a --name of its own.`
+      : `runner state ${join(base, runnerId)}: ${error instanceof Error ? error.message : String(error)}`;
+    throw new StateRefusedError(text, { cause: error });
+  }
 }
 
 /**

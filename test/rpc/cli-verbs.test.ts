@@ -2,9 +2,11 @@ import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { FailureReason, InvocationMode, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
@@ -461,6 +463,23 @@ describe("the program ao", () => {
     fake.print(run, "nobody reads this\n");
     const [code] = (await once(logs, "close")) as [number];
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  });
+
+  it("speaks https, and trusts a coordinator's certificate when it is told to with --tls-ca", async () => {
+    const pem = (name: string) => fileURLToPath(new URL(`../fixtures/tls/${name}.pem`, import.meta.url));
+    const [certPem, keyPem] = [readFileSync(pem("cert"), "utf8"), readFileSync(pem("key"), "utf8")];
+    const secure = await new FakeCoordinator({ certPem, keyPem }).start();
+    const list = (...args: string[]) =>
+      spawn(process.execPath, [MAIN, "-c", secure.url, ...args], { env, stdio: "ignore" });
+    const codes = [["runners"], ["runners", "--tls-ca", pem("cert")], ["runners", "--tls-ca", "/none.pem"]].map(
+      async (args) => (await once(list(...args), "close"))[0] as number,
+    );
+    const doctor = spawn(process.execPath, [MAIN, "-c", secure.url, "doctor", "--json", "--tls-ca", pem("cert")], {
+      env,
+    });
+    expect(await Promise.all(codes)).toEqual([3, 0, 2]);
+    expect(await text(doctor.stdout)).toMatch(/"name": "coordinator",\s+"status": "pass"/);
+    await secure.stop();
   });
 
   it("gives an example in the help of every verb", async () => {

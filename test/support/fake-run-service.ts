@@ -14,7 +14,7 @@ import type { Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { Session, SessionEvent } from "../../gen/agentrunner/v1/session_pb.ts";
 import { SessionEventSchema, SessionSchema } from "../../gen/agentrunner/v1/session_pb.ts";
 import { SessionService } from "../../gen/agentrunner/v1/session_service_pb.ts";
-import type { RunningServer } from "../../coordinator/server.ts";
+import type { RunningServer, ServerOptions } from "../../coordinator/server.ts";
 import { startServer } from "../../coordinator/server.ts";
 import { createLogger } from "../../lib/log.ts";
 import { isFinal } from "../../cli/pages.ts";
@@ -44,8 +44,15 @@ export class FakeCoordinator {
   #server: RunningServer | undefined;
   #port = 0;
 
+  readonly #tls: ServerOptions["tls"];
+
+  /** With `tls` it speaks https. */
+  constructor(tls?: ServerOptions["tls"]) {
+    this.#tls = tls;
+  }
+
   get url(): string {
-    return `http://127.0.0.1:${this.#port}`;
+    return `${this.#tls === undefined ? "http" : "https"}://127.0.0.1:${this.#port}`;
   }
 
   async start(): Promise<this> {
@@ -56,6 +63,7 @@ export class FakeCoordinator {
     });
     this.#server = await startServer({
       listen: { host: "127.0.0.1", port: this.#port },
+      tls: this.#tls,
       routes: (router) => this.#routes(router),
       pages: { "/health": () => page(true), "/ready": () => page(this.ready) },
       log: createLogger({ name: "fake", level: "silent", format: "json" }),

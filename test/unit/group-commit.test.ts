@@ -135,11 +135,13 @@ describe("GroupCommit", () => {
     const path = file("killed.db");
     const body = `
       const group = new GroupCommit(db);
-      const add = db.prepare("INSERT INTO notes (text) VALUES (?)");
+      const add = db.prepare("INSERT INTO notes (id, text) VALUES (?, ?)");
       const { writeSync } = await import("node:fs");
+      let { last } = db.prepare("SELECT ifnull(max(id), 0) AS last FROM notes").get();
       const one = async () => { for (;;) {
-        const { lastInsertRowid } = await group.run(() => add.run("x".repeat(500)));
-        writeSync(1, lastInsertRowid + "\\n");
+        const id = ++last;
+        await group.run(() => add.run(id, "x".repeat(500)));
+        writeSync(1, id + "\\n");
       } };
       for (let i = 0; i < 20; i += 1) void one();`;
     let answered = 0;

@@ -1,0 +1,165 @@
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import type { Memory } from "./answer.ts";
+import { parseSamples } from "./stats.ts";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const LOG_LINES_KEPT = 20;
+const STOP_MS = 5_000;
+
+/** What a row works with: a directory on disk, and processes. All of it is gone when this process is. */
+export class Workshop {
+  /** Beside the installed packages and not under /tmp, which is memory on many machines. */
+  readonly dir: string;
+  readonly #cpuProfileDir: string | undefined;
+  readonly #children = new Set<ChildProcess>();
+
+  /** With `cpuProfileDir` each coordinator leaves a profile of its processor time there. */
+  constructor(cpuProfileDir?: string) {
+    this.#cpuProfileDir = cpuProfileDir;
+    const cache = join(ROOT, "node_modules/.cache");
+    mkdirSync(cache, { recursive: true });
+    this.dir = mkdtempSync(join(cache, "bench-"));
+    process.on("exit", () => this.#clear());
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(130));
+  }
+
+  #clear(): void {
+    for (const child of this.#children) child.kill("SIGKILL");
+    rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 });
+  }
+
+  /** A coordinator on a free port, with a new store in a file. */
+  async coordinator(...args: string[]): Promise<CoordinatorProcess> {
+    const store = join(mkdtempSync(join(this.dir, "store-")), "coordinator.db");
+    const profile = this.#cpuProfileDir === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${this.#cpuProfileDir}`];
+    const program = ["--expose-gc", ...profile, "coordinator/main.ts"];
+    const flags = ["--listen", "127.0.0.1:0", "--store", store, "--log-format", "json", ...args];
+    const child = this.#start(program, flags);
+    const { url } = await child.logged(/Coordinator listens/);
+    return Object.assign(child, { url: String(url), metrics: () => scrape(String(url)) });
+  }
+
+  /** A runner that has registered, for executor `command`. */
+  async runner(coordinatorUrl: string, command: string, maxRuns: number): Promise<Child> {
+    const stateDir = mkdtempSync(join(this.dir, "runner-"));
+    const settings = ["--coordinator-url", coordinatorUrl, "--executor-path", command, "--max-runs", String(maxRuns)];
+    const places = ["--state-dir", stateDir, "--project-dir", stateDir, "--log-format", "json"];
+    const child = this.#start(["runner/main.ts"], [...settings, ...places]);
+    await child.logged(/Registered as/);
+    return child;
+  }
+
+  /** A process that does what helper.ts can. */
+  helper(): Child {
+    return this.#start(["--expose-gc", "bench/helper.ts"], []);
+  }
+
+  #start([...program]: readonly string[], args: readonly string[]): Child {
+    const main = join(ROOT, program.pop() ?? "");
+    const probe = join(ROOT, "bench/answer.ts");
+    const process = spawn(globalThis.process.execPath, [...program, "--import", probe, main, ...args], {
+      cwd: this.dir,
+      env: plainEnvironment(),
+      stdio: ["ignore", "ignore", "pipe", "ipc"],
+    });
+    this.#children.add(process);
+    process.once("exit", () => this.#children.delete(process));
+    return new Child(process);
+  }
+}
+
+/** Without the variables that configure the programs under test. */
+function plainEnvironment(): NodeJS.ProcessEnv {
+  const ours = /^(AGENT_|RUNNER_|PROJECT_DIR$|POLL_TIMEOUT$|HEARTBEAT_INTERVAL$|NODE_)/;
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !ours.test(name)));
+}
+
+export interface CoordinatorProcess extends Child {
+  readonly url: string;
+  /** Its figures, by name with labels. */
+  metrics(): Promise<Map<string, number>>;
+}
+
+async function scrape(url: string): Promise<Map<string, number>> {
+  return parseSamples(await (await fetch(`${url}/metrics`)).text());
+}
+
+/** A process of the bench, and what it can be asked. */
+export class Child {
+  readonly #process: ChildProcess;
+  readonly #log: string[] = [];
+  readonly #asked = new Map<number, PromiseWithResolvers<unknown>>();
+  readonly #watched: { pattern: RegExp; found: PromiseWithResolvers<Record<string, unknown>> }[] = [];
+  #questions = 0;
+
+  constructor(process: ChildProcess) {
+    this.#process = process;
+    if (process.stderr !== null) createInterface(process.stderr).on("line", (line) => this.#read(line));
+    process.on("message", ({ id, answer, error }: { id: number; answer: unknown; error?: string }) => {
+      if (error === undefined) this.#asked.get(id)?.resolve(answer);
+      else this.#asked.get(id)?.reject(new Error(error));
+      this.#asked.delete(id);
+    });
+    process.once("exit", (code, signal) => this.#fail(`process ended (${code ?? signal})`));
+  }
+
+  /** The first line of its log that matches, parsed. Rejects when the process ends. */
+  logged(pattern: RegExp): Promise<Record<string, unknown>> {
+    const found = Promise.withResolvers<Record<string, unknown>>();
+    this.#watched.push({ pattern, found });
+    for (const line of this.#log.splice(0)) this.#read(line);
+    return found.promise;
+  }
+
+  #read(line: string): void {
+    this.#log.push(line);
+    if (this.#log.length > LOG_LINES_KEPT) this.#log.shift();
+    for (const { pattern, found } of this.#watched) if (pattern.test(line)) found.resolve(JSON.parse(line));
+  }
+
+  #fail(what: string): void {
+    const error = new Error(`${what}; its last words:\n${this.#log.join("\n")}`);
+    for (const { reject } of [...this.#asked.values(), ...this.#watched.map(({ found }) => found)]) reject(error);
+  }
+
+  /** Asks a question of answer.ts or helper.ts. */
+  ask<T>(question: string, input: unknown = {}): Promise<T> {
+    const asked = Promise.withResolvers<unknown>();
+    const id = this.#questions++;
+    this.#asked.set(id, asked);
+    this.#process.send({ id, question, input });
+    return asked.promise as Promise<T>;
+  }
+
+  /** Memory in use, after a garbage collection where the process allows one. */
+  memory(): Promise<Memory> {
+    return this.ask<Memory>("memory");
+  }
+
+  /** Asks it to end, and ends it when it does not. */
+  async stop(): Promise<void> {
+    const { exitCode, signalCode } = this.#process;
+    if (exitCode !== null || signalCode !== null) return;
+    const exit = once(this.#process, "exit");
+    this.#process.kill("SIGTERM");
+    const kill = setTimeout(() => this.#process.kill("SIGKILL"), STOP_MS);
+    await exit;
+    clearTimeout(kill);
+  }
+}
+
+/** Waits until `probe` answers true. @throws Error naming `what` after a minute. */
+export async function until(probe: () => Promise<boolean>, what: string): Promise<void> {
+  const deadline = performance.now() + 60_000;
+  while (!(await probe())) {
+    if (performance.now() > deadline) throw new Error(`not within a minute: ${what}`);
+    await delay(20);
+  }
+}

@@ -1,0 +1,1 @@
+export async function spawnRate(): Promise<never> { throw new Error("later"); }

@@ -1,0 +1,1 @@
+export async function throughput(): Promise<never> { throw new Error("later"); }

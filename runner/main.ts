@@ -1,0 +1,80 @@
+import "../lib/require-node.ts";
+import { UsageError } from "../lib/config.ts";
+import { EXIT } from "../lib/exit-codes.ts";
+import { createLogger } from "../lib/log.ts";
+import type { Log } from "../lib/log.ts";
+import { readFileIfThere } from "../lib/read-file.ts";
+import { parseRunnerOptions } from "./config.ts";
+import { executorOf } from "./execute.ts";
+import { reapBoot, startLeash } from "./leash.ts";
+import type { Leash } from "./leash.ts";
+import { executorListText, find, problemsOf, profileListText, resolveSettings } from "./resolve-settings.ts";
+import { startRunner } from "./runner.ts";
+import type { RunningRunner } from "./runner.ts";
+import type { RunnerSettings } from "./settings.ts";
+import { StateRefusedError } from "./state-dir.ts";
+
+process.exit(await main(process.argv.slice(2)));
+
+/** argv → configuration → runner → signals → exit code. */
+async function main(argv: readonly string[]): Promise<number> {
+  try {
+    const parsed = parseRunnerOptions(argv, process.env, readFileIfThere);
+    if (parsed.t === "text") return print(parsed.text);
+    const options = parsed.config;
+    const findings = find(options);
+    const lists = options.executorList || options.profileList;
+    if (lists) for (const problem of problemsOf(findings)) complain(problem);
+    if (lists) return print(options.executorList ? executorListText(findings) : profileListText(findings));
+    const settings = resolveSettings(options, findings, process.cwd());
+    const level = options.verbose ? "debug" : "info";
+    const log = createLogger({ name: "agent-runner", level, format: options.logFormat });
+    for (const warning of parsed.warnings) log.warn(warning);
+    return await run(settings, log);
+  } catch (error) {
+    if (error instanceof UsageError) return complain(`error: ${error.message}`, EXIT.usage);
+    if (error instanceof StateRefusedError) return complain(`error: ${error.message}`, EXIT.refused);
+    return complain(`error: ${error instanceof Error ? error.stack : String(error)}`, EXIT.bug);
+  }
+}
+
+async function run(settings: RunnerSettings, log: Log): Promise<number> {
+  let leash: Leash | undefined;
+  const runner = await startRunner(settings, {
+    log,
+    reap: reapBoot,
+    executor: (bootId) => {
+      leash = startLeash(bootId, { log });
+      return executorOf(settings, leash);
+    },
+  });
+  obeySignals(runner, log);
+  const exitCode = await runner.done;
+  await leash?.close();
+  return exitCode;
+}
+
+/** The first signal drains, the second stops the runs, the third ends the process; the leash then ends what is left. */
+function obeySignals(runner: RunningRunner, log: Log): void {
+  let signals = 0;
+  const onSignal = (signal: NodeJS.Signals, number: number) => {
+    signals += 1;
+    if (signals === 1) return runner.drain(signal);
+    if (signals === 2) return runner.stopRuns(`second ${signal}`);
+    log.warn(`third ${signal}: ending now`);
+    return process.exit(128 + number);
+  };
+  process.on("SIGTERM", onSignal);
+  process.on("SIGINT", onSignal);
+  process.on("SIGHUP", onSignal);
+}
+
+function print(text: string): number {
+  process.stdout.write(text);
+  return EXIT.ok;
+}
+
+function complain(text: string, exitCode: number = EXIT.ok): number {
+  process.stderr.write(`${text}\n`);
+  return exitCode;
+}
