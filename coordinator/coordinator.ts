@@ -121,6 +121,8 @@ export class Coordinator {
       }
     }
     this.watchers.notify(changes.sessionIds);
+    // Before the runs of lapsed offers are looked at: the next offer is for somebody who hears it.
+    this.dispatcher.lapsed(changes.lapsedRunnerIds);
     if (changes.runnerIds.size > 0) this.#background(this.dispatcher.runnersChanged(changes.runnerIds));
     if (changes.demandClasses.size > 0) this.#background(this.dispatcher.pending(changes.demandClasses));
     if (changes.freedRunnerIds.size > 0) this.dispatcher.freed(changes.freedRunnerIds);
@@ -150,9 +152,7 @@ export class Coordinator {
     this.#last = reading;
     if (missed) await this.#grantGrace("the clock jumped, or this process was paused");
     for (let more = true; more;) {
-      const expired = await this.command(this.store.expire(this.now(), isOver(this.#grace, reading.steadyMs)));
-      this.dispatcher.lapsed(expired.lapsedRunnerIds);
-      more = expired.more;
+      more = await this.command(this.store.expire(this.now(), isOver(this.#grace, reading.steadyMs)));
     }
   }
 

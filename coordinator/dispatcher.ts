@@ -171,7 +171,7 @@ export class Dispatcher {
   }
 
   /** These runners let an offer lapse: they get none until they are heard from. */
-  lapsed(runnerIds: readonly string[]): void {
+  lapsed(runnerIds: Iterable<string>): void {
     for (const runnerId of runnerIds) {
       const connection = this.#connections.get(runnerId);
       if (connection !== undefined) connection.deaf = true;

@@ -1,3 +1,5 @@
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync } from "node:fs";
+import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import type { SQLInputValue, StatementSync } from "node:sqlite";
 
@@ -57,6 +59,7 @@ export function openDatabase(options: OpenOptions): DatabaseSync {
   const { path, what } = options;
   let db: DatabaseSync | undefined;
   try {
+    makeOrRefuse(options);
     db = new DatabaseSync(path, { timeout: 0 });
     db.exec("PRAGMA locking_mode = EXCLUSIVE");
     // All that follows may write into the file, so what is not ours must be refused before.
@@ -71,6 +74,30 @@ export function openDatabase(options: OpenOptions): DatabaseSync {
     db?.close();
     throw unusable(cause, path, what);
   }
+}
+
+/**
+ * SQLite takes a file of 0 bytes for a new one, but a store that was cut to nothing must not come back empty. So a new file
+ * is made beside its place and moved there when it is whole: a file in its place has never been empty.
+ */
+function makeOrRefuse(options: OpenOptions): void {
+  const { path, what } = options;
+  if (path === ":memory:") return;
+  const size = statSync(path, { throwIfNoEntry: false })?.size;
+  if (size === 0) throw damaged(path, what, "it has 0 bytes");
+  if (size !== undefined) return;
+  const unfinished = `${path}.new`;
+  rmSync(unfinished, { force: true });
+  const db = new DatabaseSync(unfinished);
+  try {
+    migrate(db, options, 0);
+  } finally {
+    db.close();
+  }
+  renameSync(unfinished, path);
+  const dir = openSync(dirname(path), "r");
+  fsyncSync(dir);
+  closeSync(dir);
 }
 
 /** Returns the version of a file that is whole and ours, or empty; throws for every other one. */

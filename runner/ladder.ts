@@ -1,7 +1,5 @@
+import { TIMER_MAX_MS } from "../lib/config-kinds.ts";
 import type { ProcessGroup } from "./processes.ts";
-
-/** Longest delay of a Node timer, 24.8 days; a longer one would fire at once. */
-export const TIMER_MAX_MS = 2 ** 31 - 1;
 
 type Step =
   | { t: "resting" }

@@ -68,7 +68,8 @@ function delays(runner: RunnerFacts): string[] {
   if (runner.presence === "AWAY") return ["is away"];
   if (runner.presence === "NO_STREAM") return ["is reconnecting"];
   if (runner.draining) return ["is draining"];
-  if (runner.freeSlots <= 0) return [`is full ${runner.activeRuns}/${runner.maxRuns}`];
+  if (runner.activeRuns >= runner.maxRuns) return [`is full ${runner.activeRuns}/${runner.maxRuns}`];
+  if (runner.freeSlots <= 0) return [`takes no more for now, at ${runner.activeRuns}/${runner.maxRuns}`];
   return [];
 }
 

@@ -11,14 +11,15 @@
  *  reports under the lease that counts:
  * ACCEPT       —              → CLAIMED        stays             stays            stays              STALE
  * REFUSE       —              → PENDING (1)    INVALID           INVALID          INVALID            STALE
- * NOT_STARTED  —              → PENDING        → PENDING (1)     INVALID          → STOPPED (2)      STALE
+ * NOT_STARTED  —              → PENDING (1)    → PENDING (1)     INVALID          → STOPPED (2)      STALE
  * STARTED      —              INVALID          → RUNNING         stays            stays              STALE
  * PROGRESS     —              INVALID          stays             stays            stays              STALE
  * COMPLETED    —              INVALID          → COMPLETED       → COMPLETED      → COMPLETED        STALE
  * FAILED       —              INVALID          → FAILED (3)      → FAILED (3)     → FAILED           STALE
  * STOPPED      —              INVALID          → STOPPED         → STOPPED        → STOPPED          STALE
  *  reports under the lease that lapsed last, while the run waits for a newer accept:
- * final        → its state    → its state  w   STALE             STALE            STALE              STALE
+ * COMPLETED    → COMPLETED    → COMPLETED  w   STALE             STALE            STALE              STALE
+ * FAILED       → FAILED (3)   → FAILED (3) w   STALE             STALE            STALE              STALE
  *  every other report: STALE.
  *
  * w: the open offer is withdrawn. s: the runner is told to stop. on_lost: FAIL → FAILED; RETRY and RESUME → PENDING
@@ -28,6 +29,9 @@
 
 /** Offers that may be refused, or accepted and not started, before the run fails with the reasons. */
 export const MAX_REFUSALS = 10;
+
+/** Characters of a refusal's reason that are kept. */
+const MAX_REFUSAL_REASON = 500;
 
 /** What a runner holds when an offer was made to it. */
 export interface Lease {
@@ -67,6 +71,8 @@ interface Facts {
   readonly uncharged: number;
   /** Refusals, and accepts that were not started. */
   readonly refusals: number;
+  /** Who refused and why, each once. */
+  readonly refusalReasons: readonly string[];
   /** True once an executor of the session has named its own session. */
   readonly resumable: boolean;
   /** True when the next attempt continues an interrupted one with the resume prompt. */
@@ -173,8 +179,8 @@ type Place = DistributiveOmit<Run, keyof Facts>;
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 
 function to(run: Run, place: Place, changed: Partial<Facts> = {}, effects: readonly Effect[] = []): Decision {
-  const { onLost, attempt, uncharged, refusals, resumable, interrupted } = run;
-  const facts = { onLost, attempt, uncharged, refusals, resumable, interrupted, ...changed };
+  const { onLost, attempt, uncharged, refusals, refusalReasons, resumable, interrupted } = run;
+  const facts = { onLost, attempt, uncharged, refusals, refusalReasons, resumable, interrupted, ...changed };
   return { verdict: "OK", run: { ...facts, ...place } as Run, effects };
 }
 
@@ -269,7 +275,8 @@ function onLost(run: Extract<Run, { state: "CLAIMED" | "RUNNING" }>, message: st
   if (!attemptsRemain(run)) return fail(`${message}; it was attempt ${run.attempt - run.uncharged} of ${maxAttempts}`);
   if (policy === "RETRY") return to(run, pending(run.lease));
   if (!run.resumable) return fail(`${message}; it cannot be resumed, as the executor never named its session`);
-  return to(run, pending(run.lease), { interrupted: true });
+  // An executor that was not reported as started may never have read its prompt: it gets that one again.
+  return to(run, pending(run.lease), { interrupted: run.interrupted || run.state === "RUNNING" });
 }
 
 function report(run: Run, event: ReportEvent): Decision {
@@ -310,17 +317,17 @@ function acceptFirst(event: ReportEvent): Decision {
 
 function notTaken(run: Run, lease: Lease, lapsed: Lease | undefined, message: string, uncharged: number): Decision {
   const refusals = run.refusals + 1;
-  const changed = { refusals, uncharged: run.uncharged + uncharged };
-  const rest: Effect = { type: "REST", lease, message };
-  if (refusals < MAX_REFUSALS) return to(run, pending(lapsed), changed, [rest]);
-  const why = `refused ${refusals} times; the last time by ${lease.runnerId}: ${message}`;
-  return to(run, failed("REFUSED", why), changed);
+  const reason = `${lease.runnerId}: ${message.slice(0, MAX_REFUSAL_REASON)}`;
+  const refusalReasons = [...new Set([...run.refusalReasons, reason])];
+  const changed = { refusals, refusalReasons, uncharged: run.uncharged + uncharged };
+  if (refusals < MAX_REFUSALS) return to(run, pending(lapsed), changed, [{ type: "REST", lease, message }]);
+  return to(run, failed("REFUSED", `refused ${refusals} times; ${refusalReasons.join("; ")}`), changed);
 }
 
 function notStarted(run: Run, message: string): Decision {
   switch (run.state) {
     case "OFFERED":
-      return to(run, pending(run.lapsed));
+      return notTaken(run, run.lease, run.lapsed, message, 0);
     case "CLAIMED":
       return notTaken(run, run.lease, undefined, message, 1);
     case "RUNNING":
@@ -356,9 +363,12 @@ function finish(run: Run, lease: Lease, event: FinalReport): Decision {
   return to(run, { state: event.type, lease, reason: event.reason }, {}, effects);
 }
 
-/** Until a newer accept, what the lost attempt achieved is worth more than doing it again. */
+/**
+ * Until a newer accept, what the lost attempt achieved is worth more than doing it again. That it was stopped is no
+ * achievement: a runner that comes back is told to stop what it lost.
+ */
 function reportOfLapsed(run: Run, lapsed: Lease, event: ReportEvent): Decision {
-  return isFinalReport(event) ? finish(run, lapsed, event) : stale(run);
+  return isFinalReport(event) && event.type !== "STOPPED" ? finish(run, lapsed, event) : stale(run);
 }
 
 function never(value: never): never {

@@ -6,6 +6,7 @@ export class ChangeSet implements Changes {
   readonly effects: (Effect & { runId: string })[] = [];
   readonly sessionIds = new Set<string>();
   readonly demandClasses = new Set<string>();
+  readonly lapsedRunnerIds = new Set<string>();
   readonly freedRunnerIds = new Set<string>();
   readonly runnerIds = new Set<string>();
   readonly ended: FinalState[] = [];

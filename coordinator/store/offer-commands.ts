@@ -176,24 +176,23 @@ export function withdrawOffers(tx: Tx, runnerId: string | undefined): number {
   return rows.length;
 }
 
-/** Ends offers and, with `leases`, leases that are due. */
-export function expire(tx: Tx, leases: boolean): { lapsedRunnerIds: string[]; more: boolean } {
+/** Ends offers and, with `leases`, leases that are due. Answers whether more are. */
+export function expire(tx: Tx, leases: boolean): boolean {
   const due = leases ? "" : "AND r.state = 'OFFERED'";
   const rows = tx
     .sql(`SELECT ${RUN_COLUMNS} WHERE r.due_at <= ? ${due} ORDER BY r.due_at LIMIT ${BATCH}`)
     .all(tx.now) as unknown as RunRow[];
-  const lapsedRunnerIds: string[] = [];
   for (const row of rows) {
     const leaseId = row.lease_id ?? "";
     if (isHeld(coreRun(row))) {
       const message = `${row.runner_id ?? "its runner"} was not heard from in time`;
       apply(tx, row, { type: "LEASE_LOST", leaseId, message });
     } else {
-      lapsedRunnerIds.push(row.runner_id ?? "");
+      tx.changes.lapsedRunnerIds.add(row.runner_id ?? "");
       apply(tx, row, { type: "OFFER_LAPSED", leaseId });
     }
   }
-  return { lapsedRunnerIds, more: rows.length === BATCH };
+  return rows.length === BATCH;
 }
 
 export function holders(sql: Sql): string[] {

@@ -37,6 +37,9 @@ export function report(tx: Tx, runnerId: string, reports: readonly Report[], lea
   });
 }
 
+/** Highest number of a report: the store answers numbers, and those are exact up to here. */
+const MAX_SEQ = BigInt(Number.MAX_SAFE_INTEGER);
+
 interface Verdict {
   readonly kind: "OK" | "STALE" | "UNKNOWN" | "INVALID";
   readonly message: string;
@@ -54,7 +57,8 @@ function decide(tx: Tx, runnerId: string, one: Report, leaseTtlMs: number): Verd
     return { kind: "INVALID", message: `lease ${one.leaseId} was offered to another runner`, row };
   }
   if (attempt !== undefined && Number(one.seq) <= attempt.last_seq) return { kind: "OK", message: "", row };
-  const number = attempt?.attempt ?? row.attempt + 1;
+  if (one.seq > MAX_SEQ) return { kind: "INVALID", message: `seq ${one.seq} is above ${MAX_SEQ}`, row };
+  const number = attempt?.attempt ?? (row.lease_id === one.leaseId ? row.attempt + 1 : one.attempt);
   if (one.attempt !== 0 && one.attempt !== number) {
     return { kind: "INVALID", message: `the offer named attempt ${number}, not ${one.attempt}`, row };
   }
@@ -126,7 +130,7 @@ function keep({ sql, now }: Tx, row: RunRow, one: Report): void {
   if (exit !== null || one.eventsMissing > 0n) {
     sql("UPDATE attempts SET exit = ?, events_missing = ? WHERE lease_id = ?").run(
       exit,
-      one.eventsMissing,
+      one.eventsMissing > MAX_SEQ ? MAX_SEQ : one.eventsMissing,
       one.leaseId,
     );
   }

@@ -32,6 +32,7 @@ export interface RunRow {
   attempt: number;
   uncharged: number;
   refusals: number;
+  refusal_reasons: string;
   interrupted: number;
   on_lost: OnLostPolicy;
   max_attempts: number;
@@ -56,7 +57,7 @@ export interface RunRow {
 
 export const RUN_COLUMNS = `
   r.seq, r.run_id, r.session_seq, s.session_id, s.session_name, s.executor_session_id, r.request_id, r.state, r.at_head,
-  r.demand_class, r.attempt, r.uncharged, r.refusals, r.interrupted, r.on_lost, r.max_attempts, r.lost_after_ms,
+  r.demand_class, r.attempt, r.uncharged, r.refusals, r.refusal_reasons, r.interrupted, r.on_lost, r.max_attempts, r.lost_after_ms,
   r.lease_id, r.runner_id, r.boot_id, r.offered_at, r.due_at, r.lapsed, r.started, r.stop_grace_ms, r.stop_reason,
   r.failure, r.message, r.created_at, r.claimed_at, r.started_at, r.ended_at, r.first_event
   FROM runs r JOIN sessions s ON s.seq = r.session_seq`;
@@ -68,6 +69,7 @@ export function coreRun(row: RunRow): Run {
     attempt: row.attempt,
     uncharged: row.uncharged,
     refusals: row.refusals,
+    refusalReasons: JSON.parse(row.refusal_reasons) as string[],
     resumable: row.executor_session_id !== "",
     interrupted: row.interrupted === 1,
   };

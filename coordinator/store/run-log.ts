@@ -99,6 +99,7 @@ function write({ sql, now }: Tx, row: RunRow, after: Run, event: RunEvent, terms
     attempt: after.attempt,
     uncharged: after.uncharged,
     refusals: after.refusals,
+    refusal_reasons: JSON.stringify(after.refusalReasons),
     interrupted: after.interrupted ? 1 : 0,
     lease_id: lease?.leaseId ?? null,
     runner_id: lease?.runnerId ?? row.runner_id,
@@ -116,7 +117,7 @@ function write({ sql, now }: Tx, row: RunRow, after: Run, event: RunEvent, terms
     ended_at: open ? null : now,
   } satisfies Partial<RunRow>);
   sql(
-    `UPDATE runs SET state = ?, attempt = ?, uncharged = ?, refusals = ?, interrupted = ?, lease_id = ?, runner_id = ?,
+    `UPDATE runs SET state = ?, attempt = ?, uncharged = ?, refusals = ?, refusal_reasons = ?, interrupted = ?, lease_id = ?, runner_id = ?,
        boot_id = ?, offered_at = ?, due_at = ?, lapsed = ?, started = ?, stop_grace_ms = ?, stop_reason = ?, failure = ?,
        message = ?, claimed_at = ?, started_at = ?, ended_at = ?, unmatched_since = NULL
      WHERE seq = ?`,
@@ -126,6 +127,7 @@ function write({ sql, now }: Tx, row: RunRow, after: Run, event: RunEvent, terms
       row.attempt,
       row.uncharged,
       row.refusals,
+      row.refusal_reasons,
       row.interrupted,
       row.lease_id,
       row.runner_id,

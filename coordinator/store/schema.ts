@@ -43,6 +43,7 @@ export const MIGRATIONS: readonly string[] = [
     attempt INTEGER NOT NULL DEFAULT 0,
     uncharged INTEGER NOT NULL DEFAULT 0,
     refusals INTEGER NOT NULL DEFAULT 0,
+    refusal_reasons TEXT NOT NULL DEFAULT '[]',
     interrupted INTEGER NOT NULL DEFAULT 0,
     on_lost TEXT NOT NULL,
     max_attempts INTEGER NOT NULL,

@@ -36,6 +36,8 @@ export interface Changes {
   readonly sessionIds: ReadonlySet<string>;
   /** Demand classes in which a run became pending. */
   readonly demandClasses: ReadonlySet<string>;
+  /** Runners that let an offer lapse. */
+  readonly lapsedRunnerIds: ReadonlySet<string>;
   /** Runners that may be able to take more runs. */
   readonly freedRunnerIds: ReadonlySet<string>;
   /** Runners whose row appeared, changed or went. */
@@ -226,8 +228,8 @@ export interface Store {
   openOffers(runnerId: string): Promise<Offer[]>;
   /** Takes open offers back: those of one runner, or all of them. */
   withdrawOffers(runnerId: string | undefined, now: number): Promise<Committed<number>>;
-  /** Ends what is due: offers always, leases when `leases` is set. At most 500 in one call. Answers whose offers lapsed. */
-  expire(now: number, leases: boolean): Promise<Committed<{ lapsedRunnerIds: string[]; more: boolean }>>;
+  /** Ends what is due: offers always, leases when `leases` is set. At most 500 in one call; answers whether more are due. */
+  expire(now: number, leases: boolean): Promise<Committed<boolean>>;
   /** Runners that hold accepted leases. */
   holders(): Promise<string[]>;
   /** Starts the no-match clock of a demand class, or with `undefined` ends it. */

@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { processesMarked } from "../../runner/processes.ts";
 import { ao, startAo } from "../support/ao.ts";
 import { FakeCoordinator } from "../support/fake-run-service.ts";
 import { until } from "../support/until.ts";
@@ -119,10 +120,10 @@ describe.skipIf(process.platform !== "linux")("ao dev, which reads /proc to find
     const dev = await startDev("--store", join(dir, "store.db"));
     expect(dev.text()).toContain(`store        ${join(dir, "store.db")}`);
     const following = startAo(["-c", dev.url, "start", "--prompt", "print up; sleep 1s; result done", "--follow"]);
-    await until(() => following.stdout().includes("up"), "the executor runs");
+    await until(() => /^up$/m.test(following.stdout()), "the executor runs");
     process.kill(-dev.child.pid!, "SIGINT");
     expect({ code: await following.exit, stderr: following.stderr() }).toMatchObject({ code: 0 });
-    expect(following.stdout()).toBe("up\ndone\n");
+    expect(following.stdout()).toMatch(/\nup\ndone\n$/);
     expect(await dev.exit).toBe(0);
     expect([dev.coordinator, dev.runner].filter(isAlive)).toEqual([]);
   });
@@ -131,7 +132,7 @@ describe.skipIf(process.platform !== "linux")("ao dev, which reads /proc to find
     const dev = await startDev("--memory");
     expect(dev.text()).toContain("in memory");
     const following = startAo(["-c", dev.url, "start", "--prompt", "print up; sleep 10m", "--follow"]);
-    await until(() => following.stdout().includes("up"), "the executor runs");
+    await until(() => /^up$/m.test(following.stdout()), "the executor runs");
     dev.child.kill("SIGTERM");
     await until(() => /drain/i.test(dev.text().split("stop         Ctrl+C")[1] ?? ""), "the runner drains");
     dev.child.kill("SIGTERM");
@@ -156,10 +157,24 @@ describe.skipIf(process.platform !== "linux")("ao dev, which reads /proc to find
 });
 
 describe("npm run demo", () => {
+  const left = async () => ({
+    files: (await readdir(dir)).filter((name) => name.startsWith("agent-runner-demo-")),
+    processes: processesMarked([`HOME=${dir}`]),
+  });
+
   it("runs to its end with every outcome as expected, and leaves nothing behind", { timeout: 40_000 }, async () => {
     const demo = start([DEMO]);
     const code = await demo.exit;
     expect({ code, text: demo.text() }).toMatchObject({ code: 0, text: expect.stringContaining("All as expected") });
-    expect(await readdir(dir)).toEqual([]);
+    expect(await left()).toEqual({ files: [], processes: [] });
+  });
+
+  it("leaves nothing behind at Ctrl+C either, and says that it was ended: exit 1", { timeout: 40_000 }, async () => {
+    const demo = start([DEMO]);
+    await until(() => demo.text().includes("Hello from a real process"), "the demo is under way", 15_000);
+    process.kill(-demo.child.pid!, "SIGINT");
+    expect(await demo.exit).toBe(1);
+    expect(demo.text()).toContain("demo failed: ended by SIGINT");
+    expect(await left()).toEqual({ files: [], processes: [] });
   });
 });

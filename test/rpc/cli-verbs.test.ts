@@ -437,6 +437,14 @@ describe("ao doctor", () => {
     expect(checking.stdout()).toMatch(/PASS {2}echo run +completed in .* by lnch_a\n/);
   });
 
+  it("fails what the coordinator refuses, in its words", async () => {
+    fake.failures.push(new ConnectError("no list today", Code.Internal));
+    expect((await at("doctor")).stdout).toMatch(/FAIL {2}runners +Internal: no list today\n/);
+    fake.runners.push(create(RunnerSchema, { executorProfile: "test-executor", presence: Runner_Presence.ONLINE }));
+    fake.failures.push(undefined, new ConnectError("no run today", Code.ResourceExhausted));
+    expect((await at("doctor")).stdout).toMatch(/FAIL {2}echo run +no run today\n +→ `ao doctor` checks the store/);
+  });
+
   it("says what to do when the store cannot be written, and when nothing answers", async () => {
     fake.ready = false;
     expect((await at("doctor")).stdout).toMatch(

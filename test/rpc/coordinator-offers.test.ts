@@ -129,7 +129,7 @@ describe("an offer on a stream that ends", () => {
   it("is said to be over with SHUTDOWN when the coordinator ends", async () => {
     const c = await startTestCoordinator();
     const runner = await RawRunner.online(c);
-    const [why] = await Promise.all([runner.stream.end(), c.stop()]);
+    const [why] = await Promise.all([runner.stream.end(), c.stop(1000)]);
     expect(why).toBe("SHUTDOWN");
   });
 });

@@ -101,11 +101,11 @@ export class TestCoordinator {
     running.add(this);
   }
 
-  async stop(): Promise<void> {
+  async stop(graceMs = 0): Promise<void> {
     const stopping = this.#running;
     this.#running = undefined;
     running.delete(this);
-    await stopping?.stop(0);
+    await stopping?.stop(graceMs);
     this.#link?.abort();
   }
 
@@ -158,7 +158,7 @@ export class TestCoordinator {
   }
 
   async state(runId: string): Promise<StateName> {
-    return RunState[(await this.run(runId)).state] as StateName;
+    return nameOf(RunState, (await this.run(runId)).state);
   }
 
   /** Waits until the run is in this state, and answers it. */
@@ -169,16 +169,16 @@ export class TestCoordinator {
 
   /** Every message of a WatchRun call until it ends. */
   async watched(runId: string, cursor = ""): Promise<WatchRunResponse[]> {
-    return Array.fromAsync(this.runs.watchRun({ runId, cursor }));
+    const messages: WatchRunResponse[] = [];
+    for await (const message of this.runs.watchRun({ runId, cursor })) messages.push(message);
+    return messages;
   }
 
   /** States of a run in the order in which its watchers are told of them. */
   async history(runId: string): Promise<StateName[]> {
     const { sessionId } = await this.run(runId);
     const { events } = await this.sessions.listSessionEvents({ sessionId, runId, pageSize: 1000 });
-    return events.flatMap(({ event }) =>
-      event.case === "transition" ? [RunState[event.value.state] as StateName] : [],
-    );
+    return events.flatMap(({ event }) => (event.case === "transition" ? [nameOf(RunState, event.value.state)] : []));
   }
 
   async page(path: string): Promise<{ status: number; text: string }> {
@@ -192,6 +192,11 @@ export class TestCoordinator {
     const line = text.split("\n").find((one) => one.startsWith(`${name} `));
     return Number(line?.slice(name.length + 1) ?? 0);
   }
+}
+
+/** Name of an enum's value. */
+export function nameOf<E extends Record<string, number>>(names: E, value: number): keyof E & string {
+  return present(Object.keys(names).find((name) => names[name] === value));
 }
 
 export function present<T>(value: T | undefined): T {

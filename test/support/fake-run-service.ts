@@ -34,8 +34,8 @@ export class FakeCoordinator {
   readonly created: CreateRunRequest[] = [];
   /** Cursors of every WatchRun call, in order. */
   readonly watched: string[] = [];
-  /** Thrown, one a call, by the next calls of any RPC. */
-  readonly failures: ConnectError[] = [];
+  /** Thrown, one a call, by the next calls of CreateRun, GetRun, ListRuns, WatchRun and ListRunners; undefined lets one pass. */
+  readonly failures: (ConnectError | undefined)[] = [];
   /** Headers `authorization` of CreateRun. */
   readonly tokens: (string | null)[] = [];
   /** Answers of /ready. */
@@ -177,7 +177,7 @@ export class FakeCoordinator {
       return found;
     };
     router.service(FleetService, {
-      listRunners: () => ({ runners: this.runners }),
+      listRunners: () => (this.#fail(), { runners: this.runners }),
       getRunner: ({ runnerId }) => ({ runner: runner(runnerId) }),
       drainRunner: ({ runnerId }) => ({ runner: Object.assign(runner(runnerId), { draining: true }) }),
       removeRunner: ({ runnerId }) => (runner(runnerId), { lostRunIds: ["run_held"] }),

@@ -1,15 +1,11 @@
 import { randomUUID } from "node:crypto";
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { DescMessage, Message, MessageInitShape } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
 import type { CallOptions } from "@connectrpc/connect";
 import type { ExecutorEventSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { HeldLease_Phase, LeaseVerdict_Kind } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { Directive, HeldLeaseSchema } from "../../gen/agentrunner/v1/runner_pb.ts";
-import {
-  Report_Kind,
-  ReportVerdict_Kind,
-  StreamClosing_Reason,
-} from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import { Report_Kind, ReportVerdict_Kind, StreamClosing_Reason } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type {
   EventBatchVerdict,
   HeartbeatRequestSchema,
@@ -22,15 +18,18 @@ import type {
   WatchRunsRequestSchema,
   WatchRunsResponse,
 } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import { present } from "./coordinator.ts";
+import { nameOf, present } from "./coordinator.ts";
 import type { TestCoordinator } from "./coordinator.ts";
 import { until } from "./until.ts";
 
 type Kind = Exclude<keyof typeof Report_Kind, "UNSPECIFIED">;
 type Verdict = keyof typeof ReportVerdict_Kind;
 type Event = NonNullable<WatchRunsResponse["event"]["case"]>;
-type Held = MessageInitShape<typeof HeldLeaseSchema>;
-type Identity = Omit<MessageInitShape<typeof RegisterRequestSchema>, "$typeName">;
+type Fields<D extends DescMessage> = Exclude<MessageInitShape<D>, Message>;
+type Held = Fields<typeof HeldLeaseSchema>;
+type Identity = Fields<typeof RegisterRequestSchema>;
+type MoreOfReport = Fields<typeof ReportSchema>;
+type ValueOf<C extends Event> = Extract<WatchRunsResponse["event"], { case: C }>["value"];
 /** What a lease is named by. */
 export type LeaseOf = Pick<RunOffer, "runId" | "leaseId" | "attempt">;
 
@@ -42,7 +41,11 @@ export class RawRunner {
   readonly #seqs = new Map<string, bigint>();
   #stream: RawStream | undefined;
 
-  private constructor(coordinator: TestCoordinator, identity: Identity & { bootId: string }, registered: RegisterResponse) {
+  private constructor(
+    coordinator: TestCoordinator,
+    identity: Identity & { bootId: string },
+    registered: RegisterResponse,
+  ) {
     this.#coordinator = coordinator;
     this.identity = identity;
     this.registered = registered;
@@ -87,7 +90,7 @@ export class RawRunner {
   }
 
   /** Opens the stream and waits for its first message. */
-  async open(said: Partial<MessageInitShape<typeof WatchRunsRequestSchema>> = {}): Promise<RawStream> {
+  async open(said: Fields<typeof WatchRunsRequestSchema> = {}): Promise<RawStream> {
     const leave = new AbortController();
     const request = { runnerId: this.runnerId, bootId: this.identity.bootId, ...said };
     const messages = this.#coordinator.runners.watchRuns(request, { ...this.options, signal: leave.signal });
@@ -114,7 +117,7 @@ export class RawRunner {
   }
 
   /** Reports, and throws unless the answer is OK. */
-  async ok(lease: LeaseOf, kind: Kind, more: Partial<MessageInitShape<typeof ReportSchema>> = {}): Promise<void> {
+  async ok(lease: LeaseOf, kind: Kind, more: MoreOfReport = {}): Promise<void> {
     const verdict = await this.report(lease, kind, more);
     if (verdict !== "OK") throw new Error(`${kind} was answered ${verdict}`);
   }
@@ -123,13 +126,13 @@ export class RawRunner {
   async report(
     lease: LeaseOf,
     kind: Kind,
-    more: Partial<MessageInitShape<typeof ReportSchema>> = {},
+    more: MoreOfReport = {},
   ): Promise<Verdict> {
     const { verdicts } = await this.reports([this.said(lease, kind, more)]);
-    return ReportVerdict_Kind[present(verdicts[0]).kind] as Verdict;
+    return nameOf(ReportVerdict_Kind, present(verdicts[0]).kind);
   }
 
-  said(lease: LeaseOf, kind: Kind, more: Partial<MessageInitShape<typeof ReportSchema>> = {}) {
+  said(lease: LeaseOf, kind: Kind, more: MoreOfReport = {}) {
     const { runId, leaseId, attempt } = lease;
     const seq = (this.#seqs.get(leaseId) ?? 0n) + 1n;
     this.#seqs.set(leaseId, seq);
@@ -140,7 +143,7 @@ export class RawRunner {
     return this.#coordinator.runners.reportStatus({ runnerId: this.runnerId, reports }, this.options);
   }
 
-  heartbeat(said: Partial<MessageInitShape<typeof HeartbeatRequestSchema>> = {}): Promise<HeartbeatResponse> {
+  heartbeat(said: Fields<typeof HeartbeatRequestSchema> = {}): Promise<HeartbeatResponse> {
     const request = { runnerId: this.runnerId, bootId: this.identity.bootId, ...said };
     return this.#coordinator.runners.heartbeat(request, this.options);
   }
@@ -148,7 +151,7 @@ export class RawRunner {
   /** Sends a heartbeat that lists these leases; answers what is said of each. */
   async beat(...leases: Held[]): Promise<string[]> {
     const { verdicts } = await this.heartbeat({ held: leases });
-    return verdicts.map(({ kind }) => LeaseVerdict_Kind[kind]);
+    return verdicts.map(({ kind }) => nameOf(LeaseVerdict_Kind, kind));
   }
 
   async append(
@@ -212,14 +215,16 @@ export class RawStream {
   }
 
   /** What came under one case, in order. */
-  all<C extends Event>(event: C): Extract<WatchRunsResponse["event"], { case: C }>["value"][] {
-    type Value = Extract<WatchRunsResponse["event"], { case: C }>["value"];
-    return this.messages.flatMap((message) => (message.event.case === event ? [message.event.value as Value] : []));
+  all<C extends Event>(event: C): ValueOf<C>[] {
+    return this.messages.flatMap((message) =>
+      message.event.case === event ? [message.event.value as ValueOf<C>] : [],
+    );
   }
 
   /** Waits for the n-th message of a case, n from 0. */
-  nth<C extends Event>(event: C, n = 0): Promise<Extract<WatchRunsResponse["event"], { case: C }>["value"]> {
-    return until(() => this.all(event)[n], `${n + 1} × ${event} on the stream`) as never;
+  async nth<C extends Event>(event: C, n = 0): Promise<ValueOf<C>> {
+    await until(() => this.all(event).length > n, `${n + 1} × ${event} on the stream`);
+    return present(this.all(event)[n]);
   }
 
   offer(): Promise<RunOffer> {
@@ -235,7 +240,7 @@ export class RawStream {
     const { error } = await until(() => this.#ended, "the stream has ended");
     if (error !== undefined) throw error;
     const [closing] = this.all("closing");
-    return StreamClosing_Reason[closing?.reason ?? StreamClosing_Reason.UNSPECIFIED];
+    return nameOf(StreamClosing_Reason, closing?.reason ?? StreamClosing_Reason.UNSPECIFIED);
   }
 
   get open(): boolean {

@@ -3,7 +3,10 @@ import { isFinal, isHeld } from "../../coordinator/core/run.ts";
 import type { Decision, Lease, OnLostPolicy, Run, RunEvent, Stop } from "../../coordinator/core/run.ts";
 
 /** What a run carries whatever its state. */
-export type RunFacts = Pick<Run, "onLost" | "attempt" | "uncharged" | "refusals" | "resumable" | "interrupted">;
+export type RunFacts = Pick<
+  Run,
+  "onLost" | "attempt" | "uncharged" | "refusals" | "refusalReasons" | "resumable" | "interrupted"
+>;
 
 export type Next = (run: Run, event: RunEvent) => Decision;
 
@@ -27,6 +30,7 @@ export const NEW_FACTS: RunFacts = {
   attempt: 0,
   uncharged: 0,
   refusals: 0,
+  refusalReasons: [],
   resumable: false,
   interrupted: false,
 };
@@ -142,6 +146,7 @@ const facts: fc.Arbitrary<RunFacts> = fc.record({
   uncharged: fc.constant(0),
   // Few sequences refuse ten times by themselves.
   refusals: fc.constantFrom(0, 0, 0, 8),
+  refusalReasons: fc.constant([]),
   resumable: fc.boolean(),
   interrupted: fc.constant(false),
 });

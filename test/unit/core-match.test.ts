@@ -85,7 +85,7 @@ describe("match", () => {
       never("does not hold the session's files, lnch_b does"),
     ],
     ["anything, when full", FULL, {}, notNow("is full 2/2")],
-    ["anything, when it keeps its slots to itself", { freeSlots: 0 }, {}, notNow("is full 0/2")],
+    ["anything, when it keeps its slots to itself", { freeSlots: 0 }, {}, notNow("takes no more for now, at 0/2")],
     ["anything, with one slot left", { activeRuns: 1, freeSlots: 1 }, {}, notNow()],
     ["anything, when draining", { draining: true }, {}, notNow("is draining")],
     ["anything, when away", { presence: "AWAY" }, {}, notNow("is away")],

@@ -30,7 +30,7 @@ ACCEPT foreign       STALE      STALE        STALE        STALE       STALE     
 REFUSE current       STALE      PENDING+rc   INVALID      INVALID     INVALID     INVALID     STALE      STALE   STALE
 REFUSE lapsed        STALE      STALE        STALE        STALE       STALE       STALE       STALE      STALE   STALE
 REFUSE foreign       STALE      STALE        STALE        STALE       STALE       STALE       STALE      STALE   STALE
-NOT_STARTED current  STALE      PENDING      PENDING+rcu  INVALID     INVALID     STOPPED+u   STALE      STALE   STALE
+NOT_STARTED current  STALE      PENDING+rc   PENDING+rcu  INVALID     INVALID     STOPPED+u   STALE      STALE   STALE
 NOT_STARTED lapsed   STALE      STALE        STALE        STALE       STALE       STALE       STALE      STALE   STALE
 NOT_STARTED foreign  STALE      STALE        STALE        STALE       STALE       STALE       STALE      STALE   STALE
 STARTED current      STALE      INVALID      RUNNING      stays       STOPPING    STOPPING    STALE      STALE   STALE
@@ -46,7 +46,7 @@ FAILED current       STALE      INVALID      FAILED       FAILED      FAILED    
 FAILED lapsed        FAILED     FAILED+w     STALE        STALE       STALE       STALE       STALE      STALE   STALE
 FAILED foreign       STALE      STALE        STALE        STALE       STALE       STALE       STALE      STALE   STALE
 STOPPED current      STALE      INVALID      STOPPED      STOPPED     STOPPED     STOPPED     STALE      STALE   STALE
-STOPPED lapsed       STOPPED    STOPPED+w    STALE        STALE       STALE       STALE       STALE      STALE   STALE
+STOPPED lapsed       STALE      STALE        STALE        STALE       STALE       STALE       STALE      STALE   STALE
 STOPPED foreign      STALE      STALE        STALE        STALE       STALE       STALE       STALE      STALE   STALE
 `;
 
@@ -64,8 +64,8 @@ function effectsOf(marks: string, message: string): Effect[] {
   return effects;
 }
 
-function factsOf({ onLost, attempt, uncharged, refusals, resumable, interrupted }: Run): RunFacts {
-  return { onLost, attempt, uncharged, refusals, resumable, interrupted };
+function factsOf({ onLost, attempt, uncharged, refusals, refusalReasons, resumable, interrupted }: Run): RunFacts {
+  return { onLost, attempt, uncharged, refusals, refusalReasons, resumable, interrupted };
 }
 
 /** What `next` decided, in the words of the table. */
@@ -86,6 +86,7 @@ function expected(run: Run, cell: string, message: string): unknown {
     ...factsOf(run),
     attempt: run.attempt + more("a"),
     refusals: run.refusals + more("c"),
+    refusalReasons: more("c") === 1 ? [`${CURRENT.runnerId}: ${message}`] : [],
     uncharged: run.uncharged + more("u"),
   };
   return { state: what, facts, effects };
@@ -148,7 +149,8 @@ describe("a lost lease", () => {
       const after = decided(run, lost);
       expect(after.state).toBe(state);
       expect(after.attempt).toBe(run.attempt);
-      expect(after.interrupted).toBe(policy === "RESUME" && state === "PENDING");
+      // A run that was only accepted gets its own prompt again: the executor may never have read it.
+      expect(after.interrupted).toBe(policy === "RESUME" && state === "PENDING" && at === "RUNNING");
       if (after.state === "PENDING") expect(after.lapsed).toEqual(CURRENT);
       else expect(after).toMatchObject({ lease: CURRENT, reason: { name: "LOST", message } });
     }
@@ -201,11 +203,11 @@ describe("exit 75", () => {
 });
 
 describe("refusals", () => {
-  const last = { refusals: MAX_REFUSALS - 1 };
+  const last = { refusals: MAX_REFUSALS - 1, refusalReasons: ["lnch_a: full", "lnch_current: draining"] };
 
-  it("fail the run at the tenth, with who refused it and why", () => {
+  it("fail the run at the tenth, with everybody who refused it and why, each once", () => {
     expect(MAX_REFUSALS).toBe(10);
-    const reason = { name: "REFUSED", message: "refused 10 times; the last time by lnch_current: draining" };
+    const reason = { name: "REFUSED", message: "refused 10 times; lnch_a: full; lnch_current: draining" };
     const decision = next(aRun("OFFERED", last), EVENTS.REFUSE(CURRENT));
     expect(decision).toMatchObject({ run: { state: "FAILED", refusals: 10, reason }, effects: [] });
   });

@@ -123,6 +123,19 @@ describe("openDatabase", () => {
     expect(locked).toBe(false);
   });
 
+  it("refuses a file that was cut to nothing, which SQLite takes for a new one", () => {
+    const path = file("cut.db");
+    writeFileSync(path, "");
+    expect(untouchedRefusal(path).message).toContain(`store ${path} is damaged (it has 0 bytes)`);
+  });
+
+  it("makes a new file in its place only when it is whole, over what an earlier try left", () => {
+    const path = file("fresh.db");
+    writeFileSync(`${path}.new`, "half a file");
+    add(opened(path), "first");
+    expect(readdirSync(directory).filter((name) => name.endsWith(".new"))).toEqual([]);
+  });
+
   it.each([0, 77])("refuses a file of another program, with application_id %i, and leaves it as it is", (id) => {
     const path = file("other.db");
     const other = openDatabase({ ...optionsOf(path), applicationId: id });
