@@ -6,12 +6,14 @@
 /** What a child can be asked, by name. Inputs and answers are JSON. */
 export type Questions = Readonly<Record<string, (input: never) => unknown>>;
 
-export interface Memory {
+export interface Usage {
   readonly rssBytes: number;
   readonly heapBytes: number;
+  /** Processor time since the process started, of all its threads. */
+  readonly cpuMs: number;
 }
 
-const questions: Record<string, (input: never) => unknown> = { memory };
+const questions: Record<string, (input: never) => unknown> = { usage };
 
 process.on("message", ({ id, question, input }: { id: number; question: string; input: unknown }) => {
   const ask = async (): Promise<unknown> => questions[question]?.(input as never);
@@ -31,10 +33,11 @@ export function answer(more: Questions): void {
   process.channel?.ref();
 }
 
-function memory(): Memory {
+function usage(): Usage {
+  const { user, system } = process.cpuUsage();
   // Twice: the first collection runs finalizers, which let go of more.
   globalThis.gc?.();
   globalThis.gc?.();
   const { rss, heapUsed } = process.memoryUsage();
-  return { rssBytes: rss, heapBytes: heapUsed };
+  return { rssBytes: rss, heapBytes: heapUsed, cpuMs: (user + system) / 1000 };
 }

@@ -4,18 +4,19 @@ import { Report_Kind, RunnerService } from "../gen/agentrunner/v1/runner_service
 import type { RunOffer } from "../gen/agentrunner/v1/runner_service_pb.ts";
 import { newId } from "../lib/ids.ts";
 import { connectTransport } from "../lib/transport.ts";
+import type { CoordinatorLink } from "../lib/transport.ts";
 
 /** The least that is a runner: it registers, has one stream open, and reports what it is told to. */
 export class BareRunner {
-  readonly #link: ReturnType<typeof connectTransport>;
+  readonly #link: CoordinatorLink;
   readonly #client: Client<typeof RunnerService>;
-  readonly #bootId = newId("boot");
+  readonly #bootId: string;
   readonly #authorization: { headers: { authorization: string } };
   readonly #runnerId: string;
   /** Hears every offer as it is read from the stream. */
   onOffer: (offer: RunOffer) => void = () => undefined;
 
-  private constructor(link: BareRunner["#link"], registered: { runnerId: string; runnerToken: string }, bootId: string) {
+  private constructor(link: CoordinatorLink, registered: { runnerId: string; runnerToken: string }, bootId: string) {
     this.#link = link;
     this.#client = createClient(RunnerService, link.transport);
     this.#bootId = bootId;

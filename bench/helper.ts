@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { connect, createServer } from "node:http2";
+import type { ServerHttp2Stream } from "node:http2";
 import type { AddressInfo } from "node:net";
 import { answer } from "./answer.ts";
 
@@ -33,7 +34,7 @@ async function openStreams({ url, n }: { url: string; n: number }): Promise<void
 /** Serves streams that say one thing and stay open. Answers the URL. */
 async function serveStreams(): Promise<string> {
   const server = createServer();
-  server.on("stream", (stream) => {
+  server.on("stream", (stream: ServerHttp2Stream) => {
     stream.on("error", () => undefined);
     stream.respond({ ":status": 200 });
     stream.write("opened");

@@ -5,6 +5,7 @@ import { createClient } from "@connectrpc/connect";
 import type { Client } from "@connectrpc/connect";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { connectTransport } from "../lib/transport.ts";
+import type { CoordinatorLink } from "../lib/transport.ts";
 import { median } from "./stats.ts";
 
 /** Size of a bare row, about that of a run with its indexes. */
@@ -59,7 +60,7 @@ export class BareTable {
 
 /** The emptiest call there is, over the transport that our own clients use. */
 export class EmptyCalls {
-  readonly #link: ReturnType<typeof connectTransport>;
+  readonly #link: CoordinatorLink;
   readonly #client: Client<typeof Health>;
 
   constructor(url: string) {

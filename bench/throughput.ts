@@ -49,6 +49,8 @@ interface Sample {
   readonly callsPerRun: number;
   readonly commitsPerRun: number;
   readonly commitP99Ms: number;
+  /** Processor time of the coordinator, which other programs on the machine change less than the rate. */
+  readonly cpuMsPerRun: number;
 }
 
 async function withRunners(workshop: Workshop, count: number, quick: boolean): Promise<{ figure: Figure; note: string }> {
@@ -90,7 +92,8 @@ async function withRunners(workshop: Workshop, count: number, quick: boolean): P
     note:
       `row 2, ${count}: ${samples.map((sample) => Math.round(sample.perSecond)).join(", ")} /s; ` +
       `${callsPerRun.toFixed(2)} calls and ${commitsPerRun.toFixed(3)} commits a run, commit p99 ≤ ` +
-      `${of((sample) => sample.commitP99Ms)} ms; limits: ${Math.round(byCalls)} /s by ${Math.round(callsPerSecond)} empty ` +
+      `${of((sample) => sample.commitP99Ms)} ms, coordinator ${of((sample) => sample.cpuMsPerRun).toFixed(3)} ms of processor ` +
+      `a run; limits: ${Math.round(byCalls)} /s by ${Math.round(callsPerSecond)} empty ` +
       `calls/s, ${Math.round(byCommits)} /s by bare commits of ${Math.round(ROWS_PER_RUN / commitsPerRun)} rows`,
   };
 }
@@ -100,6 +103,7 @@ async function drive(coordinator: CoordinatorProcess, runs: number): Promise<Sam
   const link = connectTransport(coordinator.url);
   const client = createClient(RunService, link.transport);
   const before = await coordinator.metrics();
+  const usageBefore = await coordinator.usage();
   const callsBefore = calls;
   const start = performance.now();
   await concurrently(CALLS, runs, () => client.createRun({ prompt: "hello" }));
@@ -108,6 +112,7 @@ async function drive(coordinator: CoordinatorProcess, runs: number): Promise<Sam
   await until(async () => ended(await coordinator.metrics()) - ended(before) >= runs, `${runs} runs have ended`);
   const seconds = (performance.now() - start) / 1000;
   const after = await coordinator.metrics();
+  const usageAfter = await coordinator.usage();
   link.abort();
   const grown = (name: string): number => (after.get(name) ?? 0) - (before.get(name) ?? 0);
   return {
@@ -115,6 +120,7 @@ async function drive(coordinator: CoordinatorProcess, runs: number): Promise<Sam
     callsPerRun: (calls - callsBefore) / runs,
     commitsPerRun: grown("agent_store_commit_seconds_count") / runs,
     commitP99Ms: bucketBound(before, after, "agent_store_commit_seconds", 0.99) * 1000,
+    cpuMsPerRun: (usageAfter.cpuMs - usageBefore.cpuMs) / runs,
   };
 }
 

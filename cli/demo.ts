@@ -1,3 +1,4 @@
+import "../lib/require-node.ts";
 import { createClient } from "@connectrpc/connect";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { closeSync, openSync, readFileSync } from "node:fs";

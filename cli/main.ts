@@ -1,3 +1,4 @@
+import "../lib/require-node.ts";
 import { Command, CommanderError, Option } from "commander";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { Io } from "./cli.ts";

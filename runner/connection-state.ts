@@ -60,7 +60,7 @@ export interface ConnectionOptions {
   readonly pollTimeoutMs: number;
   /** Give up with exit code 3 when the first contact fails. */
   readonly onceOnly: boolean;
-  /** Added to lease_ttl: how long another live process may have the identity before this one gives up. */
+  /** How long another live process may have the identity before this one gives up. Default: lease_ttl + 15 s. */
   readonly twinPatienceMs?: number;
   readonly log: Log;
   readonly random?: () => number;

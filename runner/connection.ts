@@ -33,6 +33,9 @@ export type RunnerClient = Client<typeof RunnerService>;
 /** Longest answer of a unary call, unless a third of the lease is shorter. */
 const CALL_MAX_MS = 10_000;
 
+/** Beyond the lease: a live process may miss two heartbeats before its place is free. */
+const TWIN_SLACK_MS = 15_000;
+
 const REPLACED_TEXT = "another process has taken over this runner's identity";
 
 /**
@@ -174,7 +177,7 @@ export class Connection {
         return this.#welcome(await this.#client.register(this.#registerRequest(), options));
       } catch (error) {
         if (ConnectError.from(error).code !== Code.AlreadyExists || this.closing.aborted) throw error;
-        const patienceMs = this.#timing.leaseTtlMs + (this.#options.twinPatienceMs ?? 15_000);
+        const patienceMs = this.#options.twinPatienceMs ?? this.#timing.leaseTtlMs + TWIN_SLACK_MS;
         giveUpAtMs ??= performance.now() + patienceMs;
         if (performance.now() > giveUpAtMs) throw error;
         this.#logRepeated(

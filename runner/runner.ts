@@ -30,9 +30,11 @@ export interface RunnerDeps {
   readonly executor: (bootId: string) => Execute;
   /** Ends what the process `bootId` left behind. */
   readonly reap?: (bootId: string) => Promise<unknown>;
+  /** Opens the state directory; `openStateDir` unless a test wants to break it. */
+  readonly openState?: typeof openStateDir;
   /** Numbers from 0 to below 1, for jitter. */
   readonly random?: () => number;
-  /** Added to lease_ttl: how long to wait while another live process has the identity. Default 15 s. */
+  /** How long to wait while another live process has the identity. Default: lease_ttl + 15 s. */
   readonly twinPatienceMs?: number;
 }
 
@@ -60,7 +62,7 @@ export interface RunningRunner {
  */
 export async function startRunner(settings: RunnerSettings, deps: RunnerDeps): Promise<RunningRunner> {
   const runnerId = runnerIdOf(settings);
-  const state = openStateDir(settings.stateDir, runnerId, deps.log);
+  const state = (deps.openState ?? openStateDir)(settings.stateDir, runnerId, deps.log);
   if (state.previousBootId !== "") await deps.reap?.(state.previousBootId);
   const runner = new Runner(runnerId, settings, deps, state);
   runner.start();

@@ -140,16 +140,18 @@ function offerOf(sql: Sql, row: RunRow): Offer {
 
 function invocation(row: RunRow, summary: Run, content: Run): ExecutorInvocation {
   const interrupted = row.interrupted === 1;
+  const resumes = interrupted || summary.mode === InvocationMode.RESUME;
   const message = create(ExecutorInvocationSchema, {
     schemaVersion: "2.0",
-    mode: interrupted || summary.mode === InvocationMode.RESUME ? "resume" : "start",
+    mode: resumes ? "resume" : "start",
     sessionId: row.session_id,
     prompt: interrupted ? summary.onLost?.resumePrompt || RESUME_PROMPT : content.prompt,
     projectDir: summary.projectDir,
     runId: row.run_id,
     attempt: row.attempt + 1,
     sessionName: row.session_name,
-    executorSessionId: row.executor_session_id,
+    // An attempt that starts over does not continue the conversation of the one that was lost.
+    executorSessionId: resumes ? row.executor_session_id : "",
     parentSessionId: summary.parentSessionId,
   });
   if (content.metadata !== undefined) message.metadata = content.metadata;

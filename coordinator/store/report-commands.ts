@@ -134,6 +134,8 @@ function keep({ sql, now }: Tx, row: RunRow, one: Report): void {
       one.leaseId,
     );
   }
+  // What an attempt left that is tried again is not the run's.
+  if (row.ended_at === null) return;
   const result = one.result === undefined ? null : encode(ExecutorResultSchema, cutResult(one.result));
   if (exit !== null || result !== null) {
     sql("INSERT OR REPLACE INTO run_results (run_seq, exit, result) VALUES (?, ?, ?)").run(row.seq, exit, result);

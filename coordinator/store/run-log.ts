@@ -6,7 +6,7 @@ import { SessionEventSchema } from "../../gen/agentrunner/v1/session_pb.ts";
 import { demandClass } from "../core/match.ts";
 import { restMs } from "../core/registration.ts";
 import { isFinal, isHeld, next } from "../core/run.ts";
-import type { Decision, Effect, Lease, Run, RunEvent } from "../core/run.ts";
+import type { Decision, Effect, Lease, Reason, Run, RunEvent } from "../core/run.ts";
 import type { ChangeSet } from "./change-set.ts";
 import { coreRun, decode, encode, failureOf, RUN_COLUMNS, wantsOfRun } from "./rows.ts";
 import type { RunRow } from "./rows.ts";
@@ -52,7 +52,7 @@ export function apply(tx: Tx, row: RunRow, event: RunEvent, terms: Terms = {}): 
     if (isHeld(before) && before.state === "CLAIMED" && event.type !== "NOT_STARTED") bindSession(tx, row);
     write(tx, row, after, event, terms);
     const over = leaseOver(before, after);
-    if (over !== undefined) endAttempt(tx, over.leaseId, after, lossMessage(event));
+    if (over !== undefined) endAttempt(tx, over.leaseId, after, event);
     if (event.type === "LEASE_LOST" && isHeld(before)) tx.changes.lostLeases += 1;
     if (after.state !== before.state) follow(tx, row, before, after);
   }
@@ -67,8 +67,11 @@ function leaseOver(before: Run, after: Run): Lease | undefined {
   return isFinal(after.state) && "lease" in after && after.lease === before.lapsed ? before.lapsed : undefined;
 }
 
-function lossMessage(event: RunEvent): string {
-  return event.type === "LEASE_LOST" || event.type === "NOT_STARTED" ? event.message : "";
+/** Why an attempt ended that left its run to wait again. */
+function reasonOf(event: RunEvent): Reason | undefined {
+  if (event.type === "LEASE_LOST") return { name: "LOST", message: event.message };
+  if (event.type === "NOT_STARTED") return { message: event.message };
+  return event.type === "FAILED" ? event.reason : undefined;
 }
 
 function claim(tx: Tx, row: RunRow, after: Run): void {
@@ -155,13 +158,13 @@ function dueAt(row: RunRow, after: Run, now: number, { acceptBy, leaseTtlMs }: T
   return leaseTtlMs === undefined ? row.due_at : now + (row.lost_after_ms ?? leaseTtlMs);
 }
 
-function endAttempt({ sql, now }: Tx, leaseId: string, after: Run, lossMessage: string): void {
-  const reason = "reason" in after ? after.reason : undefined;
+function endAttempt({ sql, now }: Tx, leaseId: string, after: Run, event: RunEvent): void {
+  const reason = "reason" in after ? after.reason : reasonOf(event);
   sql("UPDATE attempts SET ended_at = ?, outcome = ?, failure = ?, message = ? WHERE lease_id = ?").run(
     now,
     after.state,
-    reason?.name ?? (lossMessage === "" ? null : "LOST"),
-    reason?.message ?? lossMessage,
+    reason?.name ?? null,
+    reason?.message ?? "",
     leaseId,
   );
 }

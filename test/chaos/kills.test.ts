@@ -25,6 +25,7 @@ import { until } from "../support/until.ts";
 const KILLS = Number(process.env["CHAOS"] ?? 50);
 const SEED = Number(process.env["CHAOS_SEED"] ?? randomInt(2 ** 31));
 const RUNNERS = 2;
+const CREATORS = 4;
 
 const STATE_NAMES = new Map<number, string>(Object.entries(RunState).map(([name, state]) => [state, name]));
 
@@ -34,7 +35,6 @@ let dir = "";
 afterEach(async ({ task }) => {
   await cluster?.stop();
   if (task.result?.state === "pass") rmSync(dir, { recursive: true, force: true });
-  // eslint-disable-next-line no-console
   else process.stderr.write(`seed ${SEED}; the files are kept in ${dir}\n`);
 });
 
@@ -43,32 +43,56 @@ test(`no promise is broken by ${KILLS} kills of the coordinator and ${KILLS} of 
   process.stdout.write(`seed ${SEED} (CHAOS_SEED), ${KILLS} kills a side (CHAOS), files in ${dir}\n`);
   const random = new Random(SEED);
   cluster = await Cluster.start(dir, { runners: RUNNERS, executorPath: fixture("writes-down"), maxRuns: 4 });
-  const client = new Creator(cluster.url, random);
-  const creating = client.run();
-  await killAll(cluster, random);
-  client.stop();
+  const creators = Array.from(
+    { length: CREATORS },
+    () => new Creator(cluster?.url ?? "", new Random(random.int(0, 2 ** 31))),
+  );
+  const creating = Promise.all(creators.map((creator) => creator.run()));
+  const hits = await killAll(cluster, random);
+  for (const creator of creators) creator.stop();
   await creating;
-  const history = await settled(cluster.url, client.runIds);
+  const history = await settled(
+    cluster.url,
+    creators.flatMap(({ runIds }) => runIds),
+  );
+  report(history, hits);
   expect(violations(history)).toEqual([]);
-  report(history);
+  expect(hits, "some kills hit runs in flight").toBeGreaterThan(0);
   for (const runner of cluster.runners) await runner.end("SIGKILL");
   await until(() => marked().length === 0, "no executor process is left", 5000);
 });
 
-/** Kills that hit a coordinator and runners in turn, at random moments, and starts what was killed again. */
-async function killAll({ coordinator, runners }: Cluster, random: Random): Promise<void> {
+/**
+ * Kills the coordinator and runners in a random order, at random moments, and starts again what was killed.
+ * @returns how many kills there were while executors worked.
+ */
+async function killAll(within: Cluster, random: Random): Promise<number> {
+  const { coordinator, runners } = within;
+  let hits = 0;
   const left = [
     ...Array.from({ length: KILLS }, () => coordinator),
     ...Array.from({ length: KILLS }, () => random.pick(runners)),
   ];
   while (left.length > 0) {
     const [program] = left.splice(random.int(0, left.length - 1), 1) as [Program];
-    await delay(random.int(50, 500));
+    await within.ready();
+    await delay(random.int(50, 800));
     expect(program.running, "a program ended by itself").toBe(true);
+    if (count("begun.log") > count("worked.log")) hits += 1;
     await program.end("SIGKILL");
     await delay(random.int(0, 200));
     program.start();
   }
+  await within.ready();
+  return hits;
+}
+
+function count(log: string): number {
+  return lines(log).length;
+}
+
+function lines(log: string): string[] {
+  return (readIfPresent(join(dir, log)) ?? "").split("\n").filter((line) => line !== "");
 }
 
 /** Creates runs all the time, and remembers those that were acknowledged. */
@@ -92,13 +116,13 @@ class Creator {
       const policy = this.#random.pick([OnLost_Policy.FAIL, OnLost_Policy.RETRY, OnLost_Policy.RESUME]);
       const request = create(CreateRunRequestSchema, {
         requestId: randomUUID(),
-        prompt: this.#random.pick(["0", "0.05", "0.3"]),
+        prompt: this.#random.pick(["0", "0.05", "0.2", "0.6"]),
         onLost: { policy, maxAttempts: 3 },
       });
       // Repeated until it is answered: the request names itself, so it makes one run.
       const runId = await until(() => this.#create(request), "CreateRun is answered", 30_000);
       this.runIds.push(runId);
-      await delay(this.#random.int(5, 60));
+      await delay(this.#random.int(20, 200));
     }
   }
 
@@ -139,7 +163,7 @@ async function settled(url: string, runIds: readonly string[]): Promise<RunHisto
 
 function begunAttempts(): Map<string, number[]> {
   const begun = new Map<string, number[]>();
-  for (const line of (readIfPresent(join(dir, "begun.log")) ?? "").split("\n")) {
+  for (const line of lines("begun.log")) {
     const [runId, attempt] = line.split(" ");
     if (runId === undefined || attempt === undefined) continue;
     begun.set(runId, [...(begun.get(runId) ?? []), Number(attempt)]);
@@ -160,11 +184,12 @@ function environ(pid: number): string {
   }
 }
 
-function report(history: readonly RunHistory[]): void {
-  const count = (state: string): number => history.filter((run) => run.state === state).length;
+function report(history: readonly RunHistory[], hits: number): void {
+  const ended = (state: string): number => history.filter((run) => run.state === state).length;
   const again = history.filter((run) => (run.attempts.at(-1) ?? 0) > 1).length;
   process.stdout.write(
-    `${history.length} runs acknowledged: ${count("COMPLETED")} completed, ${count("FAILED")} failed (lost), ` +
-      `${count("STOPPED")} stopped; ${again} took more than one attempt\n`,
+    `${2 * KILLS} kills, ${hits} of them while executors worked; ${history.length} runs acknowledged: ` +
+      `${ended("COMPLETED")} completed, ${ended("FAILED")} failed as lost, ${ended("STOPPED")} stopped; ` +
+      `${again} took more than one attempt\n`,
   );
 }

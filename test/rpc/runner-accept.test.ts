@@ -181,13 +181,17 @@ describe("offers that are refused", () => {
 describe("sessions", () => {
   it("ends an earlier executor of the session before it spawns another one", async () => {
     fake.onReport = ({ kind }) => (kind === Report_Kind.STARTED ? STALE : OK);
-    const { execution, executions } = await startTestRunner(fake);
+    const { execution, executions } = await startTestRunner(fake, { stubborn: true });
     const invocation = { schemaVersion: "2.0", mode: "start", sessionId: "ses_same" };
     await fake.offer({ invocation });
     const first = await execution("run_1");
+    await until(() => first.stops.length === 1, "the first lease is over");
     fake.onReport = () => OK;
     await fake.offer({ invocation });
+    await until(() => first.stops.length === 2, "the first executor is killed");
+    expect(first.stops[1]).toMatchObject({ graceMs: 0 });
+    expect(executions).toHaveLength(1);
+    first.end();
     await until(() => executions.length === 2, "the second run");
-    expect(first.stops.length).toBeGreaterThan(0);
   });
 });

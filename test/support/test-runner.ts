@@ -45,18 +45,20 @@ export interface TestRunner {
   readonly executions: FakeExecution[];
   /** Lines of the log. */
   readonly log: string[];
-  execution(runId: string): Promise<FakeExecution>;
+  readonly execution: (runId: string) => Promise<FakeExecution>;
 }
 
 export interface TestRunnerOptions extends Partial<RunnerSettings> {
   /** Executions end at once, COMPLETED. */
   readonly instant?: boolean;
+  /** Executions do not end when they are stopped. */
+  readonly stubborn?: boolean;
   readonly deps?: Partial<RunnerDeps>;
 }
 
 /** A runner in this process, whose executions are the test's, against a fake coordinator. */
 export async function startTestRunner(fake: FakeCoordinator, options: TestRunnerOptions = {}): Promise<TestRunner> {
-  const { instant = false, deps, ...settings } = options;
+  const { instant = false, stubborn = false, deps, ...settings } = options;
   const executions: FakeExecution[] = [];
   const log: string[] = [];
   const runner = await startRunner(
@@ -86,6 +88,7 @@ export async function startTestRunner(fake: FakeCoordinator, options: TestRunner
           done: done.promise,
           stop: (graceMs, reason) => {
             stops.push({ graceMs, reason });
+            if (stubborn) return;
             execution.end({
               kind: Report_Kind.STOPPED,
               failure: reason === "runner-shutdown" ? FailureReason.RUNNER_SHUTDOWN : FailureReason.UNSPECIFIED,
