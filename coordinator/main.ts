@@ -1,6 +1,6 @@
 import { EXIT } from "../lib/exit-codes.ts";
 import { UsageError } from "../lib/config.ts";
-import { readIfPresent } from "../lib/read-if-present.ts";
+import { readFileIfThere } from "../lib/read-file.ts";
 import { createLogger } from "../lib/log.ts";
 import { DatabaseUnusableError } from "../lib/sqlite.ts";
 import { parseCoordinatorConfig } from "./config.ts";
@@ -14,7 +14,7 @@ process.exitCode = await main();
 
 async function main(): Promise<number> {
   try {
-    const parsed = parseCoordinatorConfig(process.argv.slice(2), process.env, readIfPresent);
+    const parsed = parseCoordinatorConfig(process.argv.slice(2), process.env, readFileIfThere);
     if (parsed.t === "text") {
       process.stdout.write(parsed.text);
       return EXIT.ok;

@@ -11,7 +11,7 @@ import { afterEach, expect, test } from "vitest";
 import { OnLost_Policy, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import { CreateRunRequestSchema, RunService } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import { SessionService } from "../../gen/agentrunner/v1/session_service_pb.ts";
-import { readIfPresent } from "../../lib/read-if-present.ts";
+import { readFileIfThere } from "../../lib/read-file.ts";
 import { BOOT_VARIABLE } from "../../runner/environment.ts";
 import { processesMarked } from "../../runner/processes.ts";
 import { Cluster } from "../support/cluster.ts";
@@ -92,7 +92,7 @@ function count(log: string): number {
 }
 
 function lines(log: string): string[] {
-  return (readIfPresent(join(dir, log)) ?? "").split("\n").filter((line) => line !== "");
+  return (readFileIfThere(join(dir, log)) ?? "").split("\n").filter((line) => line !== "");
 }
 
 /** Creates runs all the time, and remembers those that were acknowledged. */
