@@ -37,7 +37,7 @@ export interface FakeExecution {
   readonly assignment: Assignment;
   readonly hooks: ExecutionHooks;
   readonly stops: { graceMs: number; reason: StopReason | undefined }[];
-  end(outcome?: Partial<ExecutorOutcome>): void;
+  readonly end: (outcome?: Partial<ExecutorOutcome>) => void;
 }
 
 export interface TestRunner {
