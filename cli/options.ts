@@ -83,19 +83,27 @@ async function readPrompt({ prompt, promptFile }: RunOptions, stdin: Readable): 
   if (prompt === undefined && promptFile === undefined) {
     throw usage("a run needs a prompt", "give --prompt TEXT, --prompt-file FILE, or --prompt-file - for stdin");
   }
-  if (prompt !== undefined && prompt !== "-") return nonEmpty(prompt, "--prompt");
-  if (promptFile === undefined || promptFile === "-") return nonEmpty(utf8(await readAll(stdin), "stdin"), "stdin");
+  if (prompt !== undefined && prompt !== "-") return usable(prompt, "--prompt");
+  if (promptFile === undefined || promptFile === "-") return usable(utf8(await readAll(stdin), "stdin"), "stdin");
   try {
-    return nonEmpty(utf8(await readFile(promptFile), promptFile), promptFile);
+    return usable(utf8(await readFile(promptFile), promptFile), promptFile);
   } catch (error) {
     if (error instanceof Error && "code" in error) throw usage(`cannot read the prompt: ${error.message}`);
     throw error;
   }
 }
 
-function nonEmpty(text: string, from: string): string {
+function usable(text: string, from: string): string {
   if (text.trim() === "") throw usage(`the prompt from ${from} is empty`);
+  if (Buffer.byteLength(text) > INVOCATION_MAX_BYTES) throw tooLarge(from);
   return text;
+}
+
+function tooLarge(from: string): Error {
+  return usage(
+    `the prompt from ${from} is larger than ${INVOCATION_MAX_BYTES} bytes`,
+    "name a file in the prompt instead",
+  );
 }
 
 function utf8(bytes: Uint8Array, from: string): string {
@@ -113,7 +121,7 @@ async function readAll(stdin: Readable): Promise<Uint8Array> {
   for await (const chunk of stdin) {
     const bytes = Buffer.from(chunk as Buffer | string);
     size += bytes.length;
-    if (size > INVOCATION_MAX_BYTES) throw usage(`the prompt on stdin is larger than ${INVOCATION_MAX_BYTES} bytes`);
+    if (size > INVOCATION_MAX_BYTES) throw tooLarge("stdin");
     chunks.push(bytes);
   }
   return Buffer.concat(chunks);

@@ -132,10 +132,15 @@ export class Coordinator {
     work.catch((error: unknown) => this.log.error({ err: error }, "the dispatcher could not read the store"));
   }
 
-  /** A runner gave a sign of life: leases that it listed are renewed. */
+  /** A runner gave a sign of life. */
   heard(runnerId: string): void {
-    this.#grace = heard(this.#grace, runnerId);
     this.dispatcher.heard(runnerId);
+  }
+
+  /** A runner said what it holds: those leases are renewed, so that no grace needs to wait for it. */
+  listed(runnerId: string): void {
+    this.#grace = heard(this.#grace, runnerId);
+    this.heard(runnerId);
   }
 
   async #grantGrace(why: string): Promise<void> {

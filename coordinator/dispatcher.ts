@@ -60,8 +60,9 @@ export class Dispatcher {
   /** Counts events, so that an answer of the store can be told from what happened while it was under way. */
   #clock = 0;
   #dirty = false;
+  #running = false;
   #pumping: Promise<void> | undefined;
-  #retry: NodeJS.Timeout | undefined;
+  #retry: { readonly at: number; readonly timer: NodeJS.Timeout } | undefined;
   #stopped = false;
 
   constructor(deps: DispatcherDeps) {
@@ -79,8 +80,8 @@ export class Dispatcher {
   /** Ends every stream. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    clearTimeout(this.#retry);
-    for (const { stream } of this.#connections.values()) stream.close(StreamClosing_Reason.SHUTDOWN);
+    clearTimeout(this.#retry?.timer);
+    for (const connection of this.#connections.values()) this.#drop(connection, StreamClosing_Reason.SHUTDOWN);
     await this.#pumping;
   }
 
@@ -149,8 +150,12 @@ export class Dispatcher {
   async #keepalive(stream: RunnerStream): Promise<void> {
     // A runner that has not read the last message does not need another one.
     if (!stream.idle) return;
-    const directives = await this.#deps.store.directives(stream.runnerId);
-    stream.send({ case: "keepalive", value: { directives } });
+    try {
+      const directives = await this.#deps.store.directives(stream.runnerId);
+      stream.send({ case: "keepalive", value: { directives } });
+    } catch (error) {
+      this.#deps.log.warn({ err: error, runner_id: stream.runnerId }, "a keep-alive could not be sent");
+    }
   }
 
   /** Tells a runner to stop a run, or that an offer no longer stands. Without a stream the next answer tells it. */
@@ -216,11 +221,10 @@ export class Dispatcher {
     const { store, now, log } = this.#deps;
     const found = this.#classes.get(key);
     if (found === undefined) return;
-    if (!found.unmatched) {
-      found.unmatched = true;
-      log.warn({ reasons: await this.explain(found.wants) }, "no runner matches a pending run");
-    }
+    const first = !found.unmatched;
+    found.unmatched = true;
     await store.setUnmatched(key, now());
+    if (first) log.warn({ reasons: await this.explain(found.wants) }, "no runner matches a pending run");
   }
 
   /** Rows of runners appeared, changed or went. */
@@ -233,25 +237,28 @@ export class Dispatcher {
       this.#runners.set(record.facts.runnerId, record);
       this.#noteAbsence(record);
     }
-    await this.#rematch(ids === "all" ? this.#runners.keys() : ids);
+    const clocks = this.#rematch(ids === "all" ? this.#runners.keys() : ids);
     if (ids !== "all") this.freed(ids);
+    await clocks;
   }
 
-  /** Looks again whether these runners suit the classes, and moves the no-match clocks where that changed something. */
+  /** Looks again whether these runners suit the classes. Resolves when the no-match clocks are stored that this moved. */
   async #rematch(runnerIds: Iterable<string>): Promise<void> {
     const changed = [...runnerIds];
+    const clocks: Promise<void>[] = [];
     for (const [key, demandClass] of this.#classes) {
       for (const runnerId of changed) {
         const record = this.#runners.get(runnerId);
         if (record !== undefined && this.#fits(record, demandClass.wants)) demandClass.suitable.add(runnerId);
         else demandClass.suitable.delete(runnerId);
       }
-      if (demandClass.suitable.size === 0 && !demandClass.unmatched) await this.#startClock(key);
+      if (demandClass.suitable.size === 0 && !demandClass.unmatched) clocks.push(this.#startClock(key));
       else if (demandClass.suitable.size > 0 && demandClass.unmatched) {
         demandClass.unmatched = false;
-        await this.#deps.store.setUnmatched(key, undefined);
+        clocks.push(this.#deps.store.setUnmatched(key, undefined));
       }
     }
+    await Promise.all(clocks);
   }
 
   #fits({ facts }: RunnerRecord, wants: Wants): boolean {
@@ -302,6 +309,8 @@ export class Dispatcher {
     if (config.noMatchTimeoutMs === 0) return;
     const before = now() - config.noMatchTimeoutMs;
     for (const key of await store.unmatchedClasses(before)) {
+      // A runner may have come while the end of the clock is being stored.
+      if (this.#classes.get(key)?.suitable.size !== 0) continue;
       const message = (await this.explain(wantsOf(key))).join("; ");
       this.#act(await store.failPending(key, "UNMATCHED", message, before, now()));
     }
@@ -326,31 +335,30 @@ export class Dispatcher {
 
   #pump(): void {
     this.#dirty = true;
-    if (this.#stopped) return;
-    this.#pumping ??= this.#run().finally(() => {
-      this.#pumping = undefined;
-    });
+    if (!this.#stopped && !this.#running) this.#pumping = this.#run();
   }
 
   async #run(): Promise<void> {
     const { store, config, now, log } = this.#deps;
     let fruitless = 0;
-    while (this.#dirty || fruitless < this.#connections.size) {
-      if (this.#dirty) fruitless = 0;
-      this.#dirty = false;
-      const supplies = this.#supplies();
-      if (supplies.length === 0 || this.#stopped) return;
-      const before = this.#counters(supplies);
-      let offered;
-      try {
-        offered = await store.offer(supplies, () => newId("lease"), now() + config.acceptDeadlineMs, now());
-      } catch (error) {
-        log.error({ err: error }, "offers could not be stored; trying again in a second");
-        this.#retryAt(now() + 1000);
-        return;
+    this.#running = true;
+    try {
+      while (this.#dirty || fruitless < this.#connections.size) {
+        if (this.#dirty) fruitless = 0;
+        this.#dirty = false;
+        const supplies = this.#supplies();
+        if (supplies.length === 0 || this.#stopped) return;
+        const before = this.#counters(supplies);
+        const offered = await store.offer(supplies, () => newId("lease"), now() + config.acceptDeadlineMs, now());
+        this.#settle(offered, before);
+        fruitless = offered.value.offers.length > 0 ? 0 : fruitless + supplies.length;
       }
-      this.#settle(offered, before);
-      fruitless = offered.value.offers.length > 0 ? 0 : fruitless + supplies.length;
+    } catch (error) {
+      log.error({ err: error }, "offers could not be stored; trying again in a second");
+      this.#retryAt(now() + 1000);
+    } finally {
+      // In the same step as the loop ends: a wish to look again in between would be lost.
+      this.#running = false;
     }
   }
 
@@ -365,12 +373,17 @@ export class Dispatcher {
       const demandClasses = waiting.filter(([, { suitable }]) => suitable.has(runnerId)).map(([key]) => key);
       if (demandClasses.length > 0) supplies.push({ runnerId, bootId: connection.stream.bootId, demandClasses });
     }
-    for (const { runnerId } of supplies) {
-      const connection = this.#connections.get(runnerId);
-      this.#connections.delete(runnerId);
-      if (connection !== undefined) this.#connections.set(runnerId, connection);
-    }
+    this.#askLast(supplies);
     return supplies;
+  }
+
+  #askLast(runners: readonly { readonly runnerId: string }[]): void {
+    for (const { runnerId } of runners) {
+      const connection = this.#connections.get(runnerId);
+      if (connection === undefined) continue;
+      this.#connections.delete(runnerId);
+      this.#connections.set(runnerId, connection);
+    }
   }
 
   #counters(supplies: readonly Supply[]): Map<string, number> {
@@ -386,6 +399,8 @@ export class Dispatcher {
   #settle(offered: Committed<Offered>, before: Map<string, number>): void {
     const { offers, fullRunnerIds, emptyClasses, retryAt } = offered.value;
     this.#act(offered);
+    // Of those that were asked, who got something is the last to be asked for the next run.
+    this.#askLast(offers);
     for (const offer of offers) this.#send(offer);
     for (const runnerId of fullRunnerIds) {
       const connection = this.#connections.get(runnerId);
@@ -397,10 +412,17 @@ export class Dispatcher {
     if (retryAt !== undefined) this.#retryAt(retryAt);
   }
 
+  /** Looks again at this time, or earlier when that is planned. */
   #retryAt(at: number): void {
-    clearTimeout(this.#retry);
-    this.#retry = setTimeout(() => this.#pump(), Math.max(1, at - this.#deps.now()));
-    this.#retry.unref();
+    if (this.#retry !== undefined && this.#retry.at <= at) return;
+    clearTimeout(this.#retry?.timer);
+    const again = (): void => {
+      this.#retry = undefined;
+      this.#pump();
+    };
+    const timer = setTimeout(again, Math.max(1, at - this.#deps.now()));
+    timer.unref();
+    this.#retry = { at, timer };
   }
 
   #send(offer: Offer): void {

@@ -150,6 +150,12 @@ function mountRoutes(options: ServerOptions) {
   return { router, health };
 }
 
+/** Refusals that Connect makes without a word, and what people with curl need to read. */
+const WORDLESS: Readonly<Record<number, string>> = {
+  405: "a call is a POST",
+  415: "a call needs a content type it can read, such as -H 'content-type: application/json'",
+};
+
 /**
  * The handler of both HTTP versions. Replaces connectNodeAdapter, which writes failed replies to the console. Calls in
  * flight are in `calls`: Connect's own shutdownSignal keeps a listener per call, and walks all of them at each new call.
@@ -181,7 +187,10 @@ function requestHandler(
     universal.signal.addEventListener("abort", () => call.abort(universal.signal.reason), { once: true });
     calls.add(call);
     try {
-      await universalResponseToNodeResponse(await rpc({ ...universal, signal: call.signal }), response);
+      const answer = await rpc({ ...universal, signal: call.signal });
+      const words = answer.body === undefined ? WORDLESS[answer.status] : undefined;
+      if (words === undefined) return await universalResponseToNodeResponse(answer, response);
+      send(response, { ...text(answer.status, words), headers: Object.fromEntries(answer.header ?? []) });
     } finally {
       calls.delete(call);
     }

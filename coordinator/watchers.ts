@@ -45,13 +45,14 @@ export class Subscription {
   async changed(timeoutMs: number, signal: AbortSignal): Promise<boolean> {
     if (!this.#changed && !signal.aborted) {
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, timeoutMs);
         const done = (): void => {
           clearTimeout(timer);
+          signal.removeEventListener("abort", done);
           resolve();
         };
+        const timer = setTimeout(done, timeoutMs);
         this.#wake = done;
-        signal.addEventListener("abort", done, { once: true });
+        signal.addEventListener("abort", done);
       });
     }
     this.#wake = undefined;

@@ -9,6 +9,7 @@ import type {
   RegisterResponse,
   StreamClosing_Reason,
 } from "../gen/agentrunner/v1/runner_service_pb.ts";
+import { abortable } from "../lib/abortable.ts";
 import { Backoff } from "../lib/backoff.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { Log } from "../lib/log.ts";
@@ -58,6 +59,7 @@ export class Connection {
   #registration: Registration | undefined;
   #registered = Promise.withResolvers<Registration>();
   #contacted = false;
+  #leaving = false;
   #stream: RunStream | undefined;
   #wake = Promise.withResolvers<void>();
 
@@ -130,8 +132,25 @@ export class Connection {
     }
   }
 
+  /** Tells the coordinator that the runner leaves, waits for the answer, and closes. Never rejects. */
+  async leave(): Promise<void> {
+    const registration = this.#registration;
+    this.#leaving = true;
+    if (registration !== undefined) {
+      const { runnerId } = registration;
+      const { bootId } = this.#options;
+      try {
+        await this.#client.deregister({ runnerId, bootId }, { timeoutMs: this.callTimeoutMs });
+      } catch (error) {
+        // The coordinator notices by itself that nothing comes any more.
+        this.#log.debug({ reason: String(error) }, "could not deregister");
+      }
+    }
+    this.close();
+  }
+
   get callTimeoutMs(): number {
-    return Math.min(CALL_MAX_MS, this.#timing.leaseTtlMs / 3);
+    return Math.min(CALL_MAX_MS, Math.ceil(this.#timing.leaseTtlMs / 3));
   }
 
   /** Carries out the standing orders of an answer. */
@@ -154,6 +173,8 @@ export class Connection {
   async #main(): Promise<void> {
     while (this.#state.t !== "closed") {
       const next = await this.#round();
+      // The coordinator closes the stream of a runner that leaves; to open another would be to come back.
+      if (this.#leaving) return;
       if (next === "wait") await this.#untilMissing();
       if (next === "back-off") await this.#backOff();
     }
@@ -297,7 +318,7 @@ export class Connection {
 
   /** What the code of any failed call means for the registration it was made with. */
   #judge(code: Code, error: unknown, registration: Registration | undefined): void {
-    if (registration === undefined || this.closing.aborted) return;
+    if (registration === undefined || this.#leaving || this.closing.aborted) return;
     if (code === Code.Unauthenticated) {
       const { rawMessage } = ConnectError.from(error);
       this.close({ exitCode: EXIT.refused, text: `the coordinator no longer accepts this process: ${rawMessage}` });
@@ -307,7 +328,7 @@ export class Connection {
   }
 
   #forgetRegistration(registration: Registration | undefined, why: string): void {
-    if (registration === undefined || registration !== this.#registration) return;
+    if (registration === undefined || registration !== this.#registration || this.#leaving) return;
     this.#log.warn(`${why}; registering again`);
     this.#registration = undefined;
     this.#registered = Promise.withResolvers();
@@ -340,16 +361,4 @@ export class Connection {
 
 function withHint({ text, hint }: { text: string; hint: string | undefined }): string {
   return hint === undefined ? text : `${text}; ${hint}`;
-}
-
-async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  const aborted = Promise.withResolvers<never>();
-  const onAbort = () => aborted.reject(signal.reason);
-  if (signal.aborted) onAbort();
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([promise, aborted.promise]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
 }

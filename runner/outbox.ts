@@ -30,12 +30,12 @@ export class Outbox {
 
   /**
    * Puts a report on disk. A final one takes the place of every earlier one of its lease, whose executor_session_id it
-   * repeats. Answers its encoded size. Rejects with CommitError when it cannot be written; it may then go from memory.
+   * repeats. Answers its encoded size. Rejects when it cannot be written; it may then go from memory.
    */
   async put(storeId: string, report: Report): Promise<number> {
     const body = toBinary(ReportSchema, report);
     const final = isFinal(report.kind);
-    await this.#state.write(() => {
+    await this.#state.writeSynced(() => {
       if (final) this.#state.sql("DELETE FROM outbox WHERE lease_id = ?").run(report.leaseId);
       this.#state
         .sql("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?, ?)")

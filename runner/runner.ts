@@ -293,25 +293,11 @@ class Runner implements RunningRunner, ConnectionHandler {
     const { open } = this.#leases;
     if (open > 0)
       this.#log.warn(`${runs(open)} not settled with the coordinator; the next start of the runner does it`);
-    else await this.#deregister();
+    else await this.#connection.leave();
     this.#connection.close();
     await this.#state.close();
     this.#log.info("Runner ended");
     this.#done.resolve(this.#exitCode);
-  }
-
-  async #deregister(): Promise<void> {
-    const { bootId } = this;
-    if (this.#storeId === undefined || this.#connection.state.t === "closed") return;
-    try {
-      await Promise.race([
-        this.#connection.call((client, runnerId, call) => client.deregister({ runnerId, bootId }, call)),
-        delay(this.#connection.callTimeoutMs, undefined, { ref: false }),
-      ]);
-    } catch (error) {
-      // The coordinator notices by itself that nothing comes any more.
-      this.#log.debug({ reason: String(error) }, "could not deregister");
-    }
   }
 
   /** The coordinator wants nothing more from this process: executors are ended, their reports stay on disk. */

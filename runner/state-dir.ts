@@ -1,5 +1,6 @@
-import { mkdirSync } from "node:fs";
+import { closeSync, fdatasync, fsyncSync, mkdirSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { newId } from "../lib/ids.ts";
 import type { Log } from "../lib/log.ts";
 import { DatabaseUnusableError, GroupCommit, openDatabase, statements } from "../lib/sqlite.ts";
@@ -35,6 +36,8 @@ const PROBE_MS = 1_000;
 /** Longest that something lazy waits for a commit to ride on. */
 const LAZY_MS = 250;
 
+const dataSync = promisify(fdatasync);
+
 export interface LeaseRecord {
   readonly leaseId: string;
   readonly runId: string;
@@ -69,6 +72,11 @@ export function openStateDir(base: string, runnerId: string, log: Log): StateDir
 /**
  * What a runner remembers across its processes: its boot ids, the leases it holds, and the reports that are not answered
  * (outbox.ts). One SQLite file, locked for the life of the process, so that two processes cannot be one runner.
+ *
+ * Commits are not synced by SQLite, which would block the event loop, but by fdatasync in a thread, and only for what must
+ * outlive a power failure. The lease records need to outlive no more than the process: after a power failure the coordinator
+ * hears nothing of them and loses the leases by `on_lost`, which is safe, while a half of them is not. So records of
+ * another boot of the machine do not count.
  */
 export class StateDir {
   readonly path: string;
@@ -76,7 +84,7 @@ export class StateDir {
   readonly bootId: string = newId("boot");
   /** Identity of the process before it; empty for the first. */
   readonly previousBootId: string;
-  /** Leases that the process before it left behind. */
+  /** Leases that the process before it left behind. Of those from before a restart of the machine, all count as spawned. */
   readonly inherited: readonly LeaseRecord[];
   readonly sql: (text: string) => StatementSync;
   readonly #db: DatabaseSync;
@@ -86,6 +94,10 @@ export class StateDir {
   #lazyTimer: NodeJS.Timeout | undefined;
   #trouble: string | undefined;
   #probe: NodeJS.Timeout | undefined;
+  readonly #wal: number;
+  /** The sync that is under way, and the one that begins after it. */
+  #syncing: Promise<void> = Promise.resolve();
+  #nextSync: Promise<void> | undefined;
   #closed = false;
 
   /**
@@ -108,11 +120,25 @@ export class StateDir {
     });
     this.#group = new GroupCommit(this.#db);
     this.sql = statements(this.#db);
-    this.previousBootId = String(this.sql("SELECT value FROM meta WHERE key = 'boot_id'").get()?.["value"] ?? "");
-    this.inherited = this.sql("SELECT * FROM lease").all().map(leaseRecord);
-    this.sql("INSERT INTO meta VALUES ('boot_id', ?) ON CONFLICT DO UPDATE SET value = excluded.value").run(
-      this.bootId,
-    );
+    this.previousBootId = this.#meta("boot_id");
+    const machineBoot = machineBootId();
+    const sameBoot = machineBoot !== "" && this.#meta("machine_boot_id") === machineBoot;
+    const records = this.sql("SELECT * FROM lease").all().map(leaseRecord);
+    this.inherited = sameBoot ? records : records.map((record) => ({ ...record, phase: "SPAWNING" }));
+    this.#setMeta("boot_id", this.bootId);
+    this.#setMeta("machine_boot_id", machineBoot);
+    // From here on the write-ahead log exists, and what is synced is its file.
+    this.#db.exec("PRAGMA synchronous = NORMAL");
+    this.#wal = openSync(`${this.path}-wal`, "r+");
+    syncDirectory(dir);
+  }
+
+  #meta(key: string): string {
+    return String(this.sql("SELECT value FROM meta WHERE key = ?").get(key)?.["value"] ?? "");
+  }
+
+  #setMeta(key: string, value: string): void {
+    this.sql("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value").run(key, value);
   }
 
   /** Why nothing can be written; undefined when it can. */
@@ -120,7 +146,7 @@ export class StateDir {
     return this.#trouble;
   }
 
-  /** The accept of a lease is about to be sent. Resolves when that is on disk; rejects with CommitError. */
+  /** The accept of a lease is about to be sent. Resolves when that outlives this process; rejects when it cannot. */
   recordAccepting({ leaseId, runId, storeId, attempt }: Omit<LeaseRecord, "phase">): Promise<void> {
     return this.write(() =>
       this.sql("INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?, 'ACCEPTING', NULL)").run(
@@ -132,7 +158,7 @@ export class StateDir {
     );
   }
 
-  /** The executor of a lease is about to be spawned. Resolves when that is on disk; rejects with CommitError. */
+  /** The executor of a lease is about to be spawned. Resolves when that outlives this process; rejects when it cannot. */
   recordSpawning(leaseId: string): Promise<void> {
     return this.write(() => this.sql("UPDATE lease SET phase = 'SPAWNING' WHERE lease_id = ?").run(leaseId));
   }
@@ -149,7 +175,7 @@ export class StateDir {
     this.writeLazily(() => this.sql("DELETE FROM lease WHERE lease_id = ?").run(leaseId));
   }
 
-  /** Runs `operation` in the next group commit. Rejects with CommitError when it is not on disk. */
+  /** Runs `operation` in the next group commit. Resolves when it outlives this process; rejects when it cannot. */
   async write(operation: () => unknown): Promise<void> {
     if (this.#closed) throw new Error("the state directory is closed");
     const lazy = this.#takeLazy();
@@ -164,6 +190,31 @@ export class StateDir {
       this.#setTrouble(error instanceof Error ? error.message : String(error));
       throw error;
     }
+  }
+
+  /** As `write`, and resolves when it outlives a power failure too. */
+  async writeSynced(operation: () => unknown): Promise<void> {
+    await this.write(operation);
+    try {
+      await this.#sync();
+    } catch (error) {
+      this.#setTrouble(error instanceof Error ? error.message : String(error));
+      throw error;
+    }
+  }
+
+  /** Syncs everything committed before the call. One sync serves all that wait for it. */
+  #sync(): Promise<void> {
+    this.#nextSync ??= this.#syncAfter(this.#syncing);
+    return this.#nextSync;
+  }
+
+  async #syncAfter(before: Promise<void>): Promise<void> {
+    // Who waited for the earlier sync hears its error.
+    await before.catch(() => undefined);
+    this.#syncing = dataSync(this.#wal);
+    this.#nextSync = undefined;
+    await this.#syncing;
   }
 
   /** Runs `operation` with the next commit, or after a quarter of a second. Doing it twice or losing it must be harmless. */
@@ -193,6 +244,8 @@ export class StateDir {
     clearTimeout(this.#probe);
     // A group that is already queued commits in the next round of the event loop, before the file is closed.
     await new Promise((resolve) => setImmediate(resolve));
+    await this.#sync().catch(() => undefined);
+    closeSync(this.#wal);
     this.#db.close();
   }
 
@@ -210,14 +263,25 @@ export class StateDir {
     if (reason === undefined || this.#closed) return;
     clearTimeout(this.#probe);
     // A failing probe comes back here and arms the next one.
-    this.#probe = setTimeout(() => void this.write(() => this.#touch()).catch(() => undefined), PROBE_MS).unref();
+    const probe = () => this.#setMeta("probed_at", new Date().toISOString());
+    this.#probe = setTimeout(() => void this.writeSynced(probe).catch(() => undefined), PROBE_MS).unref();
   }
+}
 
-  #touch(): void {
-    this.sql("INSERT INTO meta VALUES ('probed_at', ?) ON CONFLICT DO UPDATE SET value = excluded.value").run(
-      new Date().toISOString(),
-    );
+/** Identity of the running system, new after every start of the machine; empty where there is no /proc. */
+function machineBootId(): string {
+  try {
+    return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+  } catch {
+    return "";
   }
+}
+
+/** Makes the names in a directory outlive a power failure. */
+function syncDirectory(dir: string): void {
+  const handle = openSync(dir, "r");
+  fsyncSync(handle);
+  closeSync(handle);
 }
 
 function leaseRecord(row: Record<string, unknown>): LeaseRecord {

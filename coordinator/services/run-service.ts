@@ -23,16 +23,32 @@ export function mountRunService(router: ConnectRouter, coordinator: Coordinator)
     const answer = await store.getRun(runId);
     if (answer === undefined) throw new ConnectError(`no run ${runId}`, Code.NotFound);
     await auth.mayUse(caller, answer.run.sessionId);
-    const { run, wants, waitsFor } = answer;
+    const { run, wants, waitsFor, refusals } = answer;
     if (waitsFor !== undefined) run.pendingReasons = [`waits for ${waitsFor} of its session`];
-    else if (run.state === RunState.PENDING && wants !== undefined)
-      run.pendingReasons = await dispatcher.explain(wants);
+    else if (run.state === RunState.PENDING && wants !== undefined) {
+      const refused = refusals.map((reason) => `refused by ${reason}`);
+      run.pendingReasons = [...(await dispatcher.explain(wants)), ...refused];
+    }
     return run;
+  };
+
+  /** An executor continues its own session's children and starts new ones; it does not act for others. */
+  const mayCreate = async (caller: Caller, request: CreateRunRequest): Promise<void> => {
+    if (caller.kind === "LOCAL") return;
+    const { parentSessionId, sessionId, sessionName } = request;
+    if (parentSessionId !== caller.sessionId) {
+      throw denied(
+        parentSessionId === "" ? "runs without parent_session_id" : `children of session ${parentSessionId}`,
+      );
+    }
+    const named = sessionName === "" ? undefined : await store.getSession({ sessionName });
+    const continued = named?.sessionId ?? sessionId;
+    if (continued !== "") await auth.mayUse(caller, continued);
   };
 
   router.service(RunService, {
     async createRun(request, context) {
-      mayCreate(await auth.caller(context), request);
+      await mayCreate(await auth.caller(context), request);
       const ids = { runId: newId("run"), sessionId: newId("ses") };
       return { run: await coordinator.command(store.createRun(request, ids, coordinator.now())) };
     },
@@ -70,12 +86,6 @@ export function mountRunService(router: ConnectRouter, coordinator: Coordinator)
       return { runs: BigInt(await coordinator.prune(before, dryRun)), before: timestampFromMs(before) };
     },
   });
-}
-
-/** An executor continues its own session's children and starts new ones; it does not act for others. */
-function mayCreate(caller: Caller, { parentSessionId }: CreateRunRequest): void {
-  if (caller.kind === "LOCAL" || parentSessionId === caller.sessionId) return;
-  throw denied(parentSessionId === "" ? "runs without parent_session_id" : `children of session ${parentSessionId}`);
 }
 
 async function* watchRun(

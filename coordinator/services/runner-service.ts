@@ -49,7 +49,7 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
       );
       const { runnerId, replacedBootId, verdicts } = registered;
       if (replacedBootId !== undefined) dispatcher.end(runnerId, StreamClosing_Reason.REPLACED);
-      coordinator.heard(runnerId);
+      coordinator.listed(runnerId);
       coordinator.log.info(
         { runner_id: runnerId, hostname: request.hostname, boot_id: request.bootId },
         "runner registered",
@@ -74,7 +74,7 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
       stream.send({ case: "opened", value: { streamId: stream.streamId, verdicts } });
       try {
         await dispatcher.open(stream);
-        coordinator.heard(runnerId);
+        coordinator.listed(runnerId);
         yield* stream.messages(context.signal);
       } finally {
         await dispatcher.closed(stream);
@@ -104,7 +104,7 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
       const { verdicts, directives } = await coordinator.command(
         store.beat(runnerId, said, config.leaseTtlMs, coordinator.now()),
       );
-      coordinator.heard(runnerId);
+      coordinator.listed(runnerId);
       const nextHeartbeat = durationFromMs(config.heartbeatMs);
       return { verdicts, directives, nextHeartbeat, streamMissing: !dispatcher.hasStream(runnerId, bootId) };
     },

@@ -6,7 +6,6 @@ import type { Run, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import { CreateRunRequestSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { CreateRunRequest } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import { wantsOf } from "../core/match.ts";
-import type { Wants } from "../core/match.ts";
 import type { OnLostPolicy, Stop } from "../core/run.ts";
 import { pageOf, pageStart } from "./pages.ts";
 import { attemptMessage, encode, optionalMs, RUN_COLUMNS, runMessage } from "./rows.ts";
@@ -14,7 +13,7 @@ import type { AttemptRow, RunRow } from "./rows.ts";
 import { appendTransition, apply, enqueue, runById, runBySeq } from "./run-log.ts";
 import type { Sql, Tx } from "./run-log.ts";
 import { Refusal } from "./store.ts";
-import type { Page, RunQuery } from "./store.ts";
+import type { FoundRun, Page, RunQuery } from "./store.ts";
 
 /** Attempts when `on_lost` names none. */
 const DEFAULT_MAX_ATTEMPTS = 3;
@@ -175,10 +174,7 @@ export function wholeRun(sql: Sql, row: RunRow): Run {
   );
 }
 
-export function getRun(
-  sql: Sql,
-  runId: string,
-): { run: Run; wants: Wants | undefined; waitsFor: string | undefined } | undefined {
+export function getRun(sql: Sql, runId: string): FoundRun | undefined {
   const row = runById(sql, runId);
   if (row === undefined) return undefined;
   const run = wholeRun(sql, row);
@@ -192,6 +188,7 @@ export function getRun(
       row.at_head === 0 && row.ended_at === null
         ? (head.get(row.session_seq)?.["run_id"] as string | undefined)
         : undefined,
+    refusals: JSON.parse(row.refusal_reasons) as string[],
   };
 }
 
@@ -283,17 +280,24 @@ export function stopRun(tx: Tx, runId: string, stop: Stop, cascade: boolean): { 
  * @returns how many runs were, or with `dryRun` would be, deleted.
  */
 export function pruneRuns({ sql }: Pick<Tx, "sql">, before: number, dryRun: boolean, limit: number): number {
-  if (dryRun) return Number(sql("SELECT count(*) AS n FROM runs WHERE ended_at < ?").get(before)?.["n"]);
-  const ended = sql("SELECT seq, session_seq FROM runs WHERE ended_at < ? LIMIT ?").all(before, limit);
+  if (dryRun) return Number(sql("SELECT count(*) AS n FROM runs WHERE ended_at <= ?").get(before)?.["n"]);
+  const ended = sql("SELECT seq, session_seq FROM runs WHERE ended_at <= ? LIMIT ?").all(before, limit);
   for (const { seq, session_seq } of ended) {
     sql("DELETE FROM events WHERE session_seq = ? AND run_seq = ?").run(session_seq as number, seq as number);
     sql("DELETE FROM runs WHERE seq = ?").run(seq as number);
   }
-  for (const sessionSeq of new Set(ended.map((row) => row["session_seq"] as number))) {
-    sql(
-      `DELETE FROM sessions WHERE seq = ? AND NOT EXISTS (SELECT 1 FROM runs WHERE session_seq = sessions.seq)
-         AND NOT EXISTS (SELECT 1 FROM sessions c WHERE c.parent_session_id = sessions.session_id)`,
-    ).run(sessionSeq);
-  }
+  for (const sessionSeq of new Set(ended.map((row) => row["session_seq"] as number))) deleteEmpty(sql, sessionSeq);
   return ended.length;
+}
+
+/** Deletes a session without runs and children, and then those above it that this leaves the same. */
+function deleteEmpty(sql: Sql, sessionSeq: number): void {
+  const deletion = sql(
+    `DELETE FROM sessions WHERE seq = ? AND NOT EXISTS (SELECT 1 FROM runs WHERE session_seq = sessions.seq)
+       AND NOT EXISTS (SELECT 1 FROM sessions c WHERE c.parent_session_id = sessions.session_id)
+     RETURNING (SELECT p.seq FROM sessions p WHERE p.session_id = sessions.parent_session_id) AS parent`,
+  );
+  for (let seq: number | null = sessionSeq; seq !== null;) {
+    seq = (deletion.get(seq)?.["parent"] ?? null) as number | null;
+  }
 }

@@ -62,6 +62,17 @@ export interface Page<T> {
   readonly next: string;
 }
 
+/** A run, and what says why it is still pending. */
+export interface FoundRun {
+  readonly run: Run;
+  /** Set while the run is the first of its session that has not ended. */
+  readonly wants: Wants | undefined;
+  /** Run of the same session that it waits behind. */
+  readonly waitsFor: string | undefined;
+  /** Why runners refused it, a `lnch_…: reason` each. */
+  readonly refusals: readonly string[];
+}
+
 /** An offer to send. The lease and what it is for. */
 export interface Offer {
   readonly runnerId: string;
@@ -156,8 +167,8 @@ export interface Store {
 
   /** @throws Refusal as RunService.CreateRun says. */
   createRun(request: CreateRunRequest, ids: { runId: string; sessionId: string }, now: number): Promise<Committed<Run>>;
-  /** The run with its attempts. `waitsFor` is set while it waits behind another run of its session. */
-  getRun(runId: string): Promise<{ run: Run; wants: Wants | undefined; waitsFor: string | undefined } | undefined>;
+  /** The run with its attempts, and what `pending_reasons` are made of. */
+  getRun(runId: string): Promise<FoundRun | undefined>;
   /** Whether a run has ended; undefined when it does not exist. */
   hasEnded(runId: string): Promise<boolean | undefined>;
   /** @throws Refusal INVALID_ARGUMENT for a page token that is not ours. */

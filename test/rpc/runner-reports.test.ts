@@ -364,6 +364,8 @@ describe("the end", () => {
     expect(await runner.done).toBe(EXIT.ok);
     expect(fake.reports(COMPLETED)).toHaveLength(2);
     expect(fake.of("deregister")).toHaveLength(1);
+    expect(fake.of("register")).toHaveLength(1);
+    expect(log.some((line) => line.includes("registering again"))).toBe(false);
   });
 
   it("comes on the coordinator's order to drain too", async () => {

@@ -9,12 +9,13 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { ExecutorInvocationSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
-import { LeaseVerdict_Kind } from "../../gen/agentrunner/v1/runner_pb.ts";
-import type { LeaseVerdictSchema, RunnerConfigSchema } from "../../gen/agentrunner/v1/runner_pb.ts";
+import { LeaseVerdict_Kind, RunnerConfigSchema } from "../../gen/agentrunner/v1/runner_pb.ts";
+import type { LeaseVerdictSchema } from "../../gen/agentrunner/v1/runner_pb.ts";
 import {
   ReportVerdict_Kind,
   Report_Kind,
   RunnerService,
+  StreamClosing_Reason,
   WatchRunsResponseSchema,
 } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type {
@@ -26,7 +27,6 @@ import type {
   ReportStatusRequest,
   RunOffer,
   RunOfferSchema,
-  StreamClosing_Reason,
   WatchRunsRequest,
   WatchRunsResponse,
 } from "../../gen/agentrunner/v1/runner_service_pb.ts";
@@ -62,7 +62,7 @@ export interface FakeStream {
 }
 
 /** Timings that make a test of minutes one of milliseconds. */
-const CONFIG: MessageInitShape<typeof RunnerConfigSchema> = {
+const FAST = {
   heartbeatInterval: durationFromMs(40),
   leaseTtl: durationFromMs(600),
   acceptDeadline: durationFromMs(500),
@@ -81,7 +81,7 @@ export class FakeCoordinator {
   readonly history: Entry[] = [];
   readonly streams: FakeStream[] = [];
   storeId = "store_a";
-  config = CONFIG;
+  readonly config = create(RunnerConfigSchema, FAST);
   /** Sends keep-alives on open streams. */
   keepalive = true;
   onRegister: (request: RegisterRequest) => void = () => undefined;
@@ -200,6 +200,9 @@ export class FakeCoordinator {
       },
       deregister: (request) => {
         this.note({ t: "deregister", request });
+        // As the real one: a runner that left has no stream any more.
+        const removed = { case: "closing", value: { reason: StreamClosing_Reason.REMOVED } } as const;
+        for (const stream of this.streams.filter(({ closed }) => !closed)) stream.push(removed);
         return {};
       },
     });

@@ -1,0 +1,160 @@
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { constants, tmpdir } from "node:os";
+import { delimiter, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { processesMarked } from "../../runner/processes.ts";
+import { until } from "../support/until.ts";
+
+export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+
+/** Timings that make what takes minutes in production take seconds in a test. A third of the lease is no whole millisecond. */
+const FAST = [
+  ...["--lease-ttl", "2s", "--heartbeat", "300ms", "--accept-deadline", "2s", "--restart-grace", "3s"],
+  ...["--stream-keepalive", "300ms", "--reconnect-min", "20ms", "--reconnect-max", "200ms", "--stop-grace", "500ms"],
+];
+
+/** How a program ended and what it said. */
+export interface Ended {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A program that was started as a user starts it. */
+export interface Running {
+  readonly pid: number;
+  /** Its exit code, or 128 + the number of the signal that ended it. */
+  readonly ended: Promise<Ended>;
+  stdout(): string;
+  stderr(): string;
+  /** Sends the signal to the process alone, and waits for its exit code. */
+  end(signal: NodeJS.Signals): Promise<number>;
+  /** Waits until it has said this, on either stream; throws with all that it said when it ends first. */
+  says(words: RegExp, timeoutMs?: number): Promise<RegExpExecArray>;
+}
+
+export interface RunningCoordinator extends Running {
+  readonly url: string;
+  readonly port: number;
+}
+
+export interface RunningRunner extends Running {
+  readonly runnerId: string;
+}
+
+interface StartOptions {
+  readonly cwd?: string;
+  readonly env?: Record<string, string>;
+  readonly stdin?: string;
+}
+
+/** The executors beside this file. */
+export function executor(name: string): string {
+  return join(ROOT, "test/e2e/executors", name);
+}
+
+/** A home of its own for programs, which all are gone, and it too, after `close`. */
+export class Home {
+  readonly dir = realpathSync(mkdtempSync(join(tmpdir(), "agent-runner-e2e-")));
+  readonly #children: ChildProcess[] = [];
+
+  /** A path in this home. */
+  path(...names: string[]): string {
+    return join(this.dir, ...names);
+  }
+
+  /** Starts a command with this home, in a process group of its own. Programs find ours through `npx`, as in the README. */
+  start([command, ...args]: readonly [string, ...string[]], { cwd, env, stdin }: StartOptions = {}): Running {
+    const path = [join(ROOT, "test/e2e/path"), dirname(process.execPath), process.env["PATH"]].join(delimiter);
+    const child = spawn(command, args, {
+      cwd: cwd ?? this.dir,
+      env: { PATH: path, HOME: this.dir, TMPDIR: this.dir, ...env },
+      stdio: ["pipe", "pipe", "pipe"],
+      detached: true,
+    });
+    this.#children.push(child);
+    child.stdin.on("error", () => undefined).end(stdin ?? "");
+    return running(child, [command, ...args].join(" "));
+  }
+
+  /** Runs one of our programs, through the launcher that `npx` finds, to its end. */
+  run(program: "ao" | "agent-runner" | "agent-coordinator", args: readonly string[], options: StartOptions = {}) {
+    return this.start([process.execPath, join(ROOT, `bin/${program}.mjs`), ...args], options).ended;
+  }
+
+  /** Starts a coordinator on a free port, or on that of the one before it, with a store in this home. */
+  async coordinator(flags: readonly string[] = [], port = 0): Promise<RunningCoordinator> {
+    const places = ["--listen", `127.0.0.1:${port}`, "--store", this.path("store.db")];
+    const command = [process.execPath, join(ROOT, "coordinator/main.ts")] as const;
+    const program = this.start([...command, ...places, ...FAST, ...flags]);
+    const [, url = ""] = await program.says(/Coordinator listens on (http:[^;]+);/);
+    return { ...program, url, port: Number(new URL(url).port) };
+  }
+
+  /** Starts a runner whose runs work in `project`, and waits until it is registered. */
+  async runner(coordinator: { url: string }, flags: readonly string[]): Promise<RunningRunner> {
+    await mkdir(this.path("project"), { recursive: true });
+    const places = ["--coordinator-url", coordinator.url, "--project-dir", this.path("project")];
+    const program = this.start([process.execPath, join(ROOT, "runner/main.ts"), ...places, ...flags]);
+    const [, runnerId = ""] = await program.says(/Registered as (lnch_\w+)/);
+    return { ...program, runnerId };
+  }
+
+  /** Kills every process that was started here, with its group and with what left its group. */
+  async close(): Promise<void> {
+    const left = this.#children.splice(0);
+    for (const { pid } of left) if (pid !== undefined) kill(-pid);
+    for (const pid of processesMarked([`HOME=${this.dir}`])) kill(pid);
+    await until(() => left.every(hasEnded), "every program has ended");
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+function running(child: ChildProcess, name: string): Running {
+  const { pid } = child;
+  if (pid === undefined) throw new Error(`${name} cannot be started`);
+  let stdout = "";
+  let stderr = "";
+  child.stdout?.setEncoding("utf8").on("data", (text: string) => (stdout += text));
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => (stderr += text));
+  const exited = new Promise<number>((resolve) => {
+    child.once("exit", (code, signal) => resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal])));
+  });
+  const closed = once(child, "close");
+  const ended = exited.then(async (code) => {
+    await closed;
+    return { code, stdout, stderr };
+  });
+  const said = (words: RegExp): RegExpExecArray | null => {
+    const found = words.exec(stdout) ?? words.exec(stderr);
+    if (found === null && hasEnded(child)) throw new Error(`${name} ended:\n${stdout}${stderr}`);
+    return found;
+  };
+  return {
+    pid,
+    ended,
+    stdout: () => stdout,
+    stderr: () => stderr,
+    end: (signal) => {
+      child.kill(signal);
+      return exited;
+    },
+    says: (words, timeoutMs = 15_000) => until(() => said(words), `${name} says ${words}`, timeoutMs),
+  };
+}
+
+function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode !== null || signalCode !== null;
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It has ended.
+  }
+}
