@@ -12,6 +12,7 @@ import { parseSamples } from "./stats.ts";
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const LOG_LINES_KEPT = 20;
 const STOP_MS = 5_000;
+const UNTIL_MS = 180_000;
 
 /** What a row works with: a directory on disk, and processes. All of it is gone when this process is. */
 export class Workshop {
@@ -20,7 +21,7 @@ export class Workshop {
   readonly #cpuProfileDir: string | undefined;
   readonly #children = new Set<ChildProcess>();
 
-  /** With `cpuProfileDir` each coordinator leaves a profile of its processor time there. */
+  /** With `cpuProfileDir` each coordinator and runner leaves a profile of its processor time there. */
   constructor(cpuProfileDir?: string) {
     this.#cpuProfileDir = cpuProfileDir;
     const cache = join(ROOT, "node_modules/.cache");
@@ -36,12 +37,10 @@ export class Workshop {
   }
 
   /** A coordinator on a free port, with a new store in a file. */
-  async coordinator(...args: string[]): Promise<CoordinatorProcess> {
+  async coordinator(): Promise<CoordinatorProcess> {
     const store = join(mkdtempSync(join(this.dir, "store-")), "coordinator.db");
-    const profile = this.#cpuProfileDir === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${this.#cpuProfileDir}`];
-    const program = ["--expose-gc", ...profile, "coordinator/main.ts"];
-    const flags = ["--listen", "127.0.0.1:0", "--store", store, "--log-format", "json", ...args];
-    const child = this.#start(program, flags);
+    const flags = ["--listen", "127.0.0.1:0", "--store", store, "--log-format", "json"];
+    const child = this.#start(["--expose-gc", ...this.#profiling(), "coordinator/main.ts"], flags);
     const { url } = await child.logged(/Coordinator listens/);
     return Object.assign(child, { url: String(url), metrics: () => scrape(String(url)) });
   }
@@ -51,7 +50,7 @@ export class Workshop {
     const stateDir = mkdtempSync(join(this.dir, "runner-"));
     const settings = ["--coordinator-url", coordinatorUrl, "--executor-path", command, "--max-runs", String(maxRuns)];
     const places = ["--state-dir", stateDir, "--project-dir", stateDir, "--log-format", "json"];
-    const child = this.#start(["runner/main.ts"], [...settings, ...places]);
+    const child = this.#start([...this.#profiling(), "runner/main.ts"], [...settings, ...places]);
     await child.logged(/Registered as/);
     return child;
   }
@@ -59,6 +58,10 @@ export class Workshop {
   /** A process that does what helper.ts can. */
   helper(): Child {
     return this.#start(["--expose-gc", "bench/helper.ts"], []);
+  }
+
+  #profiling(): string[] {
+    return this.#cpuProfileDir === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${this.#cpuProfileDir}`];
   }
 
   #start([...program]: readonly string[], args: readonly string[]): Child {
@@ -155,11 +158,11 @@ export class Child {
   }
 }
 
-/** Waits until `probe` answers true. @throws Error naming `what` after a minute. */
+/** Waits until `probe` answers true. @throws Error naming `what` after three minutes. */
 export async function until(probe: () => Promise<boolean>, what: string): Promise<void> {
-  const deadline = performance.now() + 60_000;
+  const deadline = performance.now() + UNTIL_MS;
   while (!(await probe())) {
-    if (performance.now() > deadline) throw new Error(`not within a minute: ${what}`);
+    if (performance.now() > deadline) throw new Error(`not within ${UNTIL_MS / 1000} s: ${what}`);
     await delay(20);
   }
 }

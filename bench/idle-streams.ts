@@ -3,7 +3,7 @@ import type { Measured } from "./figures.ts";
 import { quantity } from "./figures.ts";
 
 /** Streams that are open before the first look, so that what the first ones bring to life is not counted. */
-const WARM_UP = 100;
+const WARM_UP = 500;
 const HELPERS = 2;
 const FILES_RESERVED = 100;
 
@@ -12,7 +12,7 @@ const FILES_RESERVED = 100;
  * are in other processes; the server collects its garbage before each look.
  */
 export async function idleStreams(workshop: Workshop, quick: boolean): Promise<Measured> {
-  const streams = Math.min(quick ? 1000 : 5000, openFilesAllowed() - FILES_RESERVED);
+  const streams = Math.min(quick ? 2000 : 5000, openFilesAllowed() - FILES_RESERVED);
   const coordinator = await workshop.coordinator();
   const ours = await perStream(workshop, coordinator, "openRunners", coordinator.url, streams);
   await coordinator.stop();

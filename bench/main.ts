@@ -16,7 +16,7 @@ const USAGE = `Usage: npm run bench -- [--quick] [--row N]... [--json] [--cpu-pr
   --quick         small versions, under a minute; the figures are rougher
   --row N         only this row: 1 latency, 2 no-op runs, 3 processes, 4 idle streams
   --json          figures and facts as JSON
-  --cpu-prof DIR  leave a processor profile of every coordinator in DIR
+  --cpu-prof DIR  leave a processor profile of every coordinator and runner process in DIR
 `;
 
 const ROWS: readonly ((workshop: Workshop, quick: boolean) => Promise<Measured>)[] = [

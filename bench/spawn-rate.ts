@@ -21,7 +21,7 @@ const TARGET_SHARE = 0.6;
  * both.
  */
 export async function spawnRate(workshop: Workshop, quick: boolean): Promise<Measured> {
-  const [runs, repetitions] = quick ? [400, 2] : [2000, 3];
+  const [runs, repetitions] = quick ? [200, 2] : [1000, 3];
   const coordinator = await workshop.coordinator();
   const runner = await workshop.runner(coordinator.url, EXECUTOR, MAX_RUNS);
   await execute(coordinator, Math.ceil(runs / 4));

@@ -46,11 +46,11 @@ export function bucketBound(
   return buckets.find(({ count }) => count >= q * total)?.bound ?? Infinity;
 }
 
-/** Lines of equal columns: the first left-aligned, the others right-aligned when every cell below the head is a number. */
+/** Lines of equal columns: to the right those of which every cell is a number, with or without a unit, but never the first. */
 export function formatTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const columns = head.map((title, i) => {
     const cells = rows.map((row) => row[i] ?? "");
-    const numeric = i > 0 && cells.every((cell) => /^(?:[<>≤≥]? ?\d.*)?$/.test(cell));
+    const numeric = i > 0 && cells.every((cell) => /^(?:\d|$)/.test(cell));
     return { width: Math.max(...[title, ...cells].map((cell) => cell.length)), numeric };
   });
   const line = (cells: readonly string[]): string =>

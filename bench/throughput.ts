@@ -53,8 +53,12 @@ interface Sample {
   readonly cpuMsPerRun: number;
 }
 
-async function withRunners(workshop: Workshop, count: number, quick: boolean): Promise<{ figure: Figure; note: string }> {
-  const [runs, repetitions] = quick ? [1500, 2] : [6000, 3];
+async function withRunners(
+  workshop: Workshop,
+  count: number,
+  quick: boolean,
+): Promise<{ figure: Figure; note: string }> {
+  const [runs, repetitions] = quick ? [1000, 2] : [6000, 3];
   const coordinator = await workshop.coordinator();
   const fleet = await Promise.all(
     Array.from({ length: count }, (_, i) => startNoOpRunner(workshop, coordinator.url, `runner-${i}`, SLOTS / count)),
@@ -69,7 +73,7 @@ async function withRunners(workshop: Workshop, count: number, quick: boolean): P
   const commitsPerRun = of((sample) => sample.commitsPerRun);
 
   const empty = new EmptyCalls(coordinator.url);
-  const callsPerSecond = await empty.perSecond(CALLS, quick ? 5000 : 20_000);
+  const callsPerSecond = await empty.perSecond(CALLS, quick ? 3000 : 20_000);
   empty.close();
   for (const runner of fleet) runner.drain("the bench is over");
   await Promise.all(fleet.map(({ done }) => done));
@@ -130,7 +134,12 @@ subscribe("http2.client.stream.start", () => {
   calls += 1;
 });
 
-function startNoOpRunner(workshop: Workshop, coordinatorUrl: string, name: string, maxRuns: number): Promise<RunningRunner> {
+function startNoOpRunner(
+  workshop: Workshop,
+  coordinatorUrl: string,
+  name: string,
+  maxRuns: number,
+): Promise<RunningRunner> {
   const settings = {
     coordinatorUrl,
     tlsCaPem: undefined,

@@ -45,6 +45,7 @@ export class Coordinator {
   #grace: Grace = { state: "OVER" };
   #ticking: Promise<void> | undefined;
   #sweeping: Promise<void> | undefined;
+  #recovering: Promise<void> | undefined;
   #last: Reading;
 
   constructor(deps: CoordinatorDeps) {
@@ -77,7 +78,7 @@ export class Coordinator {
     const tickMs = Math.min(MAX_TICK_MS, Math.max(10, Math.min(leaseTtlMs, acceptDeadlineMs) / 10));
     const sweepMs = Math.min(MAX_SWEEP_MS, Math.max(50, (noMatchTimeoutMs || MAX_SWEEP_MS * 10) / 10));
     this.#every(tickMs, () => (this.#ticking ??= this.#tick(tickMs).finally(() => (this.#ticking = undefined))));
-    this.#every(sweepMs, () => (this.#sweeping ??= this.#sweep().finally(() => (this.#sweeping = undefined))));
+    this.#every(sweepMs, () => (this.#sweeping ??= this.#sweep(tickMs).finally(() => (this.#sweeping = undefined))));
     this.#every(PRUNE_INTERVAL_MS, () => this.#prune());
   }
 
@@ -151,17 +152,30 @@ export class Coordinator {
     this.log.info({ why, grace_ms: graceMs, runners: this.#grace.awaited.size }, "no lease is lost for a while");
   }
 
-  async #tick(tickMs: number): Promise<void> {
+  /** Reads the clocks. Time that was missed since the last look is made good before anything is done about it. */
+  async #look(tickMs: number): Promise<Reading> {
     const reading = this.#clock();
     const missed = missedTime(this.#last, reading, tickMs, this.config.leaseTtlMs);
     this.#last = reading;
-    if (missed) await this.#grantGrace("the clock jumped, or this process was paused");
+    if (missed) this.#recovering ??= this.#recover().finally(() => (this.#recovering = undefined));
+    await this.#recovering;
+    return reading;
+  }
+
+  async #recover(): Promise<void> {
+    await this.#grantGrace("the clock jumped, or this process was paused");
+    await this.dispatcher.resume();
+  }
+
+  async #tick(tickMs: number): Promise<void> {
+    const { wallMs, steadyMs } = await this.#look(tickMs);
     for (let more = true; more;) {
-      more = await this.command(this.store.expire(this.now(), isOver(this.#grace, reading.steadyMs)));
+      more = await this.command(this.store.expire(Math.round(wallMs), isOver(this.#grace, steadyMs)));
     }
   }
 
-  async #sweep(): Promise<void> {
+  async #sweep(tickMs: number): Promise<void> {
+    await this.#look(tickMs);
     await this.dispatcher.sweep();
   }
 

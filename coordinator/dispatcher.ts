@@ -57,6 +57,8 @@ export class Dispatcher {
   readonly #classes = new Map<string, DemandClass>();
   /** Runners that have been away so long that they count as absent. */
   readonly #absent = new Set<string>();
+  /** Epoch milliseconds since when runners can be heard; silence before that is not theirs. */
+  #listensSince = 0;
   /** Counts events, so that an answer of the store can be told from what happened while it was under way. */
   #clock = 0;
   #dirty = false;
@@ -73,8 +75,20 @@ export class Dispatcher {
   async start(): Promise<void> {
     const { store, now } = this.#deps;
     this.#act(await store.withdrawOffers(undefined, now()));
+    await this.resume();
+  }
+
+  /**
+   * Begins anew to count how long runners are silent and how long nobody matches a run: while the coordinator was away or
+   * paused, no runner could be heard.
+   */
+  async resume(): Promise<void> {
+    const { store, now } = this.#deps;
+    this.#listensSince = now();
+    const demandClasses = await store.pendingClasses();
+    await Promise.all(demandClasses.map((key) => store.setUnmatched(key, undefined)));
     await this.runnersChanged("all");
-    await this.pending(await store.pendingClasses());
+    await this.pending(demandClasses);
   }
 
   /** Ends every stream. */
@@ -203,7 +217,7 @@ export class Dispatcher {
       if (found.suitable.size === 0) unmatched.push(key);
     }
     this.#pump();
-    for (const key of unmatched) await this.#startClock(key);
+    await Promise.all(unmatched.map((key) => this.#startClock(key)));
   }
 
   #addClass(key: string): DemandClass {
@@ -270,9 +284,14 @@ export class Dispatcher {
   }
 
   #noteAbsence({ facts, bootId, lastHeardAt }: RunnerRecord): void {
-    const silent = this.#deps.now() - lastHeardAt > this.#deps.config.runnerAwayMs;
+    const silent = Math.max(lastHeardAt, this.#listensSince) < this.#awayBefore();
     if (silent && !this.hasStream(facts.runnerId, bootId)) this.#absent.add(facts.runnerId);
     else this.#absent.delete(facts.runnerId);
+  }
+
+  /** Who was not heard since then counts as absent. */
+  #awayBefore(): number {
+    return this.#deps.now() - this.#deps.config.runnerAwayMs;
   }
 
   /** Why a run with these wants is pending, one reason a runner. */
@@ -298,7 +317,8 @@ export class Dispatcher {
    */
   async sweep(): Promise<void> {
     const { store, config, now } = this.#deps;
-    const silent = await store.silentRunners(now() - config.runnerAwayMs);
+    const awayBefore = this.#awayBefore();
+    const silent = this.#listensSince < awayBefore ? await store.silentRunners(awayBefore) : [];
     const absent = silent.filter((runnerId) => !this.#absent.has(runnerId) && !this.#connections.has(runnerId));
     for (const runnerId of absent) this.#absent.add(runnerId);
     if (absent.length > 0) await this.#rematch(absent);

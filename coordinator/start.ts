@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { CommitError } from "../lib/sqlite.ts";
+import type { CommitError } from "../lib/sqlite.ts";
 import type { Log } from "../lib/log.ts";
 import type { CoordinatorConfig } from "./config.ts";
 import { Coordinator } from "./coordinator.ts";

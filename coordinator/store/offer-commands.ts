@@ -109,16 +109,21 @@ class Heads {
     const { sql, now } = this.#tx;
     const head = this.#head(demandClass);
     if (head === undefined) return undefined;
-    const rest = sql("SELECT rest_until FROM refusals WHERE run_seq = ? AND runner_id = ? AND rest_until > ?");
-    const resting = rest.get(head, runnerId, now);
-    if (resting === undefined) return head;
-    this.retryAt = Math.min(this.retryAt ?? Infinity, Number(resting["rest_until"]));
+    const rest = sql("SELECT 1 FROM refusals WHERE run_seq = ? AND runner_id = ? AND rest_until > ?");
+    if (rest.get(head, runnerId, now) === undefined) return head;
+    const pending = "demand_class = ? AND state = 'PENDING' AND at_head = 1";
     const next = sql(
-      `SELECT seq FROM runs WHERE demand_class = ? AND state = 'PENDING' AND at_head = 1 AND NOT EXISTS
+      `SELECT seq FROM runs WHERE ${pending} AND NOT EXISTS
          (SELECT 1 FROM refusals f WHERE f.run_seq = runs.seq AND f.runner_id = ? AND f.rest_until > ?)
        ORDER BY seq LIMIT 1`,
-    );
-    return next.get(demandClass, runnerId, now)?.["seq"] as number | undefined;
+    ).get(demandClass, runnerId, now);
+    if (next !== undefined) return Number(next["seq"]);
+    const first = sql(
+      `SELECT min(rest_until) AS at FROM runs JOIN refusals f ON f.run_seq = runs.seq
+       WHERE ${pending} AND f.runner_id = ? AND f.rest_until > ?`,
+    ).get(demandClass, runnerId, now);
+    this.retryAt = Math.min(this.retryAt ?? Infinity, Number(first?.["at"]));
+    return undefined;
   }
 }
 

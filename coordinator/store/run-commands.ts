@@ -5,12 +5,12 @@ import { InvocationMode, OnLost_Policy, OnLostSchema, RunSchema } from "../../ge
 import type { Run, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import { CreateRunRequestSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { CreateRunRequest } from "../../gen/agentrunner/v1/run_service_pb.ts";
-import { wantsOf } from "../core/match.ts";
+import { demandClass, wantsOf } from "../core/match.ts";
 import type { OnLostPolicy, Stop } from "../core/run.ts";
 import { pageOf, pageStart } from "./pages.ts";
-import { attemptMessage, encode, optionalMs, RUN_COLUMNS, runMessage } from "./rows.ts";
+import { attemptMessage, encode, optionalMs, RUN_COLUMNS, runMessage, wantsOfRun } from "./rows.ts";
 import type { AttemptRow, RunRow } from "./rows.ts";
-import { appendTransition, apply, enqueue, runById, runBySeq } from "./run-log.ts";
+import { appendTransition, apply, runById, runBySeq } from "./run-log.ts";
 import type { Sql, Tx } from "./run-log.ts";
 import { Refusal } from "./store.ts";
 import type { FoundRun, Page, RunQuery } from "./store.ts";
@@ -23,6 +23,9 @@ interface SessionKeyRow {
   session_id: string;
   project_dir: string;
   agent_name: string;
+  runner_id: string;
+  executor_profile: string;
+  portable: number;
   /** False for a session that this run starts. */
   existed: boolean;
 }
@@ -34,17 +37,22 @@ export function createRun(tx: Tx, request: CreateRunRequest, ids: { runId: strin
   if (repeated !== undefined) return repeated;
   const session = sessionFor(tx, request, ids.sessionId);
   const { summary, content } = specOf(request, session);
-  const waits = tx.sql("SELECT 1 FROM runs WHERE session_seq = ? AND ended_at IS NULL LIMIT 1").get(session.seq);
+  const atHead = !session.existed || !hasOpenRun(tx.sql, session.seq);
+  const wanted = atHead ? demandClass(wantsOfRun(summary, session)) : null;
+  const spec = { summary: encode(RunSchema, summary), content };
   const onLost = summary.onLost ?? create(OnLostSchema);
   const { lastInsertRowid } = tx
     .sql(
-      `INSERT INTO runs (run_id, session_seq, request_id, state, at_head, on_lost, max_attempts, lost_after_ms, created_at)
-       VALUES (?, ?, ?, 'PENDING', 0, ?, ?, ?, ?)`,
+      `INSERT INTO runs (run_id, session_seq, request_id, state, at_head, demand_class, on_lost, max_attempts, lost_after_ms,
+         created_at)
+       VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?)`,
     )
     .run(
       ids.runId,
       session.seq,
       request.requestId === "" ? null : request.requestId,
+      atHead ? 1 : 0,
+      wanted,
       policyName(onLost.policy),
       onLost.maxAttempts,
       optionalMs(request.lostAfter) ?? null,
@@ -54,14 +62,18 @@ export function createRun(tx: Tx, request: CreateRunRequest, ids: { runId: strin
   tx.sql("INSERT INTO run_specs (run_seq, request_hash, summary, content) VALUES (?, ?, ?, ?)").run(
     seq,
     requestHash,
-    encode(RunSchema, summary),
-    content,
+    spec.summary,
+    spec.content,
   );
   const row = runBySeq(tx.sql, seq);
   row.first_event = appendTransition(tx, row);
   tx.sql("UPDATE runs SET first_event = ? WHERE seq = ?").run(row.first_event, seq);
-  if (waits === undefined) enqueue(tx, row);
-  return runMessage(row, { summary: encode(RunSchema, summary), content });
+  if (wanted !== null) tx.changes.demandClasses.add(wanted);
+  return runMessage(row, spec);
+}
+
+function hasOpenRun(sql: Sql, sessionSeq: number): boolean {
+  return sql("SELECT 1 FROM runs WHERE session_seq = ? AND ended_at IS NULL LIMIT 1").get(sessionSeq) !== undefined;
 }
 
 function repeatedRun(sql: Sql, { requestId }: CreateRunRequest, requestHash: Buffer): Run | undefined {
@@ -78,7 +90,8 @@ function repeatedRun(sql: Sql, { requestId }: CreateRunRequest, requestHash: Buf
 
 function sessionFor(tx: Tx, request: CreateRunRequest, newSessionId: string): SessionKeyRow {
   const { sessionId, sessionName, mode, parentSessionId } = request;
-  const columns = "SELECT seq, session_id, project_dir, agent_name FROM sessions WHERE";
+  const columns =
+    "SELECT seq, session_id, project_dir, agent_name, runner_id, executor_profile, portable FROM sessions WHERE";
   const found = (sessionId !== ""
     ? tx.sql(`${columns} session_id = ?`).get(sessionId)
     : sessionName !== ""
@@ -119,6 +132,9 @@ function sessionFor(tx: Tx, request: CreateRunRequest, newSessionId: string): Se
     session_id: newSessionId,
     project_dir: request.projectDir,
     agent_name: request.agentName,
+    runner_id: "",
+    executor_profile: "",
+    portable: 0,
     existed: false,
   };
 }

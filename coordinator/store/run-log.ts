@@ -201,7 +201,7 @@ function perform({ sql, changes, now }: Tx, row: RunRow, effect: Effect): void {
 }
 
 /** Puts a pending run that is first in its session where the dispatcher finds it. */
-export function enqueue({ sql, changes }: Tx, row: RunRow): void {
+function enqueue({ sql, changes }: Tx, row: RunRow): void {
   const session = sql("SELECT runner_id, executor_profile, portable FROM sessions WHERE seq = ?").get(
     row.session_seq,
   ) as unknown as { runner_id: string; executor_profile: string; portable: number };

@@ -180,10 +180,19 @@ function ownRow(sql: Sql, runnerId: string, bootId: string): RunnerRow {
   throw new Refusal("ALREADY_EXISTS", `${runnerId} is held by process ${row.boot_id}, not ${bootId}`);
 }
 
+/** Leases whose executor has ended and whose final report was taken while this list was on its way: slots that are free. */
+function endedHere(sql: Sql, held: readonly HeldLease[]): number {
+  const isOver = ({ runId, leaseId }: HeldLease): boolean => {
+    const row = runById(sql, runId);
+    return row !== undefined && (row.ended_at !== null || row.lease_id !== leaseId);
+  };
+  return held.filter((lease) => lease.phase === HeldLease_Phase.FINAL && isOver(lease)).length;
+}
+
 /** @throws Refusal ALREADY_EXISTS when the process is not the registered one, NOT_FOUND. */
 export function beat(tx: Tx, runnerId: string, said: Beat, leaseTtlMs: number): LeaseVerdict[] {
   const row = ownRow(tx.sql, runnerId, said.bootId);
-  const withheld = withheldSlots(row.max_runs, row.active, said.freeSlots);
+  const withheld = withheldSlots(row.max_runs, row.active + endedHere(tx.sql, said.held), said.freeSlots);
   const draining = said.draining ?? row.draining === 1;
   tx.sql(
     "UPDATE runners SET last_heard_at = ?, withheld = ?, draining = ?, event_loop_lag_ms = coalesce(?, event_loop_lag_ms) WHERE runner_id = ?",

@@ -11,6 +11,13 @@ import { until } from "../support/until.ts";
 
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
+const MAIN = {
+  ao: "cli/main.ts",
+  "agent-runner": "runner/main.ts",
+  "agent-coordinator": "coordinator/main.ts",
+} as const;
+type Program = keyof typeof MAIN;
+
 /** Timings that make what takes minutes in production take seconds in a test. A third of the lease is no whole millisecond. */
 const FAST = [
   ...["--lease-ttl", "2s", "--heartbeat", "300ms", "--accept-deadline", "2s", "--restart-grace", "3s"],
@@ -52,9 +59,40 @@ interface StartOptions {
   readonly stdin?: string;
 }
 
+/** Skips a test, and prints why: vitest shows no reasons by itself. */
+export function skipAloud(skip: (reason: string) => never, reason: string): never {
+  process.stderr.write(`skipped: ${reason}\n`);
+  return skip(reason);
+}
+
 /** The executors beside this file. */
 export function executor(name: string): string {
   return join(ROOT, "test/e2e/executors", name);
+}
+
+/** Calls one of our services as `curl -d` does. Answers the HTTP status, and the JSON with the names of the .proto files. */
+export async function curl(url: string, rpc: string, body: object | string): Promise<{ status: number; answer: any }> {
+  const response = await fetch(`${url}/agentrunner.v1.${rpc}`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: typeof body === "string" ? body : JSON.stringify(body),
+  });
+  return { status: response.status, answer: await response.json() };
+}
+
+/** As `curl`, for calls that succeed; throws when one does not. */
+export async function call(url: string, rpc: string, body: object): Promise<any> {
+  const { status, answer } = await curl(url, rpc, body);
+  if (status !== 200) throw new Error(`${rpc} answers ${status}: ${JSON.stringify(answer)}`);
+  return answer;
+}
+
+/** The run, once it is in that state. */
+export function runUntil(url: string, runId: string, state: string): Promise<any> {
+  return until(async () => {
+    const { run } = await call(url, "RunService/GetRun", { run_id: runId });
+    return run.state === `RUN_STATE_${state}` && run;
+  }, `${runId} is ${state}`);
 }
 
 /** A home of its own for programs, which all are gone, and it too, after `close`. */
@@ -81,16 +119,20 @@ export class Home {
     return running(child, [command, ...args].join(" "));
   }
 
-  /** Runs one of our programs, through the launcher that `npx` finds, to its end. */
-  run(program: "ao" | "agent-runner" | "agent-coordinator", args: readonly string[], options: StartOptions = {}) {
-    return this.start([process.execPath, join(ROOT, `bin/${program}.mjs`), ...args], options).ended;
+  /** Starts one of our programs. */
+  open(program: Program, args: readonly string[], options?: StartOptions): Running {
+    return this.start([process.execPath, join(ROOT, MAIN[program]), ...args], options);
+  }
+
+  /** Runs one of our programs to its end. */
+  run(program: Program, args: readonly string[], options?: StartOptions): Promise<Ended> {
+    return this.open(program, args, options).ended;
   }
 
   /** Starts a coordinator on a free port, or on that of the one before it, with a store in this home. */
   async coordinator(flags: readonly string[] = [], port = 0): Promise<RunningCoordinator> {
     const places = ["--listen", `127.0.0.1:${port}`, "--store", this.path("store.db")];
-    const command = [process.execPath, join(ROOT, "coordinator/main.ts")] as const;
-    const program = this.start([...command, ...places, ...FAST, ...flags]);
+    const program = this.open("agent-coordinator", [...places, ...FAST, ...flags]);
     const [, url = ""] = await program.says(/Coordinator listens on (http:[^;]+);/);
     return { ...program, url, port: Number(new URL(url).port) };
   }
@@ -99,7 +141,7 @@ export class Home {
   async runner(coordinator: { url: string }, flags: readonly string[]): Promise<RunningRunner> {
     await mkdir(this.path("project"), { recursive: true });
     const places = ["--coordinator-url", coordinator.url, "--project-dir", this.path("project")];
-    const program = this.start([process.execPath, join(ROOT, "runner/main.ts"), ...places, ...flags]);
+    const program = this.open("agent-runner", [...places, ...flags]);
     const [, runnerId = ""] = await program.says(/Registered as (lnch_\w+)/);
     return { ...program, runnerId };
   }

@@ -1,12 +1,11 @@
-import { existsSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { existsSync, readFileSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { parseCoordinatorConfig } from "../../coordinator/config.ts";
 import { parseInvocation } from "../../lib/invocation.ts";
 import { parseRunnerOptions } from "../../runner/config.ts";
 import { atPort, readmeBlock, readmeBlockNames, readmeCommands, readmeSample, withValues } from "../support/readme.ts";
-import { until } from "../support/until.ts";
-import { Home, ROOT } from "./programs.ts";
+import { Home, ROOT, skipAloud } from "./programs.ts";
 import type { Ended, Running } from "./programs.ts";
 
 let home: Home;
@@ -42,7 +41,7 @@ describe("the commands of the README, with `ao dev` running", () => {
     return { dev, run };
   }
 
-  it("start, resume, show and check, with ao", async () => {
+  it("start, resume, show and check, with ao", { timeout: 40_000 }, async () => {
     const { dev, run } = await startDev();
     const { stdout } = await run(readmeBlock("ao"));
     expect(stdout).toContain("start: Say hello");
@@ -55,12 +54,11 @@ describe("the commands of the README, with `ao dev` running", () => {
     const [, waiting = ""] = /(run_\w+)\s+session\s+ses_\w+ +nowhere/.exec(stdout) ?? [];
     const shown = await run(`npx ao runs get ${waiting}`);
     expect(shown.stdout).toMatch(/pending .*lacks tag gpu/);
-    dev.end("SIGTERM");
-    expect((await dev.ended).code).toBe(0);
+    expect(await dev.end("SIGTERM")).toBe(0);
   });
 
   it("make and list runs, and read the pages, with curl", async ({ skip }) => {
-    if (folderOf("curl") === undefined) skip("there is no curl on PATH");
+    if (folderOf("curl") === undefined) skipAloud(skip, "there is no curl on PATH");
     const { run } = await startDev();
     const { code, stdout, stderr } = await run(readmeBlock("curl"));
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
@@ -107,6 +105,13 @@ describe("the walk-through of the README: being the runner yourself", () => {
     expect(copied(offered, "runId")).toBe(created);
     const values = { TOKEN, RUN: copied(offered, "runId"), LEASE: copied(offered, "leaseId") };
     const report = await done(terminal("report", values));
+    const run = report.slice(report.indexOf('"run"'));
+    const repeated = await done(terminal("report", values));
+    expect(repeated.match(/"kind":\s*"KIND_OK"/g), "as the first time").toHaveLength(2);
+    expect(repeated.endsWith(run), "a repeat changes nothing").toBe(true);
+    const stale = await done(terminal("report", { ...values, LEASE: "lease_of_an_earlier_attempt" }));
+    expect(stale.match(/"kind":\s*"KIND_STALE"/g)).toHaveLength(2);
+    expect(stale.endsWith(run), "a stale report changes nothing").toBe(true);
     expect((await stream.end("SIGTERM")) > 0, "the stream was open until now").toBe(true);
     return { offered, report };
   }
@@ -120,7 +125,7 @@ describe("the walk-through of the README: being the runner yourself", () => {
 
   it("leads a run to COMPLETED with grpcurl, as it is written", async ({ skip }) => {
     const folder = folderOf("grpcurl");
-    if (folder === undefined) return skip("there is no grpcurl on PATH; the same walk with buf curl is tested");
+    if (folder === undefined) skipAloud(skip, "there is no grpcurl on PATH; the same walk with buf curl is tested");
     expectCompleted(await walk(folder));
   });
 
@@ -143,4 +148,16 @@ describe("what else the README says", () => {
     const text = readmeSample("json");
     expect(parseInvocation(text)).toMatchObject(JSON.parse(text));
   });
+
+  it.each(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "executors/README.md"])(
+    "links to files that exist and names scripts that exist, as does %s",
+    (document) => {
+      const text = readFileSync(join(ROOT, document), "utf8");
+      const links = Array.from(text.matchAll(/\]\((?!https?:)([^)#]+)/g), ([, link = ""]) => link);
+      expect(links.filter((link) => !existsSync(join(ROOT, dirname(document), link)))).toEqual([]);
+      const { scripts } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { scripts: object };
+      const named = Array.from(text.matchAll(/npm run ([\w:]+)/g), ([, name = ""]) => name);
+      expect(named.filter((name) => !Object.hasOwn(scripts, name))).toEqual([]);
+    },
+  );
 });

@@ -1,7 +1,8 @@
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { startTestCoordinator, stopTestCoordinators } from "../support/coordinator.ts";
 import type { TestCoordinator } from "../support/coordinator.ts";
 import { RawRunner } from "../support/raw-runner.ts";
+import { until } from "../support/until.ts";
 
 afterEach(stopTestCoordinators);
 
@@ -87,6 +88,28 @@ describe("a resume", () => {
     await c.running.coordinator.dispatcher.sweep();
     expect(await c.state(runId)).toBe("PENDING");
     expect((await c.reached(runId, "FAILED")).message).toMatch(/has been away too long/);
+  });
+
+  it("does not fail for time in which the coordinator was away itself, or paused", async () => {
+    const wall = { ms: Date.now() };
+    const clock = () => ({ wallMs: wall.ms, steadyMs: performance.now() });
+    const c = await startTestCoordinator({ ...SOON, memory: false, leaseTtlMs: 5_000 }, clock);
+    const { home, sessionId } = await session(c);
+    await home.stream.leave();
+    const { runId } = await c.create({ sessionId });
+    const dispatched = () => c.running.coordinator.dispatcher;
+    await c.stop();
+    wall.ms += 10 * 3_600_000;
+    await c.start();
+    await dispatched().sweep();
+    expect(await c.state(runId)).toBe("PENDING");
+    const resume = vi.spyOn(dispatched(), "resume");
+    wall.ms += 10 * 3_600_000;
+    await until(() => resume.mock.settledResults[0]?.type === "fulfilled", "the pause is noticed");
+    await dispatched().sweep();
+    expect(await c.state(runId)).toBe("PENDING");
+    await home.open();
+    expect((await home.take()).runId).toBe(runId);
   });
 
   it("finds that runner again when it comes back after having been away too long", async () => {

@@ -63,7 +63,11 @@ describe.skipIf(!mayMount)("on a disk that is full", () => {
       })(),
     ).rejects.toMatchObject({ code: Code.ResourceExhausted });
     await expect(c.create({ prompt })).rejects.toThrow(/Free disk space and repeat; nothing was changed/);
-    const append = runner.append(offer, 1, Array.from({ length: 40 }, () => output(prompt)));
+    const append = runner.append(
+      offer,
+      1,
+      Array.from({ length: 40 }, () => output(prompt)),
+    );
     await expect(append).rejects.toMatchObject({ code: Code.ResourceExhausted });
     expect((await c.run(runId)).state).toBe(4);
     const { runs } = await c.runs.listRuns({ pageSize: 1000 });

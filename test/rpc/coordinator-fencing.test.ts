@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import { Code } from "@connectrpc/connect";
 import { afterEach, describe, expect, it } from "vitest";
 import type { ReportSchema, RunOffer } from "../../gen/agentrunner/v1/runner_service_pb.ts";
@@ -39,9 +40,8 @@ async function reportsOfLostLease(c: TestCoordinator, plantFault = (): void => u
   const seen = async (): Promise<string> => {
     const { attempts, ...run } = await c.run(runId);
     // A late final report is kept as evidence on its attempt, and only there.
-    return JSON.stringify([run, attempts.map(({ lateReport: _, ...attempt }) => attempt)], (_, value) =>
-      typeof value === "bigint" ? String(value) : value,
-    );
+    for (const attempt of attempts) delete attempt.lateReport;
+    return inspect([run, attempts], { depth: null });
   };
   const history: Observed[] = [];
   for (const kind of REPORTS) {
@@ -60,13 +60,17 @@ describe("a lease that is over", () => {
   it("is seen to be open when a store ignores lease ids", async () => {
     const c = await startTestCoordinator();
     const { store } = c;
-    const { report } = store;
+    const report = store.report.bind(store);
     const ignoreLeaseIds: typeof report = async (runnerId, reports, ...rest) => {
       const found = await store.getRun(reports[0]?.runId ?? "");
       const current = found?.run.attempts.at(-1);
       if (current === undefined) return report(runnerId, reports, ...rest);
       const { leaseId, attempt } = current;
-      return report(current.runnerId, reports.map((one) => ({ ...one, leaseId, attempt })), ...rest);
+      return report(
+        current.runnerId,
+        reports.map((one) => ({ ...one, leaseId, attempt })),
+        ...rest,
+      );
     };
     const found = breaches(await reportsOfLostLease(c, () => (store.report = ignoreLeaseIds)));
     expect(found).toContain("COMPLETED changed the run");

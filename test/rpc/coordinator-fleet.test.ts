@@ -130,7 +130,9 @@ describe("finished runs", () => {
     await c.runs.pruneRuns({ olderThan: {} });
     expect((await c.sessions.listSessions({})).sessions).toEqual([]);
     await expect(c.runs.pruneRuns({})).rejects.toMatchObject({ code: Code.InvalidArgument });
-    await expect(c.runs.pruneRuns({ olderThan: { seconds: -1n } })).rejects.toMatchObject({ code: Code.InvalidArgument });
+    await expect(c.runs.pruneRuns({ olderThan: { seconds: -1n } })).rejects.toMatchObject({
+      code: Code.InvalidArgument,
+    });
   });
 
   it("are deleted by themselves at the age of --retain, and runners that are as long gone too", async () => {

@@ -179,22 +179,30 @@ describe("a late report of a lapsed lease", () => {
   it.each([
     ["COMPLETED", 6],
     ["FAILED", 7],
-  ] as const)("%s is the outcome while nobody has accepted the run again, and the open offer is withdrawn", async (kind, state) => {
-    const first = await running(RETRY, { leaseTtlMs: 150, acceptDeadlineMs: 60_000 });
-    const { c, runner, runId, offer } = first;
-    await runner.stream.leave();
-    await c.reached(runId, "PENDING");
-    const second = await RawRunner.online(c, ONE);
-    const open = await second.offer();
-    expect(await runner.report(offer, kind, { result: { text: "it was done" } })).toBe("OK");
-    expect((await second.stream.nth("stop")).leaseId).toBe(open.leaseId);
-    expect(await second.report(open, "ACCEPT")).toBe("STALE");
-    const run = await c.run(runId);
-    expect([run.state, run.attempt, run.runnerId, run.result?.text]).toEqual([state, 1, runner.runnerId, "it was done"]);
-    expect(run.attempts.map(({ outcome }) => outcome)).toEqual([state]);
-    await c.create();
-    await second.take();
-  });
+  ] as const)(
+    "%s is the outcome while nobody has accepted the run again, and the open offer is withdrawn",
+    async (kind, state) => {
+      const first = await running(RETRY, { leaseTtlMs: 150, acceptDeadlineMs: 60_000 });
+      const { c, runner, runId, offer } = first;
+      await runner.stream.leave();
+      await c.reached(runId, "PENDING");
+      const second = await RawRunner.online(c, ONE);
+      const open = await second.offer();
+      expect(await runner.report(offer, kind, { result: { text: "it was done" } })).toBe("OK");
+      expect((await second.stream.nth("stop")).leaseId).toBe(open.leaseId);
+      expect(await second.report(open, "ACCEPT")).toBe("STALE");
+      const run = await c.run(runId);
+      expect([run.state, run.attempt, run.runnerId, run.result?.text]).toEqual([
+        state,
+        1,
+        runner.runnerId,
+        "it was done",
+      ]);
+      expect(run.attempts.map(({ outcome }) => outcome)).toEqual([state]);
+      await c.create();
+      await second.take();
+    },
+  );
 
   it("STOPPED, as of a runner that was told to let go, does not stop the run", async () => {
     const { c, runner, runId, offer } = await running(RETRY, { leaseTtlMs: 150 });

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { startTestCoordinator, stopTestCoordinators } from "../support/coordinator.ts";
-import { RawRunner } from "../support/raw-runner.ts";
+import { held, RawRunner } from "../support/raw-runner.ts";
 import { until } from "../support/until.ts";
 
 afterEach(stopTestCoordinators);
@@ -66,6 +66,17 @@ describe("what a runner can take", () => {
     await runner.stream.keepalive();
     await runner.stream.keepalive();
     expect(runner.stream.offers).toHaveLength(2);
+  });
+
+  it("is not lowered by a run whose final report was taken while the heartbeat was on its way", async () => {
+    const c = await startTestCoordinator();
+    const runner = await RawRunner.online(c, ONE);
+    await c.create();
+    const offer = await runner.take();
+    await runner.ok(offer, "COMPLETED");
+    await runner.heartbeat({ freeSlots: 0, held: [held(offer, "FINAL")] });
+    await c.create();
+    await runner.take();
   });
 
   it("is nothing while it drains, by itself or by order", async () => {
@@ -197,7 +208,10 @@ describe("a run that no runner can ever take", () => {
     await sweep();
     expect(await c.state(runId)).toBe("PENDING");
     await runner.deregister();
-    await until(() => c.logged.filter(({ msg }) => msg === "no runner matches a pending run").length === 2, "the clock");
+    await until(
+      () => c.logged.filter(({ msg }) => msg === "no runner matches a pending run").length === 2,
+      "the clock",
+    );
     wall.ms += 9_000;
     await sweep();
     expect(await c.state(runId)).toBe("PENDING");
@@ -206,6 +220,21 @@ describe("a run that no runner can ever take", () => {
       await sweep();
       return (await c.state(runId)) === "FAILED";
     }, "the run has failed");
+  });
+
+  it("has its clock started anew by a restart: nobody could register meanwhile", async () => {
+    const wall = { ms: Date.now() };
+    const clock = () => ({ wallMs: wall.ms, steadyMs: performance.now() });
+    const c = await startTestCoordinator({ memory: false, noMatchTimeoutMs: 10_000 }, clock);
+    const { runId } = await c.create();
+    await c.stop();
+    wall.ms += 60_000;
+    await c.start();
+    await c.running.coordinator.dispatcher.sweep();
+    expect(await c.state(runId)).toBe("PENDING");
+    wall.ms += 11_000;
+    await c.running.coordinator.dispatcher.sweep();
+    expect(await c.state(runId)).toBe("FAILED");
   });
 });
 

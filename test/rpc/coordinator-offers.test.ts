@@ -158,6 +158,18 @@ describe("a runner that cannot take an offer", () => {
     expect(performance.now() - start).toBeGreaterThan(990);
   });
 
+  it("is offered a run whose rest is over, although another one that it refused rests longer", async () => {
+    const c = await startTestCoordinator();
+    const runner = await RawRunner.online(c, ONE);
+    const long = await c.create();
+    await runner.ok(await runner.offer(), "REFUSE");
+    await runner.ok(await runner.offer(), "REFUSE");
+    const short = await c.create();
+    await runner.ok(await runner.offer(), "REFUSE");
+    expect(runner.stream.offers.map(({ runId }) => runId)).toEqual([long.runId, long.runId, short.runId]);
+    expect((await runner.take()).runId).toBe(short.runId);
+  });
+
   it("may give an accepted run back before the spawn, at no cost in attempts", async () => {
     const c = await startTestCoordinator();
     const runner = await RawRunner.online(c, ONE);

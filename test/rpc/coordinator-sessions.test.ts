@@ -89,7 +89,12 @@ describe("a session", () => {
     const second = await c.create({ sessionId });
     expect(await result()).toMatchObject({ runId, state: 6, result: { text: "one", data: { n: 1 } } });
     await runner.ok(await runner.take(), "FAILED", { message: "exit 3", result: { text: "half" } });
-    expect(await result()).toMatchObject({ runId: second.runId, state: 7, message: "exit 3", result: { text: "half" } });
+    expect(await result()).toMatchObject({
+      runId: second.runId,
+      state: 7,
+      message: "exit 3",
+      result: { text: "half" },
+    });
     expect((await result(runId)).result?.text).toBe("one");
     await expect(result("run_none")).rejects.toMatchObject({ code: Code.NotFound });
     const other = await c.create();
@@ -148,7 +153,8 @@ describe("events", () => {
     const offer = await runner.take();
     const batch = (from: number, to: number) =>
       Array.from({ length: to - from + 1 }, (_, n) => output(`line ${from + n}`));
-    const committed = async (from: number, to: number) => (await runner.append(offer, from, batch(from, to))).committedSeq;
+    const committed = async (from: number, to: number) =>
+      (await runner.append(offer, from, batch(from, to))).committedSeq;
     expect(await committed(1, 3)).toBe(3n);
     expect(await committed(1, 3)).toBe(3n);
     expect(await committed(2, 5)).toBe(5n);
@@ -180,7 +186,11 @@ describe("events", () => {
     const { sessionId, runId } = await c.create();
     const offer = await runner.take();
     for (let from = 1; from <= 10_000; from += 2000) {
-      await runner.append(offer, from, Array.from({ length: 2000 }, (_, n) => output(String(from + n))));
+      await runner.append(
+        offer,
+        from,
+        Array.from({ length: 2000 }, (_, n) => output(String(from + n))),
+      );
     }
     await runner.ok(offer, "COMPLETED");
     const paged: string[] = [];
@@ -217,7 +227,11 @@ describe("events", () => {
     const offer = await runner.take();
     const chunk = "x".repeat(64 * 1024);
     for (let from = 1; from <= 90; from += 30) {
-      await runner.append(offer, from, Array.from({ length: 30 }, () => output(chunk)));
+      await runner.append(
+        offer,
+        from,
+        Array.from({ length: 30 }, () => output(chunk)),
+      );
     }
     const first = await c.sessions.listSessionEvents({ sessionId, pageSize: 1000 });
     expect(first.more).toBe(true);

@@ -33,32 +33,35 @@ describe("a stop", () => {
     await runner.take();
   });
 
-  it.each(["CLAIMED", "RUNNING"] as const)("of a %s run is an order that stands until it is resolved", async (place) => {
-    const c = await startTestCoordinator({ streamKeepaliveMs: 50 });
-    const runner = await RawRunner.online(c);
-    const { runId } = await c.create();
-    const offer = await runner.take(place);
-    await c.runs.stopRun({ runId, grace: { seconds: 3n }, reason: "enough" });
-    expect(await c.run(runId)).toMatchObject({ state: 5, message: "enough" });
-    const order = await runner.stream.nth("stop");
-    expect(order).toMatchObject({ runId, leaseId: offer.leaseId, grace: { seconds: 3n }, reason: "enough" });
-    const wanted = [offer.leaseId];
-    expect(stopsIn(await runner.stream.keepalive())).toEqual(wanted);
-    expect(stopsIn((await runner.heartbeat({ held: [held(offer)] })).directives)).toEqual(wanted);
-    expect(stopsIn((await runner.reports([runner.said(offer, "PROGRESS")])).directives)).toEqual(wanted);
-    expect(stopsIn((await runner.reports([runner.said(offer, "STARTED")])).directives)).toEqual(wanted);
-    const appended = await c.runners.appendEvents(
-      { runnerId: runner.runnerId, batches: [{ runId, leaseId: offer.leaseId, firstSeq: 1n }] },
-      runner.options,
-    );
-    expect(stopsIn(appended.directives)).toEqual(wanted);
-    await runner.open({ held: [held(offer)] });
-    expect((await runner.stream.nth("stop")).leaseId).toBe(offer.leaseId);
-    const answer = await runner.reports([runner.said(offer, "STOPPED", { message: "SIGTERM" })]);
-    expect(stopsIn(answer.directives)).toEqual([]);
-    expect(stopsIn(await runner.stream.keepalive())).toEqual([]);
-    expect(await c.run(runId)).toMatchObject({ state: 8, message: "SIGTERM" });
-  });
+  it.each(["CLAIMED", "RUNNING"] as const)(
+    "of a %s run is an order that stands until it is resolved",
+    async (place) => {
+      const c = await startTestCoordinator({ streamKeepaliveMs: 50 });
+      const runner = await RawRunner.online(c);
+      const { runId } = await c.create();
+      const offer = await runner.take(place);
+      await c.runs.stopRun({ runId, grace: { seconds: 3n }, reason: "enough" });
+      expect(await c.run(runId)).toMatchObject({ state: 5, message: "enough" });
+      const order = await runner.stream.nth("stop");
+      expect(order).toMatchObject({ runId, leaseId: offer.leaseId, grace: { seconds: 3n }, reason: "enough" });
+      const wanted = [offer.leaseId];
+      expect(stopsIn(await runner.stream.keepalive())).toEqual(wanted);
+      expect(stopsIn((await runner.heartbeat({ held: [held(offer)] })).directives)).toEqual(wanted);
+      expect(stopsIn((await runner.reports([runner.said(offer, "PROGRESS")])).directives)).toEqual(wanted);
+      expect(stopsIn((await runner.reports([runner.said(offer, "STARTED")])).directives)).toEqual(wanted);
+      const appended = await c.runners.appendEvents(
+        { runnerId: runner.runnerId, batches: [{ runId, leaseId: offer.leaseId, firstSeq: 1n }] },
+        runner.options,
+      );
+      expect(stopsIn(appended.directives)).toEqual(wanted);
+      await runner.open({ held: [held(offer)] });
+      expect((await runner.stream.nth("stop")).leaseId).toBe(offer.leaseId);
+      const answer = await runner.reports([runner.said(offer, "STOPPED", { message: "SIGTERM" })]);
+      expect(stopsIn(answer.directives)).toEqual([]);
+      expect(stopsIn(await runner.stream.keepalive())).toEqual([]);
+      expect(await c.run(runId)).toMatchObject({ state: 8, message: "SIGTERM" });
+    },
+  );
 
   it.each([
     ["COMPLETED", 6],

@@ -17,7 +17,11 @@ async function executing() {
 }
 
 /** Every call of a client about a session and a run of it. */
-function callsAbout(c: TestCoordinator, { sessionId, runId }: { sessionId: string; runId: string }, options: CallOptions) {
+function callsAbout(
+  c: TestCoordinator,
+  { sessionId, runId }: { sessionId: string; runId: string },
+  options: CallOptions,
+) {
   const first = async (stream: AsyncIterable<unknown>): Promise<void> => {
     for await (const _ of stream) return;
   };

@@ -101,7 +101,7 @@ describe("runners that refuse, do not answer, come and go", () => {
     const c = await startTestCoordinator({ acceptDeadlineMs: 250 });
     const random = randoms(2026);
     const made: string[] = [];
-    let busy = true;
+    const play = { on: true };
 
     const handle = async (runner: RawRunner, offer: LeaseOf): Promise<void> => {
       const dice = random();
@@ -114,10 +114,10 @@ describe("runners that refuse, do not answer, come and go", () => {
     };
     const life = async (): Promise<void> => {
       let runner = await RawRunner.online(c, { maxConcurrentRuns: 2 });
-      while (busy) {
+      while (play.on) {
         const { stream } = runner;
         const seen = new Set<string>();
-        for (let turn = 0; turn < 25 && busy; turn++) {
+        for (let turn = 0; turn < 25 && play.on; turn++) {
           for (const offer of stream.offers.filter(({ leaseId }) => !seen.has(leaseId))) {
             seen.add(offer.leaseId);
             await handle(runner, offer);
@@ -142,7 +142,7 @@ describe("runners that refuse, do not answer, come and go", () => {
       "every run has completed",
       15_000,
     );
-    await Promise.race([done, lives]).finally(() => (busy = false));
+    await Promise.race([done, lives]).finally(() => (play.on = false));
     await Promise.all([done, lives]);
     for (const runId of made) {
       const ends = (await c.history(runId)).filter((state) => ["COMPLETED", "FAILED", "STOPPED"].includes(state));

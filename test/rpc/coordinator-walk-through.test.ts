@@ -10,9 +10,6 @@ import { startTestCoordinator, stopTestCoordinators } from "../support/coordinat
  * names of the .proto files.
  */
 type Answer = Record<string, any>;
-type Method = (request: object, metadata: Metadata, callback: (error: ServiceError | null, answer: Answer) => void) => void;
-type StreamMethod = (request: object, metadata: Metadata) => ClientReadableStream<Answer>;
-
 const closing: (() => void)[] = [];
 
 afterEach(async () => {
@@ -27,7 +24,14 @@ function folder(name: string): string {
 const SERVICES = ["runner_service", "run_service", "session_service", "fleet_service"];
 const definition = loadSync(
   SERVICES.map((name) => `agentrunner/v1/${name}.proto`),
-  { includeDirs: [folder("proto"), folder("vendor")], keepCase: true, longs: String, enums: String, oneofs: true, defaults: true },
+  {
+    includeDirs: [folder("proto"), folder("vendor")],
+    keepCase: true,
+    longs: String,
+    enums: String,
+    oneofs: true,
+    defaults: true,
+  },
 );
 const { v1 } = loadPackageDefinition(definition)["agentrunner"] as GrpcObject;
 
@@ -35,20 +39,23 @@ function service(port: number, name: string) {
   const Service = (v1 as GrpcObject)[name] as ServiceClientConstructor;
   const client = new Service(`127.0.0.1:${port}`, credentials.createInsecure());
   closing.push(() => client.close());
-  const method = <M>(rpc: string): M => (client[rpc] as CallableFunction).bind(client) as M;
+  const method = (rpc: string): CallableFunction => (client[rpc] as CallableFunction).bind(client);
   return {
     call: (rpc: string, request: object, metadata = new Metadata()) =>
       new Promise<Answer>((resolve, reject) => {
-        method<Method>(rpc)(request, metadata, (error, answer) => (error === null ? resolve(answer) : reject(error)));
+        method(rpc)(request, metadata, (error: ServiceError | null, answer: Answer) =>
+          error === null ? resolve(answer) : reject(error),
+        );
       }),
-    stream: (rpc: string, request: object, metadata = new Metadata()) => method<StreamMethod>(rpc)(request, metadata),
+    stream: (rpc: string, request: object, metadata = new Metadata()): ClientReadableStream<Answer> =>
+      method(rpc)(request, metadata),
   };
 }
 
 async function nextOf(stream: AsyncIterator<Answer>): Promise<Answer> {
   const { value, done } = await stream.next();
   if (done === true) throw new Error("the stream has ended");
-  return value as Answer;
+  return value;
 }
 
 describe("a gRPC client that knows only the .proto files", () => {

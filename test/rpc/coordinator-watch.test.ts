@@ -1,5 +1,7 @@
+import { getEventListeners } from "node:events";
 import { Code } from "@connectrpc/connect";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { Watchers } from "../../coordinator/watchers.ts";
 import type { WatchRunResponse } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { WatchSessionResponse } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import { startTestCoordinator, stopTestCoordinators } from "../support/coordinator.ts";
@@ -68,7 +70,11 @@ describe("a watch that is cut at random places and resumed with its cursor", () 
     const { runId, sessionId } = await c.create();
     const offer = await runner.take();
     const random = randoms(7);
-    const watching = cutAndResumed((cursor, signal) => c.runs.watchRun({ runId, cursor }, { signal }), random, () => false);
+    const watching = cutAndResumed(
+      (cursor, signal) => c.runs.watchRun({ runId, cursor }, { signal }),
+      random,
+      () => false,
+    );
     for (let from = 1; from <= 200; from += 20) await append(runner, offer, from, 20);
     await runner.ok(offer, "COMPLETED");
     expect(await watching).toEqual(await storedCursors(c, sessionId));
@@ -195,6 +201,16 @@ describe("a watcher that reads slowly", () => {
       if (next.value.update.case === "event") events += 1;
     }
     expect(events).toBe(404);
+  });
+
+  it("leaves no listener behind on the signal of its call each time it has waited", async () => {
+    const subscription = new Watchers().subscribe("ses_1");
+    const { signal } = new AbortController();
+    for (let n = 0; n < 5; n++) expect(await subscription.changed(1, signal)).toBe(false);
+    const waiting = subscription.changed(60_000, signal);
+    subscription.wake();
+    expect(await waiting).toBe(true);
+    expect(getEventListeners(signal, "abort")).toEqual([]);
   });
 
   it("leaves nothing behind when it goes", async () => {

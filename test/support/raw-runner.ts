@@ -123,11 +123,7 @@ export class RawRunner {
   }
 
   /** Reports with the next number of the lease, unless `more` has one; answers the verdict. */
-  async report(
-    lease: LeaseOf,
-    kind: Kind,
-    more: MoreOfReport = {},
-  ): Promise<Verdict> {
+  async report(lease: LeaseOf, kind: Kind, more: MoreOfReport = {}): Promise<Verdict> {
     const { verdicts } = await this.reports([this.said(lease, kind, more)]);
     return nameOf(ReportVerdict_Kind, present(verdicts[0]).kind);
   }
