@@ -6,14 +6,12 @@
 /** What a child can be asked, by name. Inputs and answers are JSON. */
 export type Questions = Readonly<Record<string, (input: never) => unknown>>;
 
-export interface Usage {
+export interface Memory {
   readonly rssBytes: number;
   readonly heapBytes: number;
-  /** Processor time since the process started, of all its threads. */
-  readonly cpuMs: number;
 }
 
-const questions: Record<string, (input: never) => unknown> = { usage };
+const questions: Record<string, (input: never) => unknown> = { memory, cpuMs };
 
 process.on("message", ({ id, question, input }: { id: number; question: string; input: unknown }) => {
   const ask = async (): Promise<unknown> => questions[question]?.(input as never);
@@ -33,11 +31,17 @@ export function answer(more: Questions): void {
   process.channel?.ref();
 }
 
-function usage(): Usage {
-  const { user, system } = process.cpuUsage();
+/** After a garbage collection, where the process allows one. */
+function memory(): Memory {
   // Twice: the first collection runs finalizers, which let go of more.
   globalThis.gc?.();
   globalThis.gc?.();
   const { rss, heapUsed } = process.memoryUsage();
-  return { rssBytes: rss, heapBytes: heapUsed, cpuMs: (user + system) / 1000 };
+  return { rssBytes: rss, heapBytes: heapUsed };
+}
+
+/** Processor time since the process started, of all its threads. */
+function cpuMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
 }

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import type { Usage } from "./answer.ts";
+import type { Memory } from "./answer.ts";
 import { parseSamples } from "./stats.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -141,9 +141,14 @@ export class Child {
     return asked.promise as Promise<T>;
   }
 
-  /** What it uses; memory after a garbage collection where the process allows one. */
-  usage(): Promise<Usage> {
-    return this.ask<Usage>("usage");
+  /** Memory in use, after a garbage collection where the process allows one. */
+  memory(): Promise<Memory> {
+    return this.ask<Memory>("memory");
+  }
+
+  /** Processor time since it started. */
+  cpuMs(): Promise<number> {
+    return this.ask<number>("cpuMs");
   }
 
   /** Asks it to end, and ends it when it does not. */

@@ -50,9 +50,9 @@ async function perStream(workshop: Workshop, server: Child, question: string, ur
     opened += count;
   };
   await open(WARM_UP);
-  const before = await server.usage();
+  const before = await server.memory();
   await open(streams - WARM_UP);
-  const after = await server.usage();
+  const after = await server.memory();
   await Promise.all(clients.map((client) => client.stop()));
   const added = (streams - WARM_UP) * 1024;
   return {

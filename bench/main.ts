@@ -1,4 +1,4 @@
-import { cpus } from "node:os";
+import { cpus, loadavg } from "node:os";
 import { statfsSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { EXIT } from "../lib/exit-codes.ts";
@@ -75,6 +75,9 @@ function facts(dir: string) {
   const inMemory = statfsSync(dir).type === TMPFS;
   const cpu = `${processors.length} × ${processors[0]?.model.trim() ?? "unknown"}`;
   const disk = inMemory ? "tmpfs: nothing is durable, and commits look faster than they are" : "disk";
-  const text = `${cpu}, node ${process.version}, ${process.platform}; ${disk}, fdatasync of 4 KiB ${sync.toFixed(3)} ms`;
-  return { text, cpu, node: process.version, platform: process.platform, inMemory, fsyncMs: sync };
+  const load = loadavg()[0] ?? 0;
+  const text =
+    `${cpu}, load ${load.toFixed(1)} before the start, node ${process.version}, ${process.platform}; ` +
+    `${disk}, fdatasync of 4 KiB ${sync.toFixed(3)} ms`;
+  return { text, cpu, load, node: process.version, platform: process.platform, inMemory, fsyncMs: sync };
 }

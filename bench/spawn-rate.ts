@@ -25,7 +25,7 @@ export async function spawnRate(workshop: Workshop, quick: boolean): Promise<Mea
   const coordinator = await workshop.coordinator();
   const runner = await workshop.runner(coordinator.url, EXECUTOR, MAX_RUNS);
   await execute(coordinator, Math.ceil(runs / 4));
-  const { rssBytes } = await runner.usage();
+  const { rssBytes } = await runner.memory();
   const samples = { ours: [] as number[], bare: [] as number[], small: [] as number[] };
   for (let i = 0; i < repetitions; i += 1) {
     samples.ours.push(await execute(coordinator, runs));

@@ -107,7 +107,7 @@ async function drive(coordinator: CoordinatorProcess, runs: number): Promise<Sam
   const link = connectTransport(coordinator.url);
   const client = createClient(RunService, link.transport);
   const before = await coordinator.metrics();
-  const usageBefore = await coordinator.usage();
+  const cpuBefore = await coordinator.cpuMs();
   const callsBefore = calls;
   const start = performance.now();
   await concurrently(CALLS, runs, () => client.createRun({ prompt: "hello" }));
@@ -116,7 +116,7 @@ async function drive(coordinator: CoordinatorProcess, runs: number): Promise<Sam
   await until(async () => ended(await coordinator.metrics()) - ended(before) >= runs, `${runs} runs have ended`);
   const seconds = (performance.now() - start) / 1000;
   const after = await coordinator.metrics();
-  const usageAfter = await coordinator.usage();
+  const cpuAfter = await coordinator.cpuMs();
   link.abort();
   const grown = (name: string): number => (after.get(name) ?? 0) - (before.get(name) ?? 0);
   return {
@@ -124,7 +124,7 @@ async function drive(coordinator: CoordinatorProcess, runs: number): Promise<Sam
     callsPerRun: (calls - callsBefore) / runs,
     commitsPerRun: grown("agent_store_commit_seconds_count") / runs,
     commitP99Ms: bucketBound(before, after, "agent_store_commit_seconds", 0.99) * 1000,
-    cpuMsPerRun: (usageAfter.cpuMs - usageBefore.cpuMs) / runs,
+    cpuMsPerRun: (cpuAfter - cpuBefore) / runs,
   };
 }
 

@@ -1,7 +1,6 @@
 import { writeFileSync } from "node:fs";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { readFileIfThere } from "../../lib/read-file.ts";
-import { BOOT_VARIABLE } from "../../runner/environment.ts";
 import { processesMarked } from "../../runner/processes.ts";
 import { until } from "../support/until.ts";
 import { Home, call, executor, runUntil, skipAloud } from "./programs.ts";
@@ -39,11 +38,8 @@ const ticks = () =>
     .filter((line) => line !== "")
     .map((line) => line.split(" ").map(Number) as [pid: number, count: number]);
 
-/** Processes of executors that belong to this test. */
-const executors = () =>
-  processesMarked([`HOME=${home.dir}`]).filter((pid) =>
-    (readFileIfThere(`/proc/${pid}/environ`) ?? "").includes(`${BOOT_VARIABLE}=`),
-  );
+/** Processes of the executors of these runs. */
+const executors = (...runIds: string[]) => runIds.flatMap((runId) => processesMarked([`AGENT_RUN_ID=${runId}`]));
 
 it("a coordinator that is killed and started again does not disturb an executor, and records its end once", async () => {
   const coordinator = await home.coordinator();
@@ -51,6 +47,7 @@ it("a coordinator that is killed and started again does not disturb an executor,
   await home.runner(coordinator, ["--executor-path", executor("ticks")]);
   const runId = await createRun(url, { session_name: "ticking", prompt: "tick" });
   await until(() => ticks().length >= 3, "the executor works");
+  await runUntil(url, runId, "RUNNING");
   const [[pid] = []] = ticks();
   await coordinator.end("SIGKILL");
   const alone = ticks().length;
@@ -84,10 +81,11 @@ it("a runner that is killed leaves no executor behind; its successor settles its
   const repeated = await createRun(url, { session_name: "repeated", prompt: "tick", on_lost: onLost });
   const workers = () => new Set(ticks().map(([pid]) => pid));
   await until(() => workers().size === 2, "both executors work");
-  expect(executors()).toEqual(expect.arrayContaining([...workers()]));
+  for (const runId of [failing, repeated]) await runUntil(url, runId, "RUNNING");
+  expect(executors(failing, repeated)).toEqual(expect.arrayContaining([...workers()]));
 
   await first.end("SIGKILL");
-  await until(() => executors().length === 0, "no executor is left", 5_000);
+  await until(() => executors(failing, repeated).length === 0, "no executor is left", 5_000);
   const second = await home.runner(coordinator, flags);
   expect(second.runnerId).toBe(first.runnerId);
   const lost = await runUntil(url, failing, "FAILED");
