@@ -180,10 +180,10 @@ export class Coordinator {
   }
 
   async #prune(): Promise<void> {
-    const { retainMs } = this.config;
-    if (retainMs === 0) return;
-    await this.prune(this.now() - retainMs, false);
-    await this.command(this.store.forgetRunners(this.now() - retainMs));
+    const { retainMs, runnerAwayMs } = this.config;
+    const before = retainMs === 0 ? 0 : this.now() - retainMs;
+    await this.prune(before, false);
+    await this.command(this.store.forgetRunners(before, this.now() - runnerAwayMs));
   }
 
   /** Deletes, or only counts, runs that ended before `before`. */

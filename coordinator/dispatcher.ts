@@ -1,26 +1,16 @@
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import { newId } from "../lib/ids.ts";
 import type { Log } from "../lib/log.ts";
-import { explain, suits, wantsOf } from "./core/match.ts";
 import type { RunnerFacts, Wants } from "./core/match.ts";
 import type { CoordinatorConfig } from "./config.ts";
+import { DemandIndex } from "./demand-index.ts";
 import { StreamClosing_Reason } from "./runner-stream.ts";
 import type { RunnerStream } from "./runner-stream.ts";
 import { durationFromMs } from "./store/rows.ts";
-import type { Changes, Committed, Offer, Offered, RunnerRecord, Store, Supply } from "./store/store.ts";
+import type { Changes, Committed, Offer, Offered, Store, Supply } from "./store/store.ts";
 
 /** Runners that one offer command considers; more follow in the next. */
 const MAX_SUPPLIES = 64;
-
-/** A demand class in which runs are, or were lately, pending. */
-interface DemandClass {
-  readonly wants: Wants;
-  /** Registered runners that could take its runs. */
-  readonly suitable: Set<string>;
-  /** When runs became pending last, on the dispatcher's own count of events. */
-  pending: number;
-  unmatched: boolean;
-}
 
 /** A runner with an open stream. */
 interface Connection {
@@ -53,12 +43,7 @@ export interface DispatcherDeps {
 export class Dispatcher {
   readonly #deps: DispatcherDeps;
   readonly #connections = new Map<string, Connection>();
-  readonly #runners = new Map<string, RunnerRecord>();
-  readonly #classes = new Map<string, DemandClass>();
-  /** Runners that have been away so long that they count as absent. */
-  readonly #absent = new Set<string>();
-  /** Epoch milliseconds since when runners can be heard; silence before that is not theirs. */
-  #listensSince = 0;
+  readonly #demand: DemandIndex;
   /** Counts events, so that an answer of the store can be told from what happened while it was under way. */
   #clock = 0;
   #dirty = false;
@@ -69,6 +54,11 @@ export class Dispatcher {
 
   constructor(deps: DispatcherDeps) {
     this.#deps = deps;
+    this.#demand = new DemandIndex({
+      ...deps,
+      hasStream: (runnerId, bootId) => this.hasStream(runnerId, bootId),
+      tick: () => ++this.#clock,
+    });
   }
 
   /** Takes back what an earlier coordinator offered, and learns what waits. */
@@ -83,12 +73,7 @@ export class Dispatcher {
    * paused, no runner could be heard.
    */
   async resume(): Promise<void> {
-    const { store, now } = this.#deps;
-    this.#listensSince = now();
-    const demandClasses = await store.pendingClasses();
-    await Promise.all(demandClasses.map((key) => store.setUnmatched(key, undefined)));
-    await this.runnersChanged("all");
-    await this.pending(demandClasses);
+    await this.pending(await this.#demand.restart());
   }
 
   /** Ends every stream. */
@@ -120,7 +105,7 @@ export class Dispatcher {
       deaf: false,
     };
     this.#connections.set(runnerId, connection);
-    if (this.#absent.delete(runnerId)) await this.#rematch([runnerId]);
+    await this.#demand.returned(runnerId);
     if (older?.stream.bootId === bootId) {
       for (const offer of await this.#deps.store.openOffers(runnerId)) this.#send(offer);
     }
@@ -210,147 +195,29 @@ export class Dispatcher {
 
   /** Runs became pending in these classes. */
   async pending(demandClasses: Iterable<string>): Promise<void> {
-    const unmatched: string[] = [];
-    for (const key of demandClasses) {
-      const found = this.#classes.get(key) ?? this.#addClass(key);
-      found.pending = ++this.#clock;
-      if (found.suitable.size === 0) unmatched.push(key);
-    }
+    const clocks = this.#demand.pending(demandClasses);
     this.#pump();
-    await Promise.all(unmatched.map((key) => this.#startClock(key)));
-  }
-
-  #addClass(key: string): DemandClass {
-    const wants = wantsOf(key);
-    const suitable = new Set<string>();
-    for (const record of this.#runners.values()) {
-      if (this.#fits(record, wants)) suitable.add(record.facts.runnerId);
-    }
-    const added = { wants, suitable, pending: 0, unmatched: false };
-    this.#classes.set(key, added);
-    return added;
-  }
-
-  async #startClock(key: string): Promise<void> {
-    const { store, now, log } = this.#deps;
-    const found = this.#classes.get(key);
-    if (found === undefined) return;
-    const first = !found.unmatched;
-    found.unmatched = true;
-    await store.setUnmatched(key, now());
-    if (first) log.warn({ reasons: await this.explain(found.wants) }, "no runner matches a pending run");
-  }
-
-  /** Rows of runners appeared, changed or went. */
-  async runnersChanged(runnerIds: Iterable<string> | "all"): Promise<void> {
-    const ids = runnerIds === "all" ? "all" : [...runnerIds];
-    const records = await this.#deps.store.runnerFacts(ids);
-    if (ids === "all") this.#runners.clear();
-    else for (const runnerId of ids) this.#runners.delete(runnerId);
-    for (const record of records) {
-      this.#runners.set(record.facts.runnerId, record);
-      this.#noteAbsence(record);
-    }
-    const clocks = this.#rematch(ids === "all" ? this.#runners.keys() : ids);
-    if (ids !== "all") this.freed(ids);
     await clocks;
   }
 
-  /** Looks again whether these runners suit the classes. Resolves when the no-match clocks are stored that this moved. */
-  async #rematch(runnerIds: Iterable<string>): Promise<void> {
-    const changed = [...runnerIds];
-    const clocks: Promise<void>[] = [];
-    for (const [key, demandClass] of this.#classes) {
-      for (const runnerId of changed) {
-        const record = this.#runners.get(runnerId);
-        if (record !== undefined && this.#fits(record, demandClass.wants)) demandClass.suitable.add(runnerId);
-        else demandClass.suitable.delete(runnerId);
-      }
-      if (demandClass.suitable.size === 0 && !demandClass.unmatched) clocks.push(this.#startClock(key));
-      else if (demandClass.suitable.size > 0 && demandClass.unmatched) {
-        demandClass.unmatched = false;
-        clocks.push(this.#deps.store.setUnmatched(key, undefined));
-      }
-    }
-    await Promise.all(clocks);
-  }
-
-  #fits({ facts }: RunnerRecord, wants: Wants): boolean {
-    return this.#isPresent(facts.runnerId) && suits(facts, wants);
-  }
-
-  #isPresent(runnerId: string): boolean {
-    return this.#runners.has(runnerId) && !this.#absent.has(runnerId);
-  }
-
-  #noteAbsence({ facts, bootId, lastHeardAt }: RunnerRecord): void {
-    const silent = Math.max(lastHeardAt, this.#listensSince) < this.#awayBefore();
-    if (silent && !this.hasStream(facts.runnerId, bootId)) this.#absent.add(facts.runnerId);
-    else this.#absent.delete(facts.runnerId);
-  }
-
-  /** Who was not heard since then counts as absent. */
-  #awayBefore(): number {
-    return this.#deps.now() - this.#deps.config.runnerAwayMs;
+  /** Rows of runners appeared, changed or went. */
+  async runnersChanged(runnerIds: Iterable<string>): Promise<void> {
+    const ids = [...runnerIds];
+    await this.#demand.runnersChanged(ids, () => this.freed(ids));
   }
 
   /** Why a run with these wants is pending, one reason a runner. */
-  async explain(wants: Wants): Promise<string[]> {
-    const records = await this.#deps.store.runnerFacts("all");
-    return explain(
-      records.map(({ facts, bootId, lastHeardAt }) => ({
-        ...facts,
-        presence: this.presence(facts.runnerId, bootId, lastHeardAt),
-      })),
-      wants,
-    );
+  explain(wants: Wants): Promise<string[]> {
+    return this.#demand.explain(wants);
   }
 
   presence(runnerId: string, bootId: string, lastHeardAt: number): RunnerFacts["presence"] {
-    if (this.hasStream(runnerId, bootId)) return "ONLINE";
-    return this.#deps.now() - lastHeardAt < 2 * this.#deps.config.heartbeatMs ? "NO_STREAM" : "AWAY";
+    return this.#demand.presence(runnerId, bootId, lastHeardAt);
   }
 
-  /**
-   * Looks for runners that came to count as absent, fails the runs whose no-match clock has run out, and the resumes whose
-   * runner is gone, and forgets classes in which nothing waits.
-   */
-  async sweep(): Promise<void> {
-    const { store, config, now } = this.#deps;
-    const awayBefore = this.#awayBefore();
-    const silent = this.#listensSince < awayBefore ? await store.silentRunners(awayBefore) : [];
-    const absent = silent.filter((runnerId) => !this.#absent.has(runnerId) && !this.#connections.has(runnerId));
-    for (const runnerId of absent) this.#absent.add(runnerId);
-    if (absent.length > 0) await this.#rematch(absent);
-    await this.#forgetClasses();
-    for (const [key, { wants }] of this.#classes) {
-      if (wants.affinityRunnerId !== "" && !this.#isPresent(wants.affinityRunnerId)) await this.#strand(key, wants);
-    }
-    if (config.noMatchTimeoutMs === 0) return;
-    const before = now() - config.noMatchTimeoutMs;
-    for (const key of await store.unmatchedClasses(before)) {
-      // A runner may have come while the end of the clock is being stored.
-      if (this.#classes.get(key)?.suitable.size !== 0) continue;
-      const message = (await this.explain(wantsOf(key))).join("; ");
-      this.#act(await store.failPending(key, "UNMATCHED", message, before, now()));
-    }
-  }
-
-  async #forgetClasses(): Promise<void> {
-    const before = this.#clock;
-    const waiting = new Set(await this.#deps.store.pendingClasses());
-    for (const [key, { pending }] of this.#classes) {
-      if (pending <= before && !waiting.has(key)) this.#classes.delete(key);
-    }
-  }
-
-  async #strand(key: string, { affinityRunnerId }: Wants): Promise<void> {
-    const { store, now } = this.#deps;
-    const why = this.#runners.has(affinityRunnerId) ? "has been away too long" : "was removed";
-    const message =
-      `${affinityRunnerId}, which holds the session's files, ${why}; ` +
-      "continue without them on another runner with: ao resume --any-runner";
-    this.#act(await store.failPending(key, "STRANDED", message, 0, now()));
+  /** Fails what waits in vain, see `DemandIndex.sweep`. */
+  sweep(): Promise<void> {
+    return this.#demand.sweep();
   }
 
   #pump(): void {
@@ -384,7 +251,7 @@ export class Dispatcher {
 
   /** Runners to ask for, least recently asked first, with the classes in which runs wait for them. */
   #supplies(): Supply[] {
-    const waiting = [...this.#classes].filter(([, { suitable }]) => suitable.size > 0);
+    const waiting = this.#demand.matched();
     if (waiting.length === 0) return [];
     const supplies: Supply[] = [];
     for (const [runnerId, connection] of this.#connections) {
@@ -410,7 +277,7 @@ export class Dispatcher {
     const counters = new Map<string, number>();
     for (const { runnerId, demandClasses } of supplies) {
       counters.set(runnerId, this.#connections.get(runnerId)?.freed ?? 0);
-      for (const key of demandClasses) counters.set(key, this.#classes.get(key)?.pending ?? 0);
+      for (const key of demandClasses) counters.set(key, this.#demand.get(key)?.pending ?? 0);
     }
     return counters;
   }
@@ -427,7 +294,7 @@ export class Dispatcher {
       if (connection !== undefined && connection.freed === before.get(runnerId)) connection.full = true;
     }
     for (const key of emptyClasses) {
-      if (this.#classes.get(key)?.pending === before.get(key)) this.#classes.delete(key);
+      if (this.#demand.get(key)?.pending === before.get(key)) this.#demand.forget(key);
     }
     if (retryAt !== undefined) this.#retryAt(retryAt);
   }

@@ -139,7 +139,8 @@ function mountRoutes(options: ServerOptions) {
     writeMaxBytes: messageMaxBytes,
     // No brotli: at Node's default quality one large reply keeps a thread busy for seconds.
     acceptCompression: [compressionGzip],
-    jsonOptions: { useProtoFieldName: true },
+    // People write JSON by hand: a misspelt field must not be taken for one that was left out.
+    jsonOptions: { useProtoFieldName: true, ignoreUnknownFields: false },
     interceptors: [hideUnexpected(options.log), ...(options.interceptors ?? []), createValidateInterceptor()],
   });
   options.routes(router);

@@ -96,7 +96,7 @@ function pages(coordinator: Coordinator): Record<string, () => PageAnswer | Prom
     "/health": () => text(200, "ok"),
     "/ready": () => readiness(store),
     "/metrics": async () => {
-      const runners = await store.runnerFacts("all");
+      const runners = (await store.runnerFacts("all")).filter(({ left }) => !left);
       const connected = runners.filter(({ facts, bootId }) => dispatcher.hasStream(facts.runnerId, bootId));
       const fleet = {
         registered: runners.length,

@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, randomBytes, randomUUID } from "node:crypto";
 
 /** What identifies a runner; two processes that agree on all of it are the same runner (design §4). */
 export interface RunnerIdentity {
@@ -23,9 +23,14 @@ export function runnerId(identity: RunnerIdentity): string {
 /** Prefixes of the ids that are made up rather than derived. */
 export type IdPrefix = "run" | "ses" | "lease" | "boot" | "stream" | "store";
 
-/** A new id such as `run_9f2c…`: the prefix and 96 random bits. */
+/**
+ * A new id such as `run_019f2c…`: the prefix, 12 hex digits of epoch milliseconds and 62 random bits. Ids that are made
+ * one after the other stand beside each other in an index, which is then written page by page instead of all over.
+ */
 export function newId(prefix: IdPrefix): string {
-  return `${prefix}_${randomBytes(12).toString("hex")}`;
+  // The last two groups of a UUID; Node draws its randomness in advance, which makes it the cheapest there is.
+  const random = randomUUID().slice(19).replace("-", "");
+  return `${prefix}_${Date.now().toString(16).padStart(12, "0")}${random}`;
 }
 
 /** A new secret of 256 random bits, as 64 hex digits behind its prefix. */

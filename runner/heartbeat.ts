@@ -109,7 +109,8 @@ export class Heartbeat {
 
   #afterFailure(error: unknown): number {
     const { code, rawMessage } = ConnectError.from(error);
-    this.#options.log.debug({ code: Code[code], reason: rawMessage }, "a heartbeat failed");
+    const level = code === Code.InvalidArgument || code === Code.Internal ? "warn" : "debug";
+    this.#options.log[level]({ code: Code[code], reason: rawMessage }, "a heartbeat failed");
     // A peer that does not answer may be at the end of a dead connection.
     if (code === Code.DeadlineExceeded) this.#link.abort();
     const { reconnectMinMs, reconnectMaxMs } = this.#connection.timing;

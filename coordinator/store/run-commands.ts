@@ -44,8 +44,8 @@ export function createRun(tx: Tx, request: CreateRunRequest, ids: { runId: strin
   const { lastInsertRowid } = tx
     .sql(
       `INSERT INTO runs (run_id, session_seq, request_id, state, at_head, demand_class, on_lost, max_attempts, lost_after_ms,
-         created_at)
-       VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?)`,
+         created_at, first_event)
+       VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(seq), 0) + 1 FROM events))`,
     )
     .run(
       ids.runId,
@@ -66,8 +66,7 @@ export function createRun(tx: Tx, request: CreateRunRequest, ids: { runId: strin
     spec.content,
   );
   const row = runBySeq(tx.sql, seq);
-  row.first_event = appendTransition(tx, row);
-  tx.sql("UPDATE runs SET first_event = ? WHERE seq = ?").run(row.first_event, seq);
+  appendTransition(tx, row);
   if (wanted !== null) tx.changes.demandClasses.add(wanted);
   return runMessage(row, spec);
 }

@@ -66,7 +66,8 @@ export function register(
   const row = runnerRow(tx.sql, runnerId);
   const live =
     row !== undefined && (terms.streamOpen(runnerId, row.boot_id) || tx.now - row.last_heard_at < terms.heardWithinMs);
-  const kind = registration(row && { bootId: row.boot_id, live }, { bootId, previousBootId });
+  const incumbent = row === undefined || row.boot_id === "" ? undefined : { bootId: row.boot_id, live };
+  const kind = registration(incumbent, { bootId, previousBootId });
   if (kind === "TWIN") {
     const since = new Date(row?.registered_at ?? 0).toISOString();
     throw new Refusal(
@@ -75,7 +76,7 @@ export function register(
         `${executorProfile}${name === "" ? "" : ` and name ${name}`}. End it, or set another name (--name).`,
     );
   }
-  if (kind === "NEW" && Number(tx.sql("SELECT count(*) AS n FROM runners").get()?.["n"]) >= terms.maxRunners) {
+  if (row === undefined && Number(tx.sql("SELECT count(*) AS n FROM runners").get()?.["n"]) >= terms.maxRunners) {
     throw new Refusal(
       "RESOURCE_EXHAUSTED",
       `${terms.maxRunners} runners are registered; raise --max-runners or remove some`,
@@ -205,7 +206,11 @@ export function beat(tx: Tx, runnerId: string, said: Beat, leaseTtlMs: number): 
 /** @throws Refusal ALREADY_EXISTS when the process is not the registered one, NOT_FOUND. */
 export function deregister(tx: Tx, runnerId: string, bootId: string): void {
   ownRow(tx.sql, runnerId, bootId);
-  remove(tx, runnerId, "its runner deregistered");
+  loseLeases(tx, runnerId, () => true, "its runner deregistered");
+  tx.sql("DELETE FROM runner_tokens WHERE runner_id = ?").run(runnerId);
+  // The row stays for a while: the files of sessions are still there, and a restart after a drain comes back to them.
+  tx.sql("UPDATE runners SET boot_id = '', last_heard_at = ? WHERE runner_id = ?").run(tx.now, runnerId);
+  tx.changes.runnerIds.add(runnerId);
 }
 
 /** @throws Refusal NOT_FOUND. */
@@ -230,14 +235,16 @@ export function drainRunner(tx: Tx, runnerId: string, reason: string): RunnerRec
   return runnerRecord(row);
 }
 
-export function silentRunners(sql: Sql, before: number): string[] {
-  const rows = sql("SELECT runner_id FROM runners WHERE last_heard_at < ?").all(before);
-  return rows.map((row) => String(row["runner_id"]));
+export function silentRunners(sql: Sql, before: number): { runnerId: string; bootId: string }[] {
+  const rows = sql("SELECT runner_id, boot_id FROM runners WHERE last_heard_at < ?").all(before);
+  return rows.map((row) => ({ runnerId: String(row["runner_id"]), bootId: String(row["boot_id"]) }));
 }
 
-/** Forgets runners that were not heard from since `before` and hold nothing. */
-export function forgetRunners(tx: Tx, before: number): number {
-  const gone = tx.sql(`SELECT ${RUNNER_COLUMNS} WHERE last_heard_at < ?`).all(before) as unknown as RunnerRow[];
+/** Forgets runners that hold nothing and were not heard from since `before`, or that left before `leftBefore`. */
+export function forgetRunners(tx: Tx, before: number, leftBefore: number): number {
+  const gone = tx
+    .sql(`SELECT ${RUNNER_COLUMNS} WHERE last_heard_at < ? OR (boot_id = '' AND last_heard_at < ?)`)
+    .all(before, leftBefore) as unknown as RunnerRow[];
   const forgotten = gone.filter((row) => row.active === 0);
   for (const { runner_id: runnerId } of forgotten) remove(tx, runnerId, "");
   return forgotten.length;
@@ -251,7 +258,8 @@ export function runnerOfToken(
   const token = sql("SELECT boot_id FROM runner_tokens WHERE runner_id = ? AND token_hash = ?");
   const found = token.get(runnerId, tokenHash);
   if (found !== undefined) return { bootId: String(found["boot_id"]) };
-  return sql("SELECT 1 FROM runners WHERE runner_id = ?").get(runnerId) === undefined ? "UNKNOWN" : undefined;
+  const registered = sql("SELECT 1 FROM runners WHERE runner_id = ? AND boot_id <> ''").get(runnerId);
+  return registered === undefined ? "UNKNOWN" : undefined;
 }
 
 export function runnerFacts(sql: Sql, runnerIds: readonly string[] | "all"): RunnerRecord[] {
@@ -266,7 +274,10 @@ export function runnerFacts(sql: Sql, runnerIds: readonly string[] | "all"): Run
 
 export function listRunners(sql: Sql, storeId: string, pageSize: number, pageToken: string): Page<RunnerRecord> {
   const skip = pageToken === "" ? 0 : pageStart(storeId, pageToken);
-  const rows = sql(`SELECT ${RUNNER_COLUMNS} ORDER BY hostname, runner_id LIMIT ? OFFSET ?`).all(pageSize + 1, skip);
+  const rows = sql(`SELECT ${RUNNER_COLUMNS} WHERE boot_id <> '' ORDER BY hostname, runner_id LIMIT ? OFFSET ?`).all(
+    pageSize + 1,
+    skip,
+  );
   const page = pageOf(storeId, rows as unknown as RunnerRow[], pageSize, () => skip + pageSize);
   return { items: page.items.map(runnerRecord), next: page.next };
 }
@@ -296,6 +307,7 @@ function runnerRecord(row: RunnerRow): RunnerRecord {
     runner,
     bootId: row.boot_id,
     lastHeardAt: row.last_heard_at,
+    left: row.boot_id === "",
     facts: {
       runnerId: row.runner_id,
       hostname: row.hostname,

@@ -63,7 +63,7 @@ export const MIGRATIONS: readonly string[] = [
     claimed_at INTEGER,
     started_at INTEGER,
     ended_at INTEGER,
-    first_event INTEGER NOT NULL DEFAULT 0
+    first_event INTEGER NOT NULL
   ) STRICT;
   CREATE INDEX runs_pending ON runs (demand_class, seq) WHERE state = 'PENDING' AND at_head = 1;
   CREATE INDEX runs_open ON runs (state, seq) WHERE ended_at IS NULL;

@@ -124,7 +124,8 @@ class SqliteStore implements Store {
   drainRunner: Store["drainRunner"] = (runnerId, reason) =>
     this.#commit(0, (tx) => runners.drainRunner(tx, runnerId, reason));
   silentRunners: Store["silentRunners"] = async (before) => runners.silentRunners(this.#sql, before);
-  forgetRunners: Store["forgetRunners"] = (before) => this.#commit(before, (tx) => runners.forgetRunners(tx, before));
+  forgetRunners: Store["forgetRunners"] = (before, leftBefore) =>
+    this.#commit(before, (tx) => runners.forgetRunners(tx, before, leftBefore));
   removeRunner: Store["removeRunner"] = (runnerId, now) =>
     this.#commit(now, (tx) => runners.removeRunner(tx, runnerId));
 

@@ -224,9 +224,9 @@ export interface Store {
   removeRunner(runnerId: string, now: number): Promise<Committed<string[]>>;
 
   /** Runners that were not heard from since `before`. */
-  silentRunners(before: number): Promise<string[]>;
-  /** Forgets runners that were not heard from since `before` and hold nothing. */
-  forgetRunners(before: number): Promise<Committed<number>>;
+  silentRunners(before: number): Promise<{ runnerId: string; bootId: string }[]>;
+  /** Forgets runners that hold nothing and were not heard from since `before`, or that left before `leftBefore`. */
+  forgetRunners(before: number, leftBefore: number): Promise<Committed<number>>;
 
   /** Demand classes in which a run is pending. */
   pendingClasses(): Promise<string[]>;
@@ -302,7 +302,10 @@ export interface EventQuery {
 export interface RunnerRecord {
   readonly runner: Runner;
   readonly facts: Omit<RunnerFacts, "presence">;
+  /** Empty when it has left. */
   readonly bootId: string;
   /** Epoch milliseconds. */
   readonly lastHeardAt: number;
+  /** True when it has deregistered; it is kept for the sessions whose files it holds. */
+  readonly left: boolean;
 }

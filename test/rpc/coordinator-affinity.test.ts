@@ -71,6 +71,20 @@ describe("a resume", () => {
     expect((await other.take()).runId).toBe(next.runId);
   });
 
+  it("waits for that runner when it has left after a drain, and nobody else does", async () => {
+    const c = await startTestCoordinator(SOON);
+    const { home, sessionId } = await session(c);
+    await home.deregister();
+    expect((await c.fleet.listRunners({})).runners).toEqual([]);
+    const { runId } = await c.create({ sessionId });
+    const stranger = await c.create({ prompt: "anybody?" });
+    expect(await c.reached(stranger.runId, "FAILED")).toMatchObject({ message: "no runner is registered" });
+    expect((await c.run(runId)).pendingReasons).toContain(`${home.runnerId} is reconnecting`);
+    const back = await home.again();
+    await back.open();
+    expect((await back.take()).runId).toBe(runId);
+  });
+
   it("that waits already fails too when that runner is removed", async () => {
     const c = await startTestCoordinator(SOON);
     const { home, sessionId } = await session(c);

@@ -48,10 +48,16 @@ describe("made-up ids", () => {
     "of a %s carry its prefix and are new",
     (prefix) => {
       const ids = Array.from({ length: 1_000 }, () => newId(prefix));
-      for (const id of ids) expect(id).toMatch(new RegExp(`^${prefix}_[0-9a-f]{24}$`));
+      for (const id of ids) expect(id).toMatch(new RegExp(`^${prefix}_[0-9a-f]{28}$`));
       expect(new Set(ids).size).toBe(1_000);
     },
   );
+
+  it("sort by the millisecond in which they were made", () => {
+    const before = Date.now().toString(16).padStart(12, "0");
+    const id = newId("run");
+    expect(id.slice("run_".length, "run_".length + 12) >= before).toBe(true);
+  });
 
   it("fit the 64 characters that the protocol gives an id", () => {
     expect(newId("stream").length).toBeLessThanOrEqual(64);
