@@ -78,10 +78,11 @@ export class Workshop {
   }
 }
 
-/** Without the variables that configure the programs under test. */
+/** Without the variables that configure the programs under test, and with the compile cache that their launchers set. */
 function plainEnvironment(): NodeJS.ProcessEnv {
   const ours = /^(AGENT_|RUNNER_|PROJECT_DIR$|POLL_TIMEOUT$|HEARTBEAT_INTERVAL$|NODE_)/;
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !ours.test(name)));
+  const rest = Object.entries(process.env).filter(([name]) => !ours.test(name));
+  return { ...Object.fromEntries(rest), NODE_COMPILE_CACHE: join(ROOT, "node_modules/.cache/compiled") };
 }
 
 export interface CoordinatorProcess extends Child {
