@@ -2,6 +2,7 @@ import { cpus, loadavg } from "node:os";
 import { statfsSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { EXIT } from "../lib/exit-codes.ts";
+import { callbackLatency } from "./callback.ts";
 import { Workshop } from "./children.ts";
 import { formatMeasured } from "./figures.ts";
 import type { Measured } from "./figures.ts";
@@ -14,7 +15,7 @@ import { throughput } from "./throughput.ts";
 const USAGE = `Usage: npm run bench -- [--quick] [--row N]... [--json] [--cpu-prof DIR]
 
   --quick         small versions, under a minute; the figures are rougher
-  --row N         only this row: 1 latency, 2 no-op runs, 3 processes, 4 idle streams
+  --row N         only this row: 1 latency, 2 no-op runs, 3 processes, 4 idle streams, 5 callbacks
   --json          figures and facts as JSON
   --cpu-prof DIR  leave a processor profile of every coordinator and runner process in DIR
 `;
@@ -24,6 +25,7 @@ const ROWS: readonly ((workshop: Workshop, quick: boolean) => Promise<Measured>)
   throughput,
   spawnRate,
   idleStreams,
+  callbackLatency,
 ];
 
 const TMPFS = 0x01021994;

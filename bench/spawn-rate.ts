@@ -81,7 +81,7 @@ async function spawnBare(workshop: Workshop, count: number, rssBytes: number): P
 }
 
 /** What a run of this row has on its stdin. */
-function sampleInvocation(): string {
+export function sampleInvocation(): string {
   const sessionId = newId("ses");
   return invocationJson(
     create(ExecutorInvocationSchema, {

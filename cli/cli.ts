@@ -6,6 +6,7 @@ import type { Command } from "commander";
 import { readFileSync } from "node:fs";
 import type { Readable } from "node:stream";
 import { getCACertificates, setDefaultCACertificates } from "node:tls";
+import { BlueprintService } from "../gen/agentrunner/v1/blueprint_service_pb.ts";
 import { FleetService } from "../gen/agentrunner/v1/fleet_service_pb.ts";
 import { RunService } from "../gen/agentrunner/v1/run_service_pb.ts";
 import { SessionService } from "../gen/agentrunner/v1/session_service_pb.ts";
@@ -51,6 +52,7 @@ export interface Cli {
   readonly runs: Client<typeof RunService>;
   readonly sessions: Client<typeof SessionService>;
   readonly fleet: Client<typeof FleetService>;
+  readonly blueprints: Client<typeof BlueprintService>;
   /** Paints for stdout. */
   readonly paint: Paint;
   /** Paints for stderr. */
@@ -108,6 +110,7 @@ export function createCli(io: Io, options: GlobalOptions): Cli & { close(): void
     runs: createClient(RunService, link.transport),
     sessions: createClient(SessionService, link.transport),
     fleet: createClient(FleetService, link.transport),
+    blueprints: createClient(BlueprintService, link.transport),
     paint,
     paintTalk: painter(io, io.stderr, options.color),
     print,

@@ -5,24 +5,23 @@ import { closeSync, openSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { PassThrough } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { FleetService } from "../gen/agentrunner/v1/fleet_service_pb.ts";
 import type { Run } from "../gen/agentrunner/v1/run_pb.ts";
 import { RunState } from "../gen/agentrunner/v1/run_pb.ts";
-import { RunService } from "../gen/agentrunner/v1/run_service_pb.ts";
 import { Runner_Presence } from "../gen/agentrunner/v1/runner_pb.ts";
 import { connectTransport } from "../lib/transport.ts";
 import type { Child } from "./children.ts";
 import { ChildEnded, claimPort, endChild, startChild, untilHealthy } from "./children.ts";
-import type { Io, Sink } from "./cli.ts";
+import { cleanEnv, expect, makeStage, Unexpected } from "./demo-stage.ts";
+import type { Stage } from "./demo-stage.ts";
+import { treeScene } from "./demo-tree.ts";
 import type { Cell, Paint } from "./format.ts";
 import { ansi, duration, plain, table } from "./format.ts";
-import { main } from "./main.ts";
 import { pendingText, stateCell } from "./pages.ts";
 
 /*
- * `npm run demo`: a coordinator, a runner and the test executor, for real, on a free port and in a temporary directory.
+ * `npm run demo`: a coordinator, runners and executors, for real, on a free port and in a temporary directory.
  * Every command is shown as a user would type it and runs through the code of `ao`. Exit 1 when anything is not as
  * expected.
  */
@@ -32,24 +31,6 @@ const DEMO_MAX_MS = 25_000;
 /** Time that a child gets after each signal at the end. */
 const END_GRACE_MS = 2_000;
 const HOST = "127.0.0.1";
-
-/** A run did not do what the demo shows it for. */
-class Unexpected extends Error {
-  override readonly name = "Unexpected";
-}
-
-function expect(condition: boolean, what: string): void {
-  if (!condition) throw new Unexpected(what);
-}
-
-/** What the scenes of the demo work with. */
-interface Stage {
-  readonly paint: Paint;
-  readonly runs: ReturnType<typeof createClient<typeof RunService>>;
-  readonly say: (text: string) => void;
-  /** Shows a command and runs it; fails unless it exits as expected. Answers what it writes to stdout; `data` has it as it comes. */
-  readonly ao: (args: readonly string[], exitCode: number, data?: string[]) => Promise<string>;
-}
 
 /** The runs that the demo has made, in order. */
 async function scenes(stage: Stage): Promise<Run[]> {
@@ -127,76 +108,83 @@ export function timeline(runs: readonly Run[], paint: Paint): string {
 class Theatre {
   readonly dir: string;
   readonly paint: Paint;
-  coordinator: Child | undefined;
-  runner: Child | undefined;
+  /** By the name of their log. */
+  readonly #children = new Map<string, Child>();
+  #url = "";
   constructor(dir: string, paint: Paint) {
     this.dir = dir;
     this.paint = paint;
   }
 
+  /** Starts the coordinator, and answers its URL. */
   async open(): Promise<string> {
     const listen = `${HOST}:${await claimPort(HOST, 0)}`;
-    const url = `http://${listen}`;
-    const project = join(this.dir, "project");
-    await mkdir(project);
-    this.coordinator = this.#start("coordinator", ["--listen", listen, "--store", join(this.dir, "coordinator.db")]);
-    await untilHealthy(url, this.coordinator);
-    const runner = ["--coordinator-url", url, "--executor", "test-executor", "--project-dir", project];
-    this.runner = this.#start("runner", [...runner, "--state-dir", join(this.dir, "state")]);
-    return url;
+    this.#url = `http://${listen}`;
+    await mkdir(this.#project);
+    const store = ["--store", join(this.dir, "coordinator.db")];
+    await untilHealthy(this.#url, this.#start("coordinator", "coordinator", ["--listen", listen, ...store]));
+    return this.#url;
   }
 
-  #start(program: Child["program"], args: string[]): Child {
-    const log = openSync(this.logFile(program), "a");
+  get #project(): string {
+    return join(this.dir, "project");
+  }
+
+  /** Starts a runner, and waits until it takes runs. */
+  async runner(name: string, executor: string, tags: readonly string[]): Promise<void> {
+    const places = ["--project-dir", this.#project, "--state-dir", join(this.dir, "state")];
+    const flags = ["--executor", executor, "--name", name, ...tags.flatMap((tag) => ["--tag", tag])];
+    const runner = this.#start("runner", name, ["--coordinator-url", this.#url, ...places, ...flags]);
+    await untilOnline(this.#url, name, runner);
+  }
+
+  #start(program: Child["program"], name: string, args: string[]): Child {
+    const log = openSync(this.#logFile(name), "a");
     try {
-      return startChild(program, [...args, "--log-format", "json"], {
+      const child = startChild(program, [...args, "--log-format", "json"], {
         cwd: this.dir,
         env: cleanEnv(),
         stdio: ["ignore", log, log],
         detached: true,
       });
+      this.#children.set(name, child);
+      return child;
     } finally {
       closeSync(log);
     }
   }
 
-  logFile(program: Child["program"]): string {
-    return join(this.dir, `${program}.log`);
+  #logFile(name: string): string {
+    return join(this.dir, `${name}.log`);
   }
 
-  /** The last lines of both logs, to explain a failure. */
+  /** The last lines of every log, to explain a failure. */
   logTails(lines = 15): string {
-    return ([this.coordinator, this.runner] as const)
-      .flatMap((child) => (child === undefined ? [] : [child.program]))
-      .map((program) => {
-        const tail = readFileSync(this.logFile(program), "utf8").trimEnd().split("\n").slice(-lines);
-        return `--- ${program}\n${tail.join("\n")}`;
+    return [...this.#children.keys()]
+      .map((name) => {
+        const tail = readFileSync(this.#logFile(name), "utf8").trimEnd().split("\n").slice(-lines);
+        return `--- ${name}\n${tail.join("\n")}`;
       })
       .join("\n");
   }
 
   async close(): Promise<void> {
-    if (this.runner !== undefined) await endChild(this.runner, END_GRACE_MS);
-    if (this.coordinator !== undefined) await endChild(this.coordinator, END_GRACE_MS);
+    const [coordinator, ...runners] = this.#children.values();
+    await Promise.all(runners.map((runner) => endChild(runner, END_GRACE_MS)));
+    if (coordinator !== undefined) await endChild(coordinator, END_GRACE_MS);
     await rm(this.dir, { recursive: true, force: true });
   }
 }
 
-/** Our environment without what would configure the programs behind the demo's back. */
-function cleanEnv(): NodeJS.ProcessEnv {
-  const ours = /^(AGENT_|PROJECT_DIR$|RUNNER_TAGS$|POLL_TIMEOUT$|HEARTBEAT_INTERVAL$)/;
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !ours.test(name)));
-}
-
 /** Waits until the runner takes runs. */
-async function untilOnline(url: string, { runner }: Theatre): Promise<void> {
+async function untilOnline(url: string, name: string, runner: Child): Promise<void> {
   const link = connectTransport(url);
   const fleet = createClient(FleetService, link.transport);
   try {
     for (;;) {
       const { runners } = await fleet.listRunners({});
-      if (runners.some(({ presence }) => presence === Runner_Presence.ONLINE)) return;
-      const code = runner?.exitCode();
+      if (runners.some((one) => one.name === name && one.presence === Runner_Presence.ONLINE)) return;
+      const code = runner.exitCode();
       if (code !== undefined) throw new ChildEnded("runner", code);
       await delay(20);
     }
@@ -205,49 +193,11 @@ async function untilOnline(url: string, { runner }: Theatre): Promise<void> {
   }
 }
 
-/** Writes what a command prints, indented under the command, and keeps it. */
-function indented(kept: string[]): Sink {
-  let atStart = true;
-  return {
-    isTTY: process.stdout.isTTY,
-    write: (text: string) => {
-      kept.push(text);
-      const lines = (atStart ? `    ${text}` : text).replaceAll(/\n(?=[^\n])/g, "\n    ");
-      atStart = text.endsWith("\n");
-      process.stdout.write(lines);
-    },
-  };
-}
-
-function makeStage(url: string, paint: Paint): Stage & { close(): void } {
-  const link = connectTransport(url);
-  const env = { ...cleanEnv(), AGENT_ORCHESTRATOR_API_URL: url };
-  const say = (text: string): void => void process.stdout.write(`${text}\n`);
-  return {
-    paint,
-    runs: createClient(RunService, link.transport),
-    say,
-    ao: async (args, exitCode, data = []) => {
-      say(`  ${paint("dim", "$")} ${paint("cyan", `ao ${args.map(quoted).join(" ")}`)}`);
-      const stdin = new PassThrough().end();
-      const io: Io = { stdin, stdout: indented(data), stderr: indented([]), env, onInterrupt: () => () => undefined };
-      const code = await main(args, io);
-      expect(code === exitCode, `\`ao ${args.join(" ")}\` exits with ${code}, not ${exitCode}`);
-      return data.join("");
-    },
-    close: () => link.abort(),
-  };
-}
-
-function quoted(argument: string): string {
-  return /^[\w./:=-]+$/.test(argument) ? argument : `"${argument}"`;
-}
-
 async function demo(theatre: Theatre, signal: AbortSignal): Promise<void> {
   const start = performance.now();
   const { paint } = theatre;
   const url = await theatre.open();
-  await untilOnline(url, theatre);
+  await theatre.runner("runner", "test-executor", []);
   signal.throwIfAborted();
   const stage = makeStage(url, paint);
   stage.say(`coordinator ${paint("cyan", url)} and a runner with the test executor are up, in ${theatre.dir}`);
@@ -258,6 +208,7 @@ async function demo(theatre: Theatre, signal: AbortSignal): Promise<void> {
     const runs = await Promise.race([scenes(stage), cut]);
     stage.say(`\n${timeline(runs, paint)}`);
     verify(runs);
+    await Promise.race([treeScene(stage, (tag) => theatre.runner(tag, "script-agent", [tag])), cut]);
     stage.say(`\n${paint("green", "All as expected")}, in ${duration(performance.now() - start)}.`);
   } finally {
     stage.close();

@@ -38,6 +38,8 @@ export function cliError(error: unknown, url: string): CliError {
 }
 
 function nextCommand(error: ConnectError): string | undefined {
+  // The coordinator knows better when it names a command itself.
+  if (error.rawMessage.includes("`ao ")) return undefined;
   switch (error.code) {
     case Code.NotFound:
       return "`ao runs ls` and `ao sessions` list what there is";

@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from "commander";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { Io } from "./cli.ts";
 import { DEFAULT_URL, Program } from "./cli.ts";
+import { addBlueprints } from "./blueprints.ts";
 import { addDev } from "./dev.ts";
 import { addDoctor } from "./doctor.ts";
 import { cliError, commanderExit } from "./errors.ts";
@@ -53,7 +54,8 @@ function commands(program: Program): Command {
     .showHelpAfterError("(--help shows the options and an example)")
     .exitOverride()
     .addHelpText("after", EXIT_CODES);
-  for (const add of [addDev, addStart, addResume, addRuns, addRunners, addSessions, addDoctor]) add(ao, program);
+  for (const add of [addDev, addStart, addResume, addRuns, addRunners, addSessions, addBlueprints, addDoctor])
+    add(ao, program);
   return ao;
 }
 

@@ -31,6 +31,8 @@ export interface RunOptions {
   readonly parameters?: JsonObject;
   readonly requestId?: string;
   readonly follow?: true;
+  /** Only of `ao start`. */
+  readonly agent?: string;
 }
 
 const POLICIES = { fail: OnLost_Policy.FAIL, retry: OnLost_Policy.RETRY, resume: OnLost_Policy.RESUME } as const;
@@ -65,6 +67,7 @@ export async function runRequest(options: RunOptions, io: Io) {
   return {
     // Always set, so that a call whose answer was lost can be repeated without making a second run.
     requestId: options.requestId ?? `ao-${crypto.randomUUID()}`,
+    agentName: options.agent ?? "",
     prompt: await readPrompt(options, io.stdin),
     projectDir: options.projectDir ?? "",
     ...(demanded && {
@@ -79,8 +82,11 @@ export async function runRequest(options: RunOptions, io: Io) {
   } satisfies Partial<CreateRunRequest>;
 }
 
-async function readPrompt({ prompt, promptFile }: RunOptions, stdin: Readable): Promise<string> {
+async function readPrompt(options: RunOptions, stdin: Readable): Promise<string> {
+  const { prompt, promptFile, parameters, agent } = options;
   if (prompt === undefined && promptFile === undefined) {
+    // Whether its parameters are enough of a prompt is for the agent to say.
+    if (agent !== undefined && parameters !== undefined) return "";
     throw usage("a run needs a prompt", "give --prompt TEXT, --prompt-file FILE, or --prompt-file - for stdin");
   }
   if (prompt !== undefined && prompt !== "-") return usable(prompt, "--prompt");

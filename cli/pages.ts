@@ -1,5 +1,6 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import { durationMs, timestampMs } from "@bufbuild/protobuf/wkt";
+import type { AgentBlueprint } from "../gen/agentrunner/v1/blueprint_pb.ts";
 import type { ExecutorResult } from "../gen/agentrunner/v1/executor_pb.ts";
 import type { Attempt, Demands, Exit, OnLost, Run } from "../gen/agentrunner/v1/run_pb.ts";
 import {
@@ -107,6 +108,7 @@ export function runPage(run: Run, nowMs: number, paint: Paint): string {
     fields(
       [
         ["session", run.sessionName === run.sessionId ? run.sessionId : `${run.sessionId}  ${run.sessionName}`],
+        ["agent", run.agentName],
         ["mode", run.anyRunner ? `${mode}, any runner` : mode],
         ["demands", demandsText(run.demands)],
         ["directory", run.projectDir],
@@ -214,6 +216,29 @@ export function resultText(result: ExecutorResult | undefined): string {
   return [result.text.trimEnd(), data].filter((part) => part !== "").join("\n");
 }
 
+/** `ao blueprints get`. */
+export function blueprintPage(blueprint: AgentBlueprint, paint: Paint): string {
+  const { name, enabled, description, demands, tags, mcpServers, systemPrompt } = blueprint;
+  const servers = Object.entries(mcpServers).map(([server, { type, url, command }]): [string, string] => [
+    `mcp ${server}`,
+    `${type}  ${url || command}`,
+  ]);
+  const facts = fields(
+    [
+      ["description", description],
+      ["demands", demandsText(demands)],
+      ["tags", tags.join(", ")],
+      ["parameters", objectText(blueprint.parametersSchema)],
+      ["result", objectText(blueprint.outputSchema)],
+      ...servers,
+    ],
+    paint,
+  );
+  const head = `${paint("bold", name)}  ${enabled ? paint("green", "enabled") : paint("yellow", "disabled")}`;
+  const prompt = systemPrompt.trimEnd().split("\n").map(clean).join("\n");
+  return [head, facts, prompt].filter((part) => part !== "").join("\n\n");
+}
+
 /** `ao runners`. */
 export function runnerTable(runners: readonly Runner[], nowMs: number, paint: Paint): string {
   const rows = runners.map((runner): Cell[] => [
@@ -299,6 +324,7 @@ export function sessionPage(session: Session, nowMs: number, paint: Paint): stri
     fields(
       [
         ["name", session.sessionName === session.sessionId ? "" : session.sessionName],
+        ["agent", session.agentName],
         ["active run", session.activeRunId],
         ["last run", session.lastRunId],
         ["runner", session.runnerId],

@@ -87,12 +87,15 @@ function addStop(runs: Command, program: Program): void {
     .description("ask for the end of a run: SIGTERM, and SIGKILL after the grace")
     .addOption(new Option("--grace <time>", "time between the two; 0 kills at once").argParser(durationOption))
     .option("--reason <text>", "shown to the people who watch", "")
+    .option("--tree", "also stop what runs or waits in every session below its session")
     .addHelpText("after", `\nExample:\n  ao runs stop run_… --grace 5s --reason "wrong prompt"`)
     .action(
-      program.action(async (cli, runId: string, { grace, reason }: { grace?: Duration; reason: string }) => {
-        const answer = await cli.runs.stopRun({ runId, reason, ...(grace && { grace }) });
+      program.action(async (cli, runId: string, options: { grace?: Duration; reason: string; tree?: boolean }) => {
+        const { grace, reason, tree: cascade = false } = options;
+        const answer = await cli.runs.stopRun({ runId, reason, cascade, ...(grace && { grace }) });
         const run = found(answer.run);
         cli.printMessage(RunSchema, run, () => `${run.runId}  ${stateLine(run, Date.now(), cli.paint)}`);
+        for (const stopped of answer.stoppedRunIds) cli.say(`${stopped} is stopped too`);
         if (!isFinal(run.state)) cli.say(`it ends soon; \`ao runs logs -f ${run.runId}\` shows it`);
       }),
     );

@@ -10,9 +10,10 @@ import { clean, word } from "./format.ts";
 import { collectPages } from "./lists.ts";
 import { count, sessionRef } from "./options.ts";
 import { resultText, sessionPage, sessionTable, why } from "./pages.ts";
+import { addTree } from "./tree.ts";
 import { awayTalk, resumed } from "./watch.ts";
 
-/** `ao sessions`: ls, get, events, result. */
+/** `ao sessions`: ls, get, tree, events, result, rm. */
 export function addSessions(ao: Command, program: Program): void {
   const sessions = ao.command("sessions").description("show sessions, their events and results");
   sessions
@@ -40,8 +41,20 @@ export function addSessions(ao: Command, program: Program): void {
         cli.printMessage(SessionSchema, session, () => sessionPage(session, Date.now(), cli.paint));
       }),
     );
+  addTree(sessions, program);
   addEvents(sessions, program);
   addResult(sessions, program);
+  sessions
+    .command("rm <session>")
+    .description("delete a session with its runs and events; refused while it or a session below it is active")
+    .addHelpText("after", "\nExample:\n  ao sessions rm hello")
+    .action(
+      program.action(async (cli, name: string) => {
+        const { sessionId } = await getSession(cli, name);
+        await cli.sessions.deleteSession({ sessionId });
+        cli.say(`${sessionId} deleted`);
+      }),
+    );
 }
 
 async function getSession(cli: Cli, name: string): Promise<Session> {

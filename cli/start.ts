@@ -15,7 +15,12 @@ import { persist } from "./watch.ts";
 export function addStart(ao: Command, program: Program): void {
   addRunOptions(ao.command("start").description("start a session: queue its first run"))
     .argument("[name]", "name of the session (default: its id)")
-    .addHelpText("after", `\nExample:\n  ao start hello --profile test-executor --prompt "Say hello" --follow`)
+    .option("--agent <name>", "agent blueprint; `ao blueprints` lists them")
+    .addHelpText(
+      "after",
+      `\nExample:\n  ao start hello --profile test-executor --prompt "Say hello" --follow` +
+        `\n  ao start --agent reviewer --parameters '{"branch": "main"}'`,
+    )
     .action(
       program.action(async (cli, name: string | undefined, options: RunOptions) => {
         const request = await runRequest(options, cli.io);

@@ -12,6 +12,7 @@ import {
 import type { HostPort } from "../lib/config-kinds.ts";
 import { parseConfig } from "../lib/config.ts";
 import type { Environment, Parsed, Program, ReadFile, Table } from "../lib/config.ts";
+import { isLoopback } from "../lib/host-guard.ts";
 import type { LogFormat } from "../lib/log.ts";
 import { VERSION } from "../lib/version.ts";
 
@@ -22,6 +23,8 @@ export interface CoordinatorConfig {
   readonly store: string;
   /** True for a store that is gone when the process ends; `store` is not used then. */
   readonly memory: boolean;
+  /** Directory of the agent blueprints. */
+  readonly agentsDir: string;
   readonly leaseTtlMs: number;
   readonly heartbeatMs: number;
   readonly acceptDeadlineMs: number;
@@ -41,6 +44,10 @@ export interface CoordinatorConfig {
   readonly runnerAwayMs: number;
   /** Largest number of registered runners. */
   readonly maxRunners: number;
+  /** Largest number of sessions above a session. */
+  readonly maxDepth: number;
+  /** Largest number of child sessions of one session that are at work. */
+  readonly maxChildren: number;
   readonly tlsCert: string | undefined;
   readonly tlsKey: string | undefined;
   /** Allows a listen address that others can reach, without TLS. */
@@ -72,6 +79,13 @@ export const COORDINATOR_TABLE: Table<CoordinatorConfig> = {
     help: "File that keeps everything",
   },
   memory: { kind: bool, flag: "memory", default: false, help: "Keep everything in memory; nothing survives" },
+  agentsDir: {
+    kind: path("DIR"),
+    flag: "agents-dir",
+    env: "AGENT_ORCHESTRATOR_AGENTS_DIR",
+    default: ".agent-orchestrator/agents",
+    help: "Directory of the agent blueprints, read live",
+  },
   leaseTtlMs: {
     kind: duration(AT_LEAST_50_MS),
     flag: "lease-ttl",
@@ -163,6 +177,18 @@ export const COORDINATOR_TABLE: Table<CoordinatorConfig> = {
     default: 10_000,
     help: "Most runners that may be registered",
   },
+  maxDepth: {
+    kind: int(0, 100),
+    flag: "max-depth",
+    default: 8,
+    help: "Most sessions above a session; 0 lets no agent start another",
+  },
+  maxChildren: {
+    kind: int(1, 10_000),
+    flag: "max-children",
+    default: 64,
+    help: "Most child sessions of a session that are at work",
+  },
   tlsCert: {
     kind: path("FILE"),
     flag: "tls-cert",
@@ -240,8 +266,4 @@ function check(config: CoordinatorConfig): string | undefined {
     return `--listen ${config.listen.host} can be reached by others: give --tls-cert and --tls-key, or --insecure`;
   }
   return undefined;
-}
-
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }

@@ -1,3 +1,4 @@
+import "../lib/require-node.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import { UsageError } from "../lib/config.ts";
 import { readFileIfThere } from "../lib/read-file.ts";
@@ -10,6 +11,8 @@ import { ListenError } from "./server.ts";
 /** Time that calls in flight get after the first signal. */
 const STOP_GRACE_MS = 3000;
 
+// The store holds prompts, and the key that proves run tokens: it is for its owner alone.
+process.umask(0o077);
 process.exitCode = await main();
 
 async function main(): Promise<number> {

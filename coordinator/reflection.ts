@@ -1,7 +1,6 @@
 import { createRegistry, toBinary } from "@bufbuild/protobuf";
 import type { DescFile, DescService, Registry } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
-import type { FileDescriptorProto, MethodDescriptorProto } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
@@ -24,8 +23,7 @@ export function mountReflection(router: ConnectRouter, services: readonly DescSe
   };
   router.service(ServerReflection, { serverReflectionInfo: serve<ServerReflectionRequest> });
   router.service(ServerReflectionAlpha, { serverReflectionInfo: serve<ServerReflectionRequestAlpha> });
-  const mounted = new Set(router.handlers.map(({ method }) => method.proto));
-  const index = indexServices([...services, ServerReflection, ServerReflectionAlpha], mounted);
+  const index = indexServices([...services, ServerReflection, ServerReflectionAlpha]);
 }
 
 interface Index {
@@ -33,14 +31,12 @@ interface Index {
   /** By path, with everything they import. */
   files: ReadonlyMap<string, DescFile>;
   registry: Registry;
-  /** Methods that are served; the others of a service are not shown. */
-  mounted: ReadonlySet<MethodDescriptorProto>;
 }
 
-function indexServices(services: readonly DescService[], mounted: ReadonlySet<MethodDescriptorProto>): Index {
+function indexServices(services: readonly DescService[]): Index {
   const files = new Map<string, DescFile>();
   for (const service of services) for (const file of withImports(service.file)) files.set(file.proto.name, file);
-  return { services, files, registry: createRegistry(...files.values()), mounted };
+  return { services, files, registry: createRegistry(...files.values()) };
 }
 
 function answer(index: Index, { messageRequest }: Request, sent: Set<string>) {
@@ -51,19 +47,14 @@ function answer(index: Index, { messageRequest }: Request, sent: Set<string>) {
         value: { service: index.services.map(({ typeName }) => ({ name: typeName })) },
       } as const;
     case "fileByFilename":
-      return filesAnswer(index, index.files.get(messageRequest.value), `file ${messageRequest.value}`, sent);
+      return filesAnswer(index.files.get(messageRequest.value), `file ${messageRequest.value}`, sent);
     case "fileContainingSymbol":
-      return filesAnswer(
-        index,
-        fileOfSymbol(index.registry, messageRequest.value),
-        `symbol ${messageRequest.value}`,
-        sent,
-      );
+      return filesAnswer(fileOfSymbol(index.registry, messageRequest.value), `symbol ${messageRequest.value}`, sent);
     case "fileContainingExtension": {
       const { containingType, extensionNumber } = messageRequest.value;
       const extendee = index.registry.getMessage(containingType);
       const extension = extendee && index.registry.getExtensionFor(extendee, extensionNumber);
-      return filesAnswer(index, extension?.file, `extension ${extensionNumber} of ${containingType}`, sent);
+      return filesAnswer(extension?.file, `extension ${extensionNumber} of ${containingType}`, sent);
     }
     case "allExtensionNumbersOfType": {
       const typeName = messageRequest.value;
@@ -85,19 +76,12 @@ function answer(index: Index, { messageRequest }: Request, sent: Set<string>) {
 }
 
 /** The file and those of its imports that this stream has not carried yet, as grpc-go does: one round trip per symbol. */
-function filesAnswer({ mounted }: Index, file: DescFile | undefined, what: string, sent: Set<string>) {
+function filesAnswer(file: DescFile | undefined, what: string, sent: Set<string>) {
   if (file === undefined) return errorAnswer(Code.NotFound, `no ${what} here`);
   const fresh = withImports(file).filter(({ proto }) => proto.name === file.proto.name || !sent.has(proto.name));
   for (const { proto } of fresh) sent.add(proto.name);
-  const fileDescriptorProto = fresh.map(({ proto }) => toBinary(FileDescriptorProtoSchema, served(proto, mounted)));
+  const fileDescriptorProto = fresh.map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
   return { case: "fileDescriptorResponse", value: { fileDescriptorProto } } as const;
-}
-
-/** The file without the methods that are not served: what reflection shows can be called. */
-function served(file: FileDescriptorProto, mounted: ReadonlySet<MethodDescriptorProto>): FileDescriptorProto {
-  if (file.service.every(({ method }) => method.every((one) => mounted.has(one)))) return file;
-  const service = file.service.map((one) => ({ ...one, method: one.method.filter((method) => mounted.has(method)) }));
-  return { ...file, service };
 }
 
 function errorAnswer(errorCode: Code, errorMessage: string) {

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { ServerResponse } from "node:http";
 import { Code, ConnectError, createConnectRouter } from "@connectrpc/connect";
-import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
+import type { ConnectRouter, ConnectRouterOptions, Interceptor } from "@connectrpc/connect";
 import {
   compressionGzip,
   universalRequestFromNodeRequest,
@@ -9,13 +9,13 @@ import {
 } from "@connectrpc/connect-node";
 import { createValidateInterceptor } from "@connectrpc/validate";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
+import { authorityOf, bracketed, hostGuard, isLoopback } from "../lib/host-guard.ts";
+import type { HttpRequest, HttpResponse } from "../lib/http.ts";
 import { MESSAGE_MAX_BYTES } from "../lib/limits.ts";
 import type { Log } from "../lib/log.ts";
 import { createHealthBoard, ServingStatus } from "./health.ts";
 import type { HealthBoard } from "./health.ts";
-import { authorityOf, bracketed, hostGuard, isLoopback } from "./host-guard.ts";
 import { openOnePort } from "./one-port.ts";
-import type { HttpRequest, HttpResponse } from "./one-port.ts";
 import { mountReflection } from "./reflection.ts";
 
 /** Answer of a plain HTTP page. */
@@ -43,6 +43,8 @@ export interface ServerOptions {
   interceptors?: Interceptor[] | undefined;
   /** Plain pages by path (`/health`, `/ready`, `/metrics`), answered to GET and HEAD. */
   pages?: Readonly<Record<string, () => PageAnswer | Promise<PageAnswer>>> | undefined;
+  /** Other protocols by path (`/mcp`): asked with every method, behind the same check of Host and Origin. */
+  protocols?: Readonly<Record<string, (request: HttpRequest, response: HttpResponse) => Promise<void>>> | undefined;
   /** Names besides loopback and the listen address that Host and Origin may carry. */
   allowedHosts?: readonly string[] | undefined;
   log: Log;
@@ -64,6 +66,8 @@ export interface RunningServer {
   readonly shutdownSignal: AbortSignal;
   /** Open TCP connections. */
   connections(): number;
+  /** Calls that are not answered yet, streams included. */
+  calls(): number;
   /**
    * Ends every stream with UNAVAILABLE, lets calls in flight finish, and cuts what is left after `graceMs`. Resolves when
    * the port is free and no connection is open; a further call waits for the first.
@@ -128,13 +132,17 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     health,
     shutdownSignal: shutdown.signal,
     connections: () => port.connections(),
+    calls: () => calls.size,
     stop: (graceMs) => (stopped ??= stop(graceMs)),
   };
 }
 
-function mountRoutes(options: ServerOptions) {
+/** How the services are called, over the port and within this process alike. */
+export function routerOptions(
+  options: Pick<ServerOptions, "interceptors" | "log" | "messageMaxBytes">,
+): ConnectRouterOptions {
   const messageMaxBytes = options.messageMaxBytes ?? MESSAGE_MAX_BYTES;
-  const router = createConnectRouter({
+  return {
     readMaxBytes: messageMaxBytes,
     writeMaxBytes: messageMaxBytes,
     // No brotli: at Node's default quality one large reply keeps a thread busy for seconds.
@@ -142,7 +150,11 @@ function mountRoutes(options: ServerOptions) {
     // People write JSON by hand: a misspelt field must not be taken for one that was left out.
     jsonOptions: { useProtoFieldName: true, ignoreUnknownFields: false },
     interceptors: [hideUnexpected(options.log), ...(options.interceptors ?? []), createValidateInterceptor()],
-  });
+  };
+}
+
+function mountRoutes(options: ServerOptions) {
+  const router = createConnectRouter(routerOptions(options));
   options.routes(router);
   const services = [...new Set(router.handlers.map(({ service }) => service))];
   const health = createHealthBoard(services.map(({ typeName }) => typeName));
@@ -162,13 +174,14 @@ const WORDLESS: Readonly<Record<number, string>> = {
  * flight are in `calls`: Connect's own shutdownSignal keeps a listener per call, and walks all of them at each new call.
  */
 function requestHandler(
-  { allowedHosts = [], listen, log, pages = {} }: ServerOptions,
+  { allowedHosts = [], listen, log, pages = {}, protocols = {} }: ServerOptions,
   router: ConnectRouter,
   calls: Set<AbortController>,
 ) {
   const rpcs = new Map(router.handlers.map((rpc) => [rpc.requestPath, rpc]));
   const pageByPath = new Map(Object.entries(pages));
-  const refusalOf = hostGuard([...allowedHosts, bracketed(listen.host)]);
+  const protocolByPath = new Map(Object.entries(protocols));
+  const refusalOf = hostGuard([...allowedHosts, bracketed(listen.host)], "coordinator");
 
   async function serve(request: HttpRequest, response: HttpResponse): Promise<void> {
     const refusal = refusalOf(request);
@@ -179,6 +192,8 @@ function requestHandler(
       if (request.method === "GET" || request.method === "HEAD") return send(response, await page());
       return send(response, { ...text(405, `${path} answers GET only`), headers: { allow: "GET, HEAD" } });
     }
+    const protocol = protocolByPath.get(path);
+    if (protocol !== undefined) return protocol(request, response);
     const rpc = rpcs.get(path);
     if (rpc === undefined) return send(response, text(404, `nothing is served at ${path}`));
     // The adapter below needs one to build the URL of a request.
@@ -187,14 +202,12 @@ function requestHandler(
     const call = new AbortController();
     universal.signal.addEventListener("abort", () => call.abort(universal.signal.reason), { once: true });
     calls.add(call);
-    try {
-      const answer = await rpc({ ...universal, signal: call.signal });
-      const words = answer.body === undefined ? WORDLESS[answer.status] : undefined;
-      if (words === undefined) return await universalResponseToNodeResponse(answer, response);
-      send(response, { ...text(answer.status, words), headers: Object.fromEntries(answer.header ?? []) });
-    } finally {
-      calls.delete(call);
-    }
+    // Not when the answer was given: that promise waits for an event that a response never emits.
+    response.once("close", () => calls.delete(call));
+    const answer = await rpc({ ...universal, signal: call.signal });
+    const words = answer.body === undefined ? WORDLESS[answer.status] : undefined;
+    if (words === undefined) return await universalResponseToNodeResponse(answer, response);
+    send(response, { ...text(answer.status, words), headers: Object.fromEntries(answer.header ?? []) });
   }
 
   return (request: HttpRequest, response: HttpResponse): void => {

@@ -1,13 +1,18 @@
 import { readFileSync } from "node:fs";
+import { createRouterTransport } from "@connectrpc/connect";
+import type { ConnectRouter } from "@connectrpc/connect";
 import type { CommitError } from "../lib/sqlite.ts";
 import type { Log } from "../lib/log.ts";
+import { BlueprintDir } from "./blueprint-dir.ts";
 import type { CoordinatorConfig } from "./config.ts";
 import { Coordinator } from "./coordinator.ts";
 import type { Reading } from "./core/grace.ts";
 import { storeErrors } from "./errors.ts";
+import { mcpPage } from "./mcp.ts";
 import { Metrics } from "./metrics.ts";
-import { checkListen, startServer } from "./server.ts";
+import { checkListen, routerOptions, startServer } from "./server.ts";
 import type { PageAnswer } from "./server.ts";
+import { mountBlueprintService } from "./services/blueprint-service.ts";
 import { mountFleetService } from "./services/fleet-service.ts";
 import { mountRunService } from "./services/run-service.ts";
 import { mountRunnerService } from "./services/runner-service.ts";
@@ -40,6 +45,13 @@ export async function startCoordinator(
   const metrics = new Metrics();
   const store = openSqliteStore({ path, onCommit: (ms, commands) => metrics.committed(ms, commands) });
   const coordinator = new Coordinator({ store, config, log, metrics, ...(clock === undefined ? {} : { clock }) });
+  const blueprints = new BlueprintDir(config.agentsDir, log);
+  const interceptors = [storeErrors((error) => onCommitError(error, metrics, log))];
+  const router = routerOptions({ log, interceptors });
+  const mcp = mcpPage(
+    createRouterTransport((router) => mountClientServices(router, coordinator, blueprints), { router }),
+    log,
+  );
   try {
     await coordinator.start();
     const server = await startServer({
@@ -48,12 +60,12 @@ export async function startCoordinator(
       insecure: config.insecure,
       allowedHosts: config.allowedHosts,
       log,
-      interceptors: [storeErrors((error) => onCommitError(error, metrics, log))],
+      interceptors,
       pages: pages(coordinator),
+      protocols: { "/mcp": (request, response) => mcp.handle(request, response) },
       routes: (router) => {
         mountRunnerService(router, coordinator);
-        mountRunService(router, coordinator);
-        mountSessionService(router, coordinator);
+        mountClientServices(router, coordinator, blueprints);
         mountFleetService(router, coordinator);
       },
     });
@@ -63,6 +75,7 @@ export async function startCoordinator(
       store: path,
       coordinator,
       stop: async (graceMs) => {
+        await mcp.close();
         await coordinator.stop();
         await server.stop(graceMs);
         metrics.close();
@@ -75,6 +88,13 @@ export async function startCoordinator(
     await store.close();
     throw error;
   }
+}
+
+/** What people and agents call. */
+function mountClientServices(router: ConnectRouter, coordinator: Coordinator, blueprints: BlueprintDir): void {
+  mountRunService(router, coordinator, blueprints);
+  mountSessionService(router, coordinator);
+  mountBlueprintService(router, coordinator, blueprints);
 }
 
 function tlsOf({ tlsCert, tlsKey }: CoordinatorConfig): { certPem: string; keyPem: string } | undefined {

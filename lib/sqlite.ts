@@ -36,13 +36,16 @@ function errcode(cause: unknown): number {
   return code & 0xff;
 }
 
+/** A step of a schema: SQL, or what makes it when it depends on what the file holds. */
+export type Migration = string | ((db: DatabaseSync) => string);
+
 export interface OpenOptions {
   /** File, or ":memory:". */
   readonly path: string;
   /** `PRAGMA application_id` that a file of ours carries; a file with another one is refused. */
   readonly applicationId: number;
   /** Step i brings a file from version i to i + 1. Steps are never changed once released. */
-  readonly migrations: readonly string[];
+  readonly migrations: readonly Migration[];
   /** What the file is, in error texts: "store", "state directory". */
   readonly what: string;
 }
@@ -123,8 +126,9 @@ function inspect(db: DatabaseSync, { applicationId, migrations, path, what }: Op
 function migrate(db: DatabaseSync, { applicationId, migrations }: OpenOptions, version: number): void {
   for (const [i, step] of migrations.entries()) {
     if (i < version) continue;
+    const sql = typeof step === "string" ? step : step(db);
     db.exec(
-      `BEGIN IMMEDIATE; ${step}; PRAGMA user_version = ${i + 1}; PRAGMA application_id = ${applicationId}; COMMIT`,
+      `BEGIN IMMEDIATE; ${sql}; PRAGMA user_version = ${i + 1}; PRAGMA application_id = ${applicationId}; COMMIT`,
     );
   }
 }

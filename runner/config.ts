@@ -39,6 +39,10 @@ export interface RunnerOptions {
   readonly heartbeatIntervalMs: number;
   /** Time that runs may take to finish in a drain; 0: no limit. */
   readonly drainTimeoutMs: number;
+  /** Port on 127.0.0.1 of the MCP server for executors; 0 takes a free one. */
+  readonly mcpPort: number;
+  /** MCP server that executors get instead; none is started then. */
+  readonly externalMcpUrl: string | undefined;
   /** Execute exactly one run and exit with its outcome. */
   readonly once: boolean;
   readonly verbose: boolean;
@@ -188,6 +192,20 @@ export function runnerTable(env: Environment, cwd: string): Table<RunnerOptions>
       defaultText: "10m",
       help: "Time that runs may take to finish in a drain; 0 sets no limit",
     },
+    mcpPort: {
+      kind: int(0, 65_535),
+      flag: "mcp-port",
+      env: "AGENT_RUNNER_MCP_PORT",
+      default: 0,
+      help: "Port on 127.0.0.1 of the MCP server for executors; 0 takes a free one",
+    },
+    externalMcpUrl: {
+      kind: url,
+      flag: "external-mcp-url",
+      env: "AGENT_RUNNER_EXTERNAL_MCP_URL",
+      default: undefined,
+      help: "MCP server that executors get instead of the runner's own",
+    },
     once: { kind: bool, flag: "once", default: false, inFile: false, help: "Execute one run, exit with its outcome" },
     verbose: {
       kind: bool,
@@ -214,7 +232,7 @@ export function runnerProgram(env: Environment, cwd: string): Program<RunnerOpti
     summary: "Takes runs from a coordinator and executes each with an executor program.",
     table: runnerTable(env, cwd),
     defaultFile: ".agent-orchestrator/runner.yaml",
-    check: (options, sources) => chosenTwice(options, sources) ?? tagsMissing(options),
+    check: (options, sources) => chosenTwice(options, sources) ?? mcpTwice(options, sources) ?? tagsMissing(options),
   };
 }
 
@@ -247,6 +265,11 @@ function chosenTwice(options: RunnerOptions, sources: Sources): string | undefin
   if (one === undefined || two === undefined) return undefined;
   const flags = { executor: "--executor", executorPath: "--executor-path", profile: "--profile" };
   return `${flags[one]} ${options[one]} and ${flags[two]} ${options[two]} exclude each other; give one of them`;
+}
+
+function mcpTwice({ mcpPort, externalMcpUrl }: RunnerOptions, sources: Sources): string | undefined {
+  if (sources.mcpPort === "default" || sources.externalMcpUrl === "default") return undefined;
+  return `--mcp-port ${mcpPort} and --external-mcp-url ${externalMcpUrl} exclude each other; give one of them`;
 }
 
 function withStrongestChoice(options: RunnerOptions, sources: Sources): RunnerOptions {

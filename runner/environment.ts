@@ -20,6 +20,8 @@ export interface RunFacts {
   apiUrl: string;
   /** Good for this run's own session and children while its lease lives. */
   runToken: string;
+  /** Where this run finds the orchestrator's MCP tools. */
+  mcpUrl: string;
   /** boot_id of the runner. */
   bootId: string;
 }
@@ -54,6 +56,7 @@ export function executorEnv(
     AGENT_RUN_ATTEMPT: String(run.attempt),
     AGENT_ORCHESTRATOR_API_URL: run.apiUrl,
     AGENT_ORCHESTRATOR_TOKEN: run.runToken,
+    AGENT_ORCHESTRATOR_MCP_URL: run.mcpUrl,
     [BOOT_VARIABLE]: run.bootId,
   };
 }

@@ -6,6 +6,7 @@ import { EventBatchSchema, ReportVerdict_Kind } from "../gen/agentrunner/v1/runn
 import type { AppendEventsResponse, EventBatch, EventBatchVerdict } from "../gen/agentrunner/v1/runner_service_pb.ts";
 import type { Log } from "../lib/log.ts";
 import type { Line } from "./line.ts";
+import { Pump } from "./pump.ts";
 
 /** Limits of one AppendEvents: the protocol's, and well under the 4 MiB of a message. */
 const BATCH_MAX_LEASES = 500;
@@ -46,17 +47,21 @@ interface LeaseEvents {
  */
 export class EventSender {
   readonly #line: Line;
+  readonly #pump: Pump<EventBatch[]>;
   readonly #send: SendEvents;
   readonly #log: Log;
   readonly #onOver: (leaseId: string, verdict: EventBatchVerdict) => void;
   readonly #leases = new Map<string, LeaseEvents>();
   #maxEvents = LEASE_MAX_EVENTS;
   #maxBytes = BATCH_MAX_BYTES;
-  #pumping = false;
 
   /** `onOver` hears of a lease that was answered STALE or UNKNOWN. */
   constructor(line: Line, send: SendEvents, log: Log, onOver: (leaseId: string, verdict: EventBatchVerdict) => void) {
     this.#line = line;
+    this.#pump = new Pump(line, {
+      take: (storeId) => this.#take(storeId),
+      attempt: (batches) => this.#attempt(batches),
+    });
     this.#send = send;
     this.#log = log;
     this.#onOver = onOver;
@@ -114,26 +119,7 @@ export class EventSender {
   }
 
   wake(): void {
-    if (this.#pumping || this.#line.closing.aborted) return;
-    this.#pumping = true;
-    setImmediate(() => void this.#pump());
-  }
-
-  async #pump(): Promise<void> {
-    let failures = 0;
-    try {
-      for (;;) {
-        const batches = this.#take(await this.#line.ready());
-        if (batches.length === 0) break;
-        const progress = await this.#attempt(batches);
-        failures = progress ? 0 : failures + 1;
-        if (!progress) await this.#line.pause(failures);
-      }
-    } catch {
-      // The connection has ended; `finish` counts what is missing.
-    } finally {
-      this.#pumping = false;
-    }
+    this.#pump.wake();
   }
 
   /** False when nothing came of it. */
@@ -149,7 +135,7 @@ export class EventSender {
     }
   }
 
-  #take(storeId: string): EventBatch[] {
+  #take(storeId: string): EventBatch[] | undefined {
     const batches: EventBatch[] = [];
     let bytes = 0;
     for (const buffer of this.#leases.values()) {
@@ -166,7 +152,7 @@ export class EventSender {
       const { runId, leaseId, committed } = buffer;
       batches.push(create(EventBatchSchema, { runId, leaseId, firstSeq: BigInt(committed + 1), events }));
     }
-    return batches;
+    return batches.length === 0 ? undefined : batches;
   }
 
   #deliver(batches: readonly EventBatch[], answer: AppendEventsResponse): boolean {

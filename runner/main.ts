@@ -8,6 +8,7 @@ import { parseRunnerOptions } from "./config.ts";
 import { executorOf } from "./execute.ts";
 import { reapBoot, startLeash } from "./leash.ts";
 import type { Leash } from "./leash.ts";
+import { McpPortError, openMcp } from "./mcp.ts";
 import { executorListText, find, problemsOf, profileListText, resolveSettings } from "./resolve-settings.ts";
 import { startRunner } from "./runner.ts";
 import type { RunningRunner } from "./runner.ts";
@@ -33,23 +34,26 @@ async function main(argv: readonly string[]): Promise<number> {
     return await run(settings, log);
   } catch (error) {
     if (error instanceof UsageError) return complain(`error: ${error.message}`, EXIT.usage);
-    if (error instanceof StateRefusedError) return complain(`error: ${error.message}`, EXIT.refused);
+    if (error instanceof StateRefusedError || error instanceof McpPortError)
+      return complain(`error: ${error.message}`, EXIT.refused);
     return complain(`error: ${error instanceof Error ? error.stack : String(error)}`, EXIT.bug);
   }
 }
 
 async function run(settings: RunnerSettings, log: Log): Promise<number> {
+  const mcp = await openMcp(settings, log);
   let leash: Leash | undefined;
   const runner = await startRunner(settings, {
     log,
     reap: reapBoot,
     executor: (bootId) => {
       leash = startLeash(bootId, { log });
-      return executorOf(settings, leash);
+      return executorOf(settings, { leash, mcp, log });
     },
   });
   obeySignals(runner, log);
   const exitCode = await runner.done;
+  await mcp.close();
   await leash?.close();
   return exitCode;
 }

@@ -10,6 +10,7 @@ import type { Report, ReportStatusResponse, ReportVerdict } from "../gen/agentru
 import { cutText } from "../lib/limits.ts";
 import type { Log } from "../lib/log.ts";
 import type { Line } from "./line.ts";
+import { Pump } from "./pump.ts";
 
 /** Limits of one ReportStatus: the protocol's 500, and well under the 4 MiB of a message. */
 const BATCH_MAX_REPORTS = 500;
@@ -40,16 +41,20 @@ export type SendReports = (reports: Report[]) => Promise<ReportStatusResponse>;
  */
 export class ReportSender {
   readonly #line: Line;
+  readonly #pump: Pump<OutgoingReport[]>;
   readonly #send: SendReports;
   readonly #log: Log;
   #queue: OutgoingReport[] = [];
   readonly #dropped = new WeakSet<OutgoingReport>();
   #inFlight: readonly OutgoingReport[] = [];
   #maxReports = BATCH_MAX_REPORTS;
-  #pumping = false;
 
   constructor(line: Line, send: SendReports, log: Log) {
     this.#line = line;
+    this.#pump = new Pump(line, {
+      take: (storeId) => this.#take(storeId),
+      attempt: (batch) => this.#attempt(batch),
+    });
     this.#send = send;
     this.#log = log;
   }
@@ -72,27 +77,7 @@ export class ReportSender {
 
   /** Looks again whether something can be sent: another store may answer now. */
   wake(): void {
-    if (this.#pumping || this.#line.closing.aborted) return;
-    this.#pumping = true;
-    // One round of the event loop collects what many leases report at the same moment.
-    setImmediate(() => void this.#pump());
-  }
-
-  async #pump(): Promise<void> {
-    let failures = 0;
-    try {
-      for (;;) {
-        const batch = this.#take(await this.#line.ready());
-        if (batch.length === 0) break;
-        const sent = await this.#attempt(batch);
-        failures = sent ? 0 : failures + 1;
-        if (!sent) await this.#line.pause(failures);
-      }
-    } catch {
-      // The connection has ended; what was not answered is in the outbox.
-    } finally {
-      this.#pumping = false;
-    }
+    this.#pump.wake();
   }
 
   async #attempt(batch: readonly OutgoingReport[]): Promise<boolean> {
@@ -112,7 +97,7 @@ export class ReportSender {
   }
 
   /** The next batch: in order, within the limits, for the store that answers now. */
-  #take(storeId: string): OutgoingReport[] {
+  #take(storeId: string): OutgoingReport[] | undefined {
     const batch: OutgoingReport[] = [];
     const rest: OutgoingReport[] = [];
     const accepts = new Set<string>();
@@ -133,7 +118,7 @@ export class ReportSender {
       bytes += one.bytes;
     }
     this.#queue = rest;
-    return batch;
+    return batch.length === 0 ? undefined : batch;
   }
 
   #deliver(batch: readonly OutgoingReport[], answer: ReportStatusResponse): void {

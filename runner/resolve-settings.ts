@@ -49,7 +49,7 @@ export function problemsOf({ discovery, profiles }: Findings): string[] {
 export function resolveSettings(options: RunnerOptions, findings: Findings, cwd: string): RunnerSettings {
   const { executorProfile, executor, tags } = chooseExecutor(options, findings, cwd);
   const { coordinatorUrl, tlsCa, requireMatchingTags, maxRuns, name, stateDir } = options;
-  const { pollTimeoutMs, heartbeatIntervalMs, drainTimeoutMs, once } = options;
+  const { pollTimeoutMs, heartbeatIntervalMs, drainTimeoutMs, mcpPort, externalMcpUrl, once } = options;
   return {
     coordinatorUrl,
     tlsCaPem: tlsCa === undefined ? undefined : readPem(tlsCa),
@@ -65,6 +65,7 @@ export function resolveSettings(options: RunnerOptions, findings: Findings, cwd:
     pollTimeoutMs,
     heartbeatIntervalMs,
     drainTimeoutMs,
+    mcp: externalMcpUrl === undefined ? { port: mcpPort } : { externalUrl: externalMcpUrl },
     once,
   };
 }

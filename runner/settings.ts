@@ -21,6 +21,8 @@ export interface RunnerSettings {
   readonly heartbeatIntervalMs: number;
   /** 0: no limit. */
   readonly drainTimeoutMs: number;
+  /** Port on 127.0.0.1 of the MCP server for executors, 0 for a free one; or the server that they get instead. */
+  readonly mcp: { readonly port: number } | { readonly externalUrl: string };
   readonly once: boolean;
 }
 

@@ -54,7 +54,8 @@ export type FailureName =
   | "REFUSED"
   | "AFFINITY"
   | "RUNNER_SHUTDOWN"
-  | "UNCONFIRMED";
+  | "UNCONFIRMED"
+  | "OUTPUT_SCHEMA";
 
 /** Why a run did not complete. `name` is absent for a plain stop. */
 export interface Reason {

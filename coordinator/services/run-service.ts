@@ -8,6 +8,7 @@ import { RunService, WatchRunResponseSchema } from "../../gen/agentrunner/v1/run
 import type { CreateRunRequest, WatchRunRequest, WatchRunResponse } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { Caller } from "../auth.ts";
 import { denied } from "../auth.ts";
+import type { BlueprintDir } from "../blueprint-dir.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { cursorOf, placeOf } from "../store/pages.ts";
 import { durationMs, timestampFromMs } from "../store/rows.ts";
@@ -16,7 +17,7 @@ import { followEvents } from "./follow-events.ts";
 const DEFAULT_PAGE = 100;
 
 /** What clients call to make and follow runs. Comments and errors are in run_service.proto. */
-export function mountRunService(router: ConnectRouter, coordinator: Coordinator): void {
+export function mountRunService(router: ConnectRouter, coordinator: Coordinator, blueprints: BlueprintDir): void {
   const { store, auth, config, dispatcher } = coordinator;
 
   const found = async (runId: string, caller: Caller): Promise<Run> => {
@@ -49,8 +50,10 @@ export function mountRunService(router: ConnectRouter, coordinator: Coordinator)
   router.service(RunService, {
     async createRun(request, context) {
       await mayCreate(await auth.caller(context), request);
+      const agentName = request.agentName || (await store.agentNameOf(request));
+      const agent = agentName === "" ? undefined : await blueprints.lookUp(agentName);
       const ids = { runId: newId("run"), sessionId: newId("ses") };
-      return { run: await coordinator.command(store.createRun(request, ids, coordinator.now())) };
+      return { run: await coordinator.command(store.createRun(request, agent, ids, config, coordinator.now())) };
     },
 
     async getRun({ runId }, context) {

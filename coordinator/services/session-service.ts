@@ -63,6 +63,18 @@ export function mountSessionService(router: ConnectRouter, coordinator: Coordina
     }
   });
 
+  router.rpc(method.updateSession, async (request, context) => {
+    await auth.mayUse(await auth.caller(context), request.sessionId);
+    return { session: await coordinator.command(store.updateSession(request)) };
+  });
+
+  router.rpc(method.deleteSession, async ({ sessionId }, context) => {
+    const caller = await auth.caller(context);
+    await auth.mayUse(caller, sessionId);
+    await coordinator.command(store.deleteSession(sessionId));
+    return {};
+  });
+
   router.rpc(method.getSessionResult, async ({ sessionId, runId }, context) => {
     await auth.mayUse(await auth.caller(context), sessionId);
     const run = await store.sessionResult(sessionId, runId);

@@ -1,10 +1,12 @@
 import { create } from "@bufbuild/protobuf";
-import { ExecutorInvocationSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
+import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
+import { ExecutorInvocationSchema, InvocationBlueprintSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { ExecutorInvocation } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { InvocationMode, RunSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
 import { freeSlots } from "../core/registration.ts";
 import { isHeld } from "../core/run.ts";
+import { snapshotOf } from "./agent-snapshots.ts";
 import { coreRun, decode, optionalMs, RUN_COLUMNS } from "./rows.ts";
 import type { RunRow } from "./rows.ts";
 import { apply, runBySeq } from "./run-log.ts";
@@ -137,13 +139,18 @@ function offerOf(sql: Sql, row: RunRow): Offer {
     leaseId: row.lease_id ?? "",
     attempt: row.attempt + 1,
     acceptBy: row.due_at ?? 0,
-    invocation: invocation(row, summary, decode(RunSchema, spec?.["content"])),
+    invocation: invocation(row, summary, decode(RunSchema, spec?.["content"]), snapshotOf(sql, row.seq)),
     timeoutMs: optionalMs(summary.timeout),
     idleTimeoutMs: optionalMs(summary.idleTimeout),
   };
 }
 
-function invocation(row: RunRow, summary: Run, content: Run): ExecutorInvocation {
+function invocation(
+  row: RunRow,
+  summary: Run,
+  content: Run,
+  blueprint: AgentBlueprint | undefined,
+): ExecutorInvocation {
   const interrupted = row.interrupted === 1;
   const resumes = interrupted || summary.mode === InvocationMode.RESUME;
   const message = create(ExecutorInvocationSchema, {
@@ -159,6 +166,11 @@ function invocation(row: RunRow, summary: Run, content: Run): ExecutorInvocation
     executorSessionId: resumes ? row.executor_session_id : "",
     parentSessionId: summary.parentSessionId,
   });
+  if (summary.callback !== undefined) message.callback = summary.callback;
+  if (blueprint !== undefined) {
+    const { name, systemPrompt, mcpServers } = blueprint;
+    message.agentBlueprint = create(InvocationBlueprintSchema, { name, systemPrompt, mcpServers });
+  }
   if (content.metadata !== undefined) message.metadata = content.metadata;
   if (content.parameters !== undefined) message.parameters = content.parameters;
   return message;

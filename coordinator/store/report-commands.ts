@@ -17,9 +17,12 @@ import type {
   Report,
   ReportVerdict,
 } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import { resultProblem } from "../core/agent-run.ts";
 import type { ReportEvent } from "../core/run.ts";
+import { snapshotOf } from "./agent-snapshots.ts";
 import { durationFromMs, encode, failureName, timestampFromMs } from "./rows.ts";
 import type { AttemptRow, RunRow } from "./rows.ts";
+import { awaitsCallbacks } from "./callback-commands.ts";
 import { appendEvent, apply, runById } from "./run-log.ts";
 import type { Sql, Tx } from "./run-log.ts";
 
@@ -62,8 +65,9 @@ function decide(tx: Tx, runnerId: string, one: Report, leaseTtlMs: number): Verd
   if (one.attempt !== 0 && one.attempt !== number) {
     return { kind: "INVALID", message: `the offer named attempt ${number}, not ${one.attempt}`, row };
   }
-  const event = eventOf(one);
-  if (event === undefined) return { kind: "INVALID", message: `unknown kind ${one.kind}`, row };
+  const said = eventOf(one);
+  if (said === undefined) return { kind: "INVALID", message: `unknown kind ${one.kind}`, row };
+  const event = judged(tx.sql, row, said, one.result);
   const decision = apply(tx, row, event, { leaseTtlMs });
   if (decision.verdict === "OK") {
     keep(tx, row, one);
@@ -75,6 +79,19 @@ function decide(tx: Tx, runnerId: string, one: Report, leaseTtlMs: number): Verd
     keepEvidence(tx, attempt, one, event);
   }
   return { kind: decision.verdict === "INVALID" ? "INVALID" : "STALE", message: decision.message, row };
+}
+
+/**
+ * A run is not completed by a result that is not what its blueprint promises. A turn that ends without data while children
+ * are to call back has promised nothing yet: the session goes on.
+ */
+function judged(sql: Sql, row: RunRow, event: ReportEvent, result: ExecutorResult | undefined): ReportEvent {
+  if (event.type !== "COMPLETED") return event;
+  if (result?.data === undefined && awaitsCallbacks(sql, row.session_seq, row.session_id)) return event;
+  const blueprint = snapshotOf(sql, row.seq);
+  const message = blueprint === undefined ? undefined : resultProblem(blueprint, result?.data);
+  if (message === undefined) return event;
+  return { leaseId: event.leaseId, type: "FAILED", reason: { name: "OUTPUT_SCHEMA", message } };
 }
 
 function attemptOf(sql: Sql, leaseId: string): AttemptRow | undefined {

@@ -1,19 +1,25 @@
 import { createHash } from "node:crypto";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { INVOCATION_MAX_BYTES } from "../../lib/limits.ts";
-import { InvocationMode, OnLost_Policy, OnLostSchema, RunSchema } from "../../gen/agentrunner/v1/run_pb.ts";
+import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
+import { InvocationMode, OnLost_Policy, RunSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { Run, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import { CreateRunRequestSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { CreateRunRequest } from "../../gen/agentrunner/v1/run_service_pb.ts";
-import { demandClass, wantsOf } from "../core/match.ts";
-import type { OnLostPolicy, Stop } from "../core/run.ts";
+import { agentRun } from "../core/agent-run.ts";
+import { wantsOf } from "../core/match.ts";
+import type { Stop } from "../core/run.ts";
+import { keepSnapshot, lastSnapshot, snapshotSize } from "./agent-snapshots.ts";
+import { childDepth, forgiveCallbacks, oweCallback, WITHIN } from "./family.ts";
+import type { FamilyLimits } from "./family.ts";
 import { pageOf, pageStart } from "./pages.ts";
-import { attemptMessage, encode, optionalMs, RUN_COLUMNS, runMessage, wantsOfRun } from "./rows.ts";
+import { attemptMessage, encode, RUN_COLUMNS, runMessage } from "./rows.ts";
 import type { AttemptRow, RunRow } from "./rows.ts";
-import { appendTransition, apply, runById, runBySeq } from "./run-log.ts";
+import { insertRun } from "./run-insert.ts";
+import { apply, runById, runBySeq } from "./run-log.ts";
 import type { Sql, Tx } from "./run-log.ts";
 import { Refusal } from "./store.ts";
-import type { FoundRun, Page, RunQuery } from "./store.ts";
+import type { AgentLookup, FoundRun, Page, RunQuery } from "./store.ts";
 
 /** Attempts when `on_lost` names none. */
 const DEFAULT_MAX_ATTEMPTS = 3;
@@ -31,43 +37,24 @@ interface SessionKeyRow {
 }
 
 /** @throws Refusal as RunService.CreateRun says. */
-export function createRun(tx: Tx, request: CreateRunRequest, ids: { runId: string; sessionId: string }): Run {
+export function createRun(
+  tx: Tx,
+  request: CreateRunRequest,
+  lookup: AgentLookup,
+  ids: { runId: string; sessionId: string },
+  limits: FamilyLimits,
+): Run {
   const requestHash = createHash("sha256").update(toBinary(CreateRunRequestSchema, request)).digest();
   const repeated = repeatedRun(tx.sql, request, requestHash);
   if (repeated !== undefined) return repeated;
-  const session = sessionFor(tx, request, ids.sessionId);
-  const { summary, content } = specOf(request, session);
+  const session = sessionFor(tx, request, ids.sessionId, limits);
+  oweCallback(tx, session.seq, request);
+  const blueprint = blueprintFor(tx.sql, request.agentName || session.agent_name, session, lookup);
+  const { summary, content } = specOf(request, session, blueprint);
+  const agentSeq = blueprint === undefined ? null : keepSnapshot(tx.sql, blueprint);
+  const spec = { summary: encode(RunSchema, summary), content, requestId: request.requestId, requestHash, agentSeq };
   const atHead = !session.existed || !hasOpenRun(tx.sql, session.seq);
-  const wanted = atHead ? demandClass(wantsOfRun(summary, session)) : null;
-  const spec = { summary: encode(RunSchema, summary), content };
-  const onLost = summary.onLost ?? create(OnLostSchema);
-  const { lastInsertRowid } = tx
-    .sql(
-      `INSERT INTO runs (run_id, session_seq, request_id, state, at_head, demand_class, on_lost, max_attempts, lost_after_ms,
-         created_at, first_event)
-       VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(seq), 0) + 1 FROM events))`,
-    )
-    .run(
-      ids.runId,
-      session.seq,
-      request.requestId === "" ? null : request.requestId,
-      atHead ? 1 : 0,
-      wanted,
-      policyName(onLost.policy),
-      onLost.maxAttempts,
-      optionalMs(request.lostAfter) ?? null,
-      tx.now,
-    );
-  const seq = Number(lastInsertRowid);
-  tx.sql("INSERT INTO run_specs (run_seq, request_hash, summary, content) VALUES (?, ?, ?, ?)").run(
-    seq,
-    requestHash,
-    spec.summary,
-    spec.content,
-  );
-  const row = runBySeq(tx.sql, seq);
-  appendTransition(tx, row);
-  if (wanted !== null) tx.changes.demandClasses.add(wanted);
+  const row = insertRun(tx, session, ids.runId, { ...spec, facts: summary }, atHead);
   return runMessage(row, spec);
 }
 
@@ -87,15 +74,9 @@ function repeatedRun(sql: Sql, { requestId }: CreateRunRequest, requestHash: Buf
   return wholeRun(sql, runBySeq(sql, Number(found["seq"])));
 }
 
-function sessionFor(tx: Tx, request: CreateRunRequest, newSessionId: string): SessionKeyRow {
+function sessionFor(tx: Tx, request: CreateRunRequest, newSessionId: string, limits: FamilyLimits): SessionKeyRow {
   const { sessionId, sessionName, mode, parentSessionId } = request;
-  const columns =
-    "SELECT seq, session_id, project_dir, agent_name, runner_id, executor_profile, portable FROM sessions WHERE";
-  const found = (sessionId !== ""
-    ? tx.sql(`${columns} session_id = ?`).get(sessionId)
-    : sessionName !== ""
-      ? tx.sql(`${columns} session_name = ?`).get(sessionName)
-      : undefined) as unknown as SessionKeyRow | undefined;
+  const found = findSession(tx.sql, request);
   const key = sessionId || sessionName;
   if (found !== undefined) {
     if (mode !== InvocationMode.START) return { ...found, existed: true };
@@ -108,19 +89,18 @@ function sessionFor(tx: Tx, request: CreateRunRequest, newSessionId: string): Se
   if (mode === InvocationMode.RESUME) {
     throw new Refusal("NOT_FOUND", key === "" ? "RESUME needs session_id or session_name" : `no session named ${key}`);
   }
-  const parent = tx.sql("SELECT 1 FROM sessions WHERE session_id = ?");
-  if (parentSessionId !== "" && parent.get(parentSessionId) === undefined) {
-    throw new Refusal("NOT_FOUND", `no session ${parentSessionId} to be the parent`);
-  }
+  const depth = parentSessionId === "" ? 0 : childDepth(tx, parentSessionId, limits);
   const { lastInsertRowid } = tx
     .sql(
-      `INSERT INTO sessions (session_id, session_name, parent_session_id, agent_name, project_dir, created_at, metadata)
-       VALUES (?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO sessions (session_id, session_name, parent_session_id, depth, agent_name, project_dir, created_at,
+         metadata)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
     )
     .run(
       newSessionId,
       sessionName || newSessionId,
       parentSessionId,
+      depth,
       request.agentName,
       request.projectDir,
       tx.now,
@@ -138,8 +118,43 @@ function sessionFor(tx: Tx, request: CreateRunRequest, newSessionId: string): Se
   };
 }
 
+const SESSION_KEY = "seq, session_id, project_dir, agent_name, runner_id, executor_profile, portable";
+
+function findSession(
+  sql: Sql,
+  { sessionId, sessionName }: Pick<CreateRunRequest, "sessionId" | "sessionName">,
+): SessionKeyRow | undefined {
+  if (sessionId === "" && sessionName === "") return undefined;
+  const where = sessionId === "" ? "session_name" : "session_id";
+  const found = sql(`SELECT ${SESSION_KEY} FROM sessions WHERE ${where} = ?`);
+  return found.get(sessionId || sessionName) as unknown as SessionKeyRow | undefined;
+}
+
+export function agentNameOf(sql: Sql, session: Pick<CreateRunRequest, "sessionId" | "sessionName">): string {
+  return findSession(sql, session)?.agent_name ?? "";
+}
+
+/**
+ * The blueprint that a run is made with: as it is now, or, when it is gone, as an earlier run of the session had it.
+ * @throws Refusal that the lookup holds.
+ */
+function blueprintFor(sql: Sql, name: string, session: SessionKeyRow, lookup: AgentLookup): AgentBlueprint | undefined {
+  if (name === "") return undefined;
+  if (lookup !== undefined && !(lookup instanceof Refusal) && lookup.name === name) return lookup;
+  if (lookup instanceof Refusal && lookup.code !== "NOT_FOUND") throw lookup;
+  const last = session.existed ? lastSnapshot(sql, session.seq, name) : undefined;
+  if (last !== undefined) return last;
+  throw lookup instanceof Refusal ? lookup : new Refusal("NOT_FOUND", `no agent blueprint ${name}`);
+}
+
 /** What never changes of a run, in the two parts in which it is stored. */
-function specOf(request: CreateRunRequest, session: SessionKeyRow): { summary: Run; content: Uint8Array } {
+function specOf(
+  request: CreateRunRequest,
+  session: SessionKeyRow,
+  blueprint: AgentBlueprint | undefined,
+): { summary: Run; content: Uint8Array } {
+  const made = agentRun(request, blueprint, session.existed);
+  if (made.t === "refused") throw new Refusal("INVALID_ARGUMENT", made.message);
   const summary = create(RunSchema, {
     mode: session.existed ? InvocationMode.RESUME : InvocationMode.START,
     agentName: request.agentName || session.agent_name,
@@ -154,28 +169,24 @@ function specOf(request: CreateRunRequest, session: SessionKeyRow): { summary: R
     },
   });
   Object.assign(summary, {
-    demands: request.demands,
+    demands: made.demands,
     timeout: request.timeout,
     idleTimeout: request.idleTimeout,
     lostAfter: request.lostAfter,
   });
-  const content = create(RunSchema, { prompt: request.prompt });
+  const content = create(RunSchema, { prompt: made.prompt });
   Object.assign(content, { parameters: request.parameters, metadata: request.metadata });
   const bytes = encode(RunSchema, content);
-  const size = bytes.length + (summary.onLost?.resumePrompt.length ?? 0);
+  const agentBytes = blueprint === undefined ? 0 : snapshotSize(blueprint);
+  const size = bytes.length + agentBytes + (summary.onLost?.resumePrompt.length ?? 0);
   if (size > INVOCATION_MAX_BYTES) {
     throw new Refusal(
       "INVALID_ARGUMENT",
-      `prompt, parameters and metadata are ${size} bytes together; at most ${INVOCATION_MAX_BYTES} fit in an invocation. ` +
+      `prompt, parameters, metadata and blueprint are ${size} bytes together; at most ${INVOCATION_MAX_BYTES} fit in an invocation. ` +
         "Put large content in a file and name it in the prompt.",
     );
   }
   return { summary, content: bytes };
-}
-
-function policyName(policy: OnLost_Policy): OnLostPolicy {
-  if (policy === OnLost_Policy.RETRY) return "RETRY";
-  return policy === OnLost_Policy.RESUME ? "RESUME" : "FAIL";
 }
 
 /** The run with prompt, parameters, metadata and result. */
@@ -211,13 +222,6 @@ export function hasEnded(sql: Sql, runId: string): boolean | undefined {
   const row = sql("SELECT ended_at FROM runs WHERE run_id = ?").get(runId);
   return row && row["ended_at"] !== null;
 }
-
-/** Session numbers at or below a session. */
-export const WITHIN = `
-  (WITH RECURSIVE within (session_id, seq) AS (
-     SELECT session_id, seq FROM sessions WHERE session_id = ?
-     UNION SELECT c.session_id, c.seq FROM sessions c JOIN within w ON c.parent_session_id = w.session_id
-   ) SELECT seq FROM within)`;
 
 export function listRuns(sql: Sql, storeId: string, query: RunQuery): Page<Run> {
   const where: string[] = ["r.seq < ?"];
@@ -276,6 +280,7 @@ export function stopRun(tx: Tx, runId: string, stop: Stop, cascade: boolean): { 
   if (row === undefined) throw new Refusal("NOT_FOUND", `no run ${runId}`);
   const stoppedRunIds: string[] = [];
   if (cascade) {
+    forgiveCallbacks(tx, row.session_id);
     const below = tx
       .sql(
         `SELECT ${RUN_COLUMNS} WHERE r.ended_at IS NULL AND r.session_seq <> ? AND r.session_seq IN ${WITHIN} ORDER BY r.seq DESC`,
@@ -285,18 +290,29 @@ export function stopRun(tx: Tx, runId: string, stop: Stop, cascade: boolean): { 
       apply(tx, child, { type: "STOP", stop });
       stoppedRunIds.push(child.run_id);
     }
+    // A session that had ended its turn and waited for callbacks has nothing to wait for any more.
+    if (row.ended_at !== null) tx.endedRuns.push(row);
   }
   apply(tx, row, { type: "STOP", stop });
   return { run: wholeRun(tx.sql, row), stoppedRunIds };
 }
+
+/** What still needs a run that has ended: a callback that its session owes or waits for, and one that is under way. */
+const OWED = `
+  (SELECT 1 FROM sessions s WHERE s.seq = runs.session_seq AND s.callback_owed = 1
+   UNION ALL SELECT 1 FROM sessions p JOIN sessions c ON c.parent_session_id = p.session_id
+     WHERE p.seq = runs.session_seq AND c.callback_owed = 1
+   UNION ALL SELECT 1 FROM notifications n WHERE n.parent_seq = runs.session_seq AND n.state = 'WAITING'
+   UNION ALL SELECT 1 FROM notifications n WHERE n.child_run_seq = runs.seq AND n.state IN ('WAITING', 'BOUND'))`;
 
 /**
  * Deletes runs that ended before `before`, and sessions that are left without runs. At most `limit` runs.
  * @returns how many runs were, or with `dryRun` would be, deleted.
  */
 export function pruneRuns({ sql }: Pick<Tx, "sql">, before: number, dryRun: boolean, limit: number): number {
-  if (dryRun) return Number(sql("SELECT count(*) AS n FROM runs WHERE ended_at <= ?").get(before)?.["n"]);
-  const ended = sql("SELECT seq, session_seq FROM runs WHERE ended_at <= ? LIMIT ?").all(before, limit);
+  const prunable = `FROM runs WHERE ended_at <= ? AND NOT EXISTS ${OWED}`;
+  if (dryRun) return Number(sql(`SELECT count(*) AS n ${prunable}`).get(before)?.["n"]);
+  const ended = sql(`SELECT seq, session_seq ${prunable} LIMIT ?`).all(before, limit);
   for (const { seq, session_seq } of ended) {
     sql("DELETE FROM events WHERE session_seq = ? AND run_seq = ?").run(session_seq as number, seq as number);
     sql("DELETE FROM runs WHERE seq = ?").run(seq as number);

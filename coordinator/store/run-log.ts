@@ -20,6 +20,8 @@ export interface Tx {
   readonly changes: ChangeSet;
   /** Epoch milliseconds. */
   readonly now: number;
+  /** Runs that have ended and whose consequences for their sessions are not drawn yet. */
+  readonly endedRuns: RunRow[];
 }
 
 /** Times that some events need: until when an offer is to be accepted, and how long an accepted lease lasts. */
@@ -179,6 +181,7 @@ function follow(tx: Tx, row: RunRow, before: Run, after: Run): void {
   if (after.state === "PENDING") enqueue(tx, row);
   else if (isFinal(after.state)) {
     tx.changes.ended.push(after.state);
+    tx.endedRuns.push(row);
     nextOfSession(tx, row.session_seq);
   }
 }

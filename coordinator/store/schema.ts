@@ -1,3 +1,5 @@
+import type { DatabaseSync, Migration } from "../../lib/sqlite.ts";
+
 /** Marks our files: "AgRn". */
 export const APPLICATION_ID = 0x4167526e;
 
@@ -8,7 +10,7 @@ export const APPLICATION_ID = 0x4167526e;
  * never changes (prompt, parameters, metadata) stands apart from the rows that change with every transition. Times are
  * epoch milliseconds, messages are protobuf.
  */
-export const MIGRATIONS: readonly string[] = [
+export const MIGRATIONS: readonly Migration[] = [
   `
   CREATE TABLE meta (
     key TEXT PRIMARY KEY,
@@ -157,4 +159,50 @@ export const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (runner_id, token_hash)
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  ALTER TABLE sessions ADD COLUMN callback_owed INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE sessions ADD COLUMN depth INTEGER NOT NULL DEFAULT 0;
+  CREATE INDEX sessions_owing ON sessions (parent_session_id) WHERE callback_owed = 1;
+
+  CREATE TABLE notifications (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    parent_seq INTEGER NOT NULL REFERENCES sessions (seq) ON DELETE CASCADE,
+    child_seq INTEGER NOT NULL REFERENCES sessions (seq) ON DELETE CASCADE,
+    child_run_seq INTEGER NOT NULL REFERENCES runs (seq) ON DELETE CASCADE,
+    state TEXT NOT NULL,
+    run_seq INTEGER REFERENCES runs (seq) ON DELETE SET NULL,
+    deliveries INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX notifications_waiting ON notifications (parent_seq, seq) WHERE state = 'WAITING';
+  CREATE INDEX notifications_of_parent ON notifications (parent_seq, seq);
+  CREATE INDEX notifications_of_child ON notifications (child_seq);
+  CREATE INDEX notifications_of_child_run ON notifications (child_run_seq);
+  CREATE INDEX notifications_by_run ON notifications (run_seq) WHERE run_seq IS NOT NULL;
+  `,
+  `
+  CREATE TABLE agent_snapshots (
+    seq INTEGER PRIMARY KEY,
+    hash BLOB NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    body BLOB NOT NULL
+  ) STRICT;
+  ALTER TABLE run_specs ADD COLUMN agent_seq INTEGER REFERENCES agent_snapshots (seq);
+  CREATE INDEX run_specs_by_agent ON run_specs (agent_seq) WHERE agent_seq IS NOT NULL;
+  CREATE TRIGGER agent_snapshots_unused AFTER DELETE ON run_specs
+  WHEN OLD.agent_seq IS NOT NULL AND NOT EXISTS (SELECT 1 FROM run_specs WHERE agent_seq = OLD.agent_seq)
+  BEGIN
+    DELETE FROM agent_snapshots WHERE seq = OLD.agent_seq;
+  END;
+  `,
+  executorTypeToProfile,
 ];
+
+/** Stores of the time when an executor profile was called executor type have that name in two tables (seed 002). */
+function executorTypeToProfile(db: DatabaseSync): string {
+  const has = db.prepare("SELECT 1 FROM pragma_table_info(?) WHERE name = 'executor_type'");
+  return ["sessions", "runners"]
+    .filter((table) => has.get(table) !== undefined)
+    .map((table) => `ALTER TABLE ${table} RENAME COLUMN executor_type TO executor_profile;`)
+    .join("\n");
+}

@@ -5,12 +5,14 @@ import { SessionEventSchema, SessionSchema, SessionStatus } from "../../gen/agen
 import type { Session, SessionEvent } from "../../gen/agentrunner/v1/session_pb.ts";
 import type { RunStateName } from "../core/run.ts";
 import { sessionStatus } from "../core/session.ts";
+import { notificationsOf } from "./callback-commands.ts";
 import { cursorOf, pageOf, pageStart } from "./pages.ts";
 import { decode, decodeOptional, RUN_COLUMNS, timestampFromMs } from "./rows.ts";
 import type { RunRow } from "./rows.ts";
 import { runById } from "./run-log.ts";
 import type { Sql } from "./run-log.ts";
-import { wholeRun, WITHIN } from "./run-commands.ts";
+import { WITHIN } from "./family.ts";
+import { wholeRun } from "./run-commands.ts";
 import { Refusal } from "./store.ts";
 import type { EventPage, EventQuery, Page, SessionQuery } from "./store.ts";
 
@@ -24,6 +26,7 @@ interface SessionRow {
   executor_session_id: string;
   executor_profile: string;
   runner_id: string;
+  callback_owed: number;
   created_at: number;
   metadata: Uint8Array | null;
 }
@@ -32,8 +35,17 @@ export function getSession(sql: Sql, key: { sessionId: string } | { sessionName:
   const row = ("sessionId" in key
     ? sql("SELECT * FROM sessions WHERE session_id = ?").get(key.sessionId)
     : sql("SELECT * FROM sessions WHERE session_name = ?").get(key.sessionName)) as unknown as SessionRow | undefined;
-  return row === undefined ? undefined : sessionMessage(sql, row);
+  if (row === undefined) return undefined;
+  const session = sessionMessage(sql, row);
+  const children = sql("SELECT session_id FROM sessions WHERE parent_session_id = ? ORDER BY seq DESC LIMIT ?");
+  const ids = children.all(row.session_id, MAX_RELATIVES).map((child) => String(child["session_id"]));
+  session.childSessionIds = ids.toReversed();
+  session.notifications = notificationsOf(sql, row.seq, MAX_RELATIVES);
+  return session;
 }
+
+/** Child sessions and notifications that one session is answered with: the newest. */
+const MAX_RELATIVES = 1000;
 
 /** Sessions looked at for one page before it is answered short, when a status filter leaves most of them out. */
 const MAX_LOOKED_AT = 10_000;
@@ -92,6 +104,7 @@ function sessionMessage(sql: Sql, row: SessionRow): Session {
     runnerId: row.runner_id,
     activeRunId: active?.run_id ?? "",
     lastRunId: newest?.run_id ?? "",
+    callbackOwed: row.callback_owed === 1,
     createdAt: timestampFromMs(row.created_at),
     updatedAt: timestampFromMs(Number(updated?.["at"] ?? row.created_at)),
   });

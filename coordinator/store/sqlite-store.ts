@@ -4,6 +4,7 @@ import { dirname } from "node:path";
 import { newId } from "../../lib/ids.ts";
 import { GroupCommit, openDatabase, statements } from "../../lib/sqlite.ts";
 import type { DatabaseSync } from "../../lib/sqlite.ts";
+import { settleEnded } from "./callback-commands.ts";
 import { ChangeSet } from "./change-set.ts";
 import * as offers from "./offer-commands.ts";
 import * as reports from "./report-commands.ts";
@@ -11,6 +12,7 @@ import * as runners from "./runner-commands.ts";
 import * as runs from "./run-commands.ts";
 import type { Sql, Tx } from "./run-log.ts";
 import { APPLICATION_ID, MIGRATIONS } from "./schema.ts";
+import * as commands from "./session-commands.ts";
 import * as sessions from "./session-queries.ts";
 import type { Committed, Store } from "./store.ts";
 
@@ -62,7 +64,10 @@ class SqliteStore implements Store {
   #commit<T>(now: number, command: (tx: Tx) => T): Promise<Committed<T>> {
     return this.#group.run(() => {
       const changes = new ChangeSet();
-      return { value: command({ sql: this.#sql, changes, now }), changes };
+      const tx: Tx = { sql: this.#sql, changes, now, endedRuns: [] };
+      const value = command(tx);
+      settleEnded(tx, () => newId("run"));
+      return { value, changes };
     });
   }
 
@@ -87,7 +92,9 @@ class SqliteStore implements Store {
     };
   }
 
-  createRun: Store["createRun"] = (request, ids, now) => this.#commit(now, (tx) => runs.createRun(tx, request, ids));
+  createRun: Store["createRun"] = (request, agent, ids, limits, now) =>
+    this.#commit(now, (tx) => runs.createRun(tx, request, agent, ids, limits));
+  agentNameOf: Store["agentNameOf"] = async (session) => runs.agentNameOf(this.#sql, session);
   getRun: Store["getRun"] = async (runId) => runs.getRun(this.#sql, runId);
   hasEnded: Store["hasEnded"] = async (runId) => runs.hasEnded(this.#sql, runId);
   listRuns: Store["listRuns"] = async (query) => runs.listRuns(this.#sql, this.storeId, query);
@@ -145,6 +152,8 @@ class SqliteStore implements Store {
 
   getSession: Store["getSession"] = async (key) => sessions.getSession(this.#sql, key);
   listSessions: Store["listSessions"] = async (query) => sessions.listSessions(this.#sql, this.storeId, query);
+  updateSession: Store["updateSession"] = (request) => this.#commit(0, (tx) => commands.updateSession(tx, request));
+  deleteSession: Store["deleteSession"] = (sessionId) => this.#commit(0, (tx) => commands.deleteSession(tx, sessionId));
   listEvents: Store["listEvents"] = async (query) => sessions.listEvents(this.#sql, this.storeId, query);
   sessionResult: Store["sessionResult"] = async (sessionId, runId) =>
     sessions.sessionResult(this.#sql, sessionId, runId);

@@ -1,3 +1,4 @@
+import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import type { ExecutorInvocation } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { CreateRunRequest } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { Run, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
@@ -10,8 +11,12 @@ import type {
   ReportVerdict,
 } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { Session, SessionEvent, SessionStatus } from "../../gen/agentrunner/v1/session_pb.ts";
+import type { UpdateSessionRequest } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import type { RunnerFacts, Wants } from "../core/match.ts";
 import type { Effect, FinalState, Stop } from "../core/run.ts";
+import type { FamilyLimits } from "./family.ts";
+
+export type { FamilyLimits };
 
 /** Why a command was refused; nothing was changed. The names are those of gRPC status codes. */
 export class Refusal extends Error {
@@ -28,6 +33,12 @@ export class Refusal extends Error {
     this.code = code;
   }
 }
+
+/**
+ * The agent blueprint that a new run would be made with, as it is now; or why there is none, which the store throws when it
+ * comes to that: a repeated request is answered whatever became of its blueprint. Undefined when no agent is meant.
+ */
+export type AgentLookup = AgentBlueprint | Refusal | undefined;
 
 /** What the outside has to be told after a command was committed. Collected by the command, acted on by the shell. */
 export interface Changes {
@@ -166,7 +177,15 @@ export interface Store {
   gauges(): Promise<StoreGauges>;
 
   /** @throws Refusal as RunService.CreateRun says. */
-  createRun(request: CreateRunRequest, ids: { runId: string; sessionId: string }, now: number): Promise<Committed<Run>>;
+  createRun(
+    request: CreateRunRequest,
+    agent: AgentLookup,
+    ids: { runId: string; sessionId: string },
+    limits: FamilyLimits,
+    now: number,
+  ): Promise<Committed<Run>>;
+  /** Agent of the session that the request names; empty when there is no such session, or it has none. */
+  agentNameOf(session: { sessionId: string; sessionName: string }): Promise<string>;
   /** The run with its attempts, and what `pending_reasons` are made of. */
   getRun(runId: string): Promise<FoundRun | undefined>;
   /** Whether a run has ended; undefined when it does not exist. */
@@ -259,6 +278,10 @@ export interface Store {
   /** By id or by name. */
   getSession(key: { sessionId: string } | { sessionName: string }): Promise<Session | undefined>;
   listSessions(query: SessionQuery): Promise<Page<Session>>;
+  /** @throws Refusal as SessionService.UpdateSession says. */
+  updateSession(request: UpdateSessionRequest): Promise<Committed<Session>>;
+  /** @throws Refusal as SessionService.DeleteSession says. */
+  deleteSession(sessionId: string): Promise<Committed<void>>;
   /** Events of a session behind place `after`, oldest first. @throws Refusal NOT_FOUND. */
   listEvents(query: EventQuery): Promise<EventPage>;
   /** The last run of the session that ended, or the one named. @throws Refusal NOT_FOUND, FAILED_PRECONDITION. */

@@ -42,7 +42,11 @@ test(`no promise is broken by ${KILLS} kills of the coordinator and ${KILLS} of 
   dir = mkdtempSync(join(tmpdir(), "chaos-"));
   process.stdout.write(`seed ${SEED} (CHAOS_SEED), ${KILLS} kills a side (CHAOS), files in ${dir}\n`);
   const random = new Random(SEED);
-  cluster = await Cluster.start(dir, { runners: RUNNERS, executorPath: fixture("writes-down"), maxRuns: 4 });
+  const runner = { executorPath: fixture("writes-down"), maxRuns: 4 };
+  cluster = await Cluster.start(
+    dir,
+    Array.from({ length: RUNNERS }, () => runner),
+  );
   const creators = Array.from(
     { length: CREATORS },
     () => new Creator(cluster?.url ?? "", new Random(random.int(0, 2 ** 31))),

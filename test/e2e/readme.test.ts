@@ -1,10 +1,13 @@
 import { existsSync, readFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { parseBlueprint } from "../../coordinator/core/blueprint.ts";
+import { TOOLS } from "../../lib/mcp/tools.ts";
 import { parseCoordinatorConfig } from "../../coordinator/config.ts";
 import { parseInvocation } from "../../lib/invocation.ts";
 import { parseRunnerOptions } from "../../runner/config.ts";
-import { atPort, readmeBlock, readmeBlockNames, readmeCommands, readmeSample, withValues } from "../support/readme.ts";
+import { atPort, jsonSample, readmeBlock, readmeBlockNames, readmeCommands, withValues } from "../support/readme.ts";
+import { until } from "../support/until.ts";
 import { Home, ROOT, skipAloud } from "./programs.ts";
 import type { Ended, Running } from "./programs.ts";
 
@@ -24,14 +27,16 @@ const BUF_FOLDER = join(ROOT, "test/e2e/grpcurl-by-buf");
 
 it("marks the blocks that are executed here, and no others", () => {
   const walk = ["coordinator", "register", "watch", "create", "report"].map((step) => `walk ${step}`);
-  expect(readmeBlockNames()).toEqual(["ao", "curl", ...walk]);
+  expect(readmeBlockNames()).toEqual(["ao", "curl", ...walk, "agents dev", "agents", "mcp"]);
 });
 
 describe("the commands of the README, with `ao dev` running", () => {
   /** `ao dev` as the README has it, but on a free port and with its files in the home of the test. */
-  async function startDev() {
+  async function startDev(command = "npx ao dev") {
     const more = ["--listen", "127.0.0.1:0", "--store", home.path("store.db"), "--project-dir", home.dir];
-    const dev = home.start(["npx", "ao", "dev", ...more], { cwd: ROOT });
+    const dev = home.start([...BASH, `exec ${[command.replace(/^(\w+=\S+) /, "env $1 "), ...more].join(" ")}`], {
+      cwd: ROOT,
+    });
     const [, url = ""] = await dev.says(/coordinator +(http:\S+)[^]*stop +Ctrl/);
     const run = (script: string): Promise<Ended> => {
       const command = atPort(script, Number(new URL(url).port));
@@ -54,6 +59,21 @@ describe("the commands of the README, with `ao dev` running", () => {
     const [, waiting = ""] = /(run_\w+)\s+session\s+ses_\w+ +nowhere/.exec(stdout) ?? [];
     const shown = await run(`npx ao runs get ${waiting}`);
     expect(shown.stdout).toMatch(/pending .*lacks tag gpu/);
+    expect(await dev.end("SIGTERM")).toBe(0);
+  });
+
+  it("start an agent with its blueprint, and a tree of agents that call back", { timeout: 40_000 }, async () => {
+    const { dev, run } = await startDev(readmeBlock("agents dev").trim());
+    const { code, stdout, stderr } = await run(readmeBlock("agents"));
+    expect(code, stderr).toBe(0);
+    expect(stdout).toMatch(/^worker /m);
+    expect(stdout, "the prompt is made of the parameters").toContain("topic: rain");
+    expect(stdout).toContain("2 started");
+    expect(stdout).toMatch(/^ses_\w+ {2}boss .*\n├─ ses_\w+ {2}one .*\n└─ ses_\w+ {2}two /m);
+    const result = async () => (await run("npx ao sessions result boss")).stdout;
+    await until(async () => (await result()).includes("both have called back"), "the parent was resumed", 15_000);
+    const tools = (await run(readmeBlock("mcp"))).stdout;
+    for (const { name } of TOOLS) expect(tools).toContain(`"name":"${name}"`);
     expect(await dev.end("SIGTERM")).toBe(0);
   });
 
@@ -144,8 +164,16 @@ describe("what else the README says", () => {
   });
 
   it("shows an invocation that every reader of ours accepts", () => {
-    const text = readmeSample("json");
+    const text = jsonSample("README.md");
     expect(parseInvocation(text)).toMatchObject(JSON.parse(text));
+  });
+
+  it("names every tool, and ARCHITECTURE.md shows a blueprint without a fault", () => {
+    const readme = readFileSync(join(ROOT, "README.md"), "utf8");
+    expect(TOOLS.filter(({ name }) => !readme.includes(`\`${name}\``))).toEqual([]);
+    const agent = jsonSample("ARCHITECTURE.md");
+    const files = { agent, systemPrompt: undefined, mcp: undefined, disabled: false };
+    expect(parseBlueprint("worker", files)).toMatchObject({ blueprint: { name: "worker" }, warnings: [] });
   });
 
   it.each(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "executors/README.md"])(

@@ -1,4 +1,4 @@
-import { writeFileSync } from "node:fs";
+import { readdirSync, statSync, writeFileSync } from "node:fs";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { readFileIfThere } from "../../lib/read-file.ts";
 import { processesMarked } from "../../runner/processes.ts";
@@ -40,6 +40,13 @@ const ticks = () =>
 
 /** Processes of the executors of these runs. */
 const executors = (...runIds: string[]) => runIds.flatMap((runId) => processesMarked([`AGENT_RUN_ID=${runId}`]));
+
+it("a store, with its prompts and its key, can be read by its owner alone", async () => {
+  await home.coordinator();
+  const files = readdirSync(home.dir).filter((name) => name.startsWith("store.db"));
+  expect(files.length).toBeGreaterThan(0);
+  for (const name of files) expect(statSync(home.path(name)).mode & 0o077, name).toBe(0);
+});
 
 it("a coordinator that is killed and started again does not disturb an executor, and records its end once", async () => {
   const coordinator = await home.coordinator();

@@ -15,7 +15,9 @@ const MIB = 2 ** 20;
 describe("a request that is wrong is answered with its reason, and makes no run", () => {
   it.each([
     ["a text that is a number", { prompt: 5 }, "CreateRunRequest.prompt from JSON: expected string, got 5"],
-    ["no prompt", {}, "prompt: must be at least 1 characters"],
+    ["no prompt", {}, "prompt: a run needs a text for the agent"],
+    ["a field that is misspelt", { prompt: "x", demand: {} }, 'key "demand" is unknown'],
+    ["a word that no enum has", { prompt: "x", on_lost: { policy: "NOPE" } }, "Policy from JSON"],
     ["a duration in words", { prompt: "x", timeout: "5 minutes" }, 'Duration from JSON: "5 minutes"'],
     ["an object that is a list", { prompt: "x", metadata: ["a"] }, "Struct from JSON"],
     ["a flag that is a text", { prompt: "x", any_runner: "yes" }, "any_runner from JSON: expected boolean"],

@@ -10,6 +10,14 @@ import { FIXTURES, LIB, missing, python } from "./python-support.ts";
 
 const GOLDEN = fileURLToPath(new URL("../golden/files", import.meta.url));
 
+/** uv fetches the executor's dependency: what a runner would be told to pass on with --pass-env. */
+const NETWORK = Object.fromEntries(
+  ["SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "UV_INDEX_URL", "UV_DEFAULT_INDEX"].flatMap((name) => {
+    const value = process.env[name];
+    return value === undefined ? [] : [[name, value]];
+  }),
+);
+
 const noPython = missing("python3");
 const noUv = missing("uv");
 
@@ -34,9 +42,9 @@ describe("the minimal Python executor of the documentation, verbatim", () => {
   describe.each(cases)("under %s", (_, skipped, command) => {
     it("starts and resumes a session by its name, which is its id when it has none", async ({ skip }) => {
       if (skipped !== undefined) skip(skipped);
-      const first = await start(command(), invocationOf("hello", { session_name: "nightly" })).ended;
-      expect(first).toMatchObject({ code: 0, stdout: "Starting session: nightly\n" });
-      const second = await start(command(), invocationOf("more", { mode: "resume" })).ended;
+      const first = await start(command(), invocationOf("hello", { session_name: "nightly" }), { env: NETWORK }).ended;
+      expect(first, first.stderr).toMatchObject({ code: 0, stdout: "Starting session: nightly\n" });
+      const second = await start(command(), invocationOf("more", { mode: "resume" }), { env: NETWORK }).ended;
       expect(second).toMatchObject({ code: 0, stdout: "Resuming session: ses_1\n" });
     });
   });

@@ -91,7 +91,7 @@ describe("ao start", () => {
     ["an empty prompt", ["start", "--prompt", " "]],
     ["two prompts", ["start", "--prompt", "x", "--prompt-file", "y"]],
     ["a prompt file that is not there", ["start", "--prompt-file", "/nowhere/x"]],
-    ["an unknown option", ["start", "--prompt", "x", "--agent", "y"]],
+    ["an unknown option", ["start", "--prompt", "x", "--agnt", "y"]],
     ["a second name", ["start", "a", "b", "--prompt", "x"]],
     ["a bad duration", ["start", "--prompt", "x", "--timeout", "soon"]],
     ["metadata that is no object", ["start", "--prompt", "x", "--metadata", "[1]"]],

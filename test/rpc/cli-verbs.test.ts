@@ -310,6 +310,7 @@ describe("the program ao", () => {
       runs: ["ls", "get", "stop", "logs", "prune"],
       runners: ["ls", "get", "drain", "rm"],
       sessions: ["ls", "get", "events", "result"],
+      blueprints: ["ls", "get", "create", "rm", "enable", "disable"],
     };
     for (const [group, names] of Object.entries(groups)) verbs.push(...names.map((name) => [group, name]));
     for (const verb of verbs) {

@@ -61,6 +61,13 @@ export class Program {
   }
 }
 
+/** A runner of a cluster. */
+export interface RunnerPlan {
+  readonly executorPath: string;
+  readonly maxRuns: number;
+  readonly tags?: readonly string[];
+}
+
 /** A coordinator and runners as processes, all of whose files are below one folder. */
 export class Cluster {
   readonly url: string;
@@ -68,21 +75,21 @@ export class Cluster {
   readonly runners: Program[];
   readonly #dir: string;
 
-  private constructor(dir: string, port: number, runners: number, executorPath: string, maxRuns: number) {
+  private constructor(dir: string, port: number, runners: readonly RunnerPlan[]) {
     this.#dir = dir;
     this.url = `http://127.0.0.1:${port}`;
     const store = ["--store", join(dir, "store.db"), "--listen", `127.0.0.1:${port}`, "--log-format", "json"];
     this.coordinator = new Program("coordinator/main.ts", [...store, ...FAST], join(dir, "coordinator.log"));
-    this.runners = Array.from({ length: runners }, (_, i) => this.#runner(i, executorPath, maxRuns));
+    this.runners = runners.map((plan, i) => this.#runner(i, plan));
   }
 
-  #runner(index: number, executorPath: string, maxRuns: number): Program {
+  #runner(index: number, { executorPath, maxRuns, tags = [] }: RunnerPlan): Program {
     const project = join(this.#dir, "project");
     mkdirSync(project, { recursive: true });
     const args = [
       ...["--coordinator-url", this.url, "--executor-path", executorPath, "--max-runs", String(maxRuns)],
       ...["--name", `r${index}`, "--state-dir", join(this.#dir, "state"), "--project-dir", project],
-      ...["--pass-env", "CHAOS_DIR", "--log-format", "json"],
+      ...["--pass-env", "CHAOS_DIR", "--log-format", "json", ...tags.flatMap((tag) => ["--tag", tag])],
     ];
     return new Program("runner/main.ts", args, join(this.#dir, `runner-${index}.log`), {
       ...process.env,
@@ -90,11 +97,8 @@ export class Cluster {
     });
   }
 
-  static async start(
-    dir: string,
-    options: { runners: number; executorPath: string; maxRuns: number },
-  ): Promise<Cluster> {
-    const cluster = new Cluster(dir, await freePort(), options.runners, options.executorPath, options.maxRuns);
+  static async start(dir: string, runners: readonly RunnerPlan[]): Promise<Cluster> {
+    const cluster = new Cluster(dir, await freePort(), runners);
     cluster.coordinator.start();
     await cluster.ready();
     for (const runner of cluster.runners) runner.start();

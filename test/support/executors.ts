@@ -11,7 +11,16 @@ export function fixture(name: string): string {
 
 /** The environment of an executor of a boot that only this test has. */
 export function testEnv(bootId = `test-${randomUUID()}`): Record<string, string> {
-  const run = { sessionId: "ses_t", sessionName: "t", runId: "run_t", attempt: 1, apiUrl: "", runToken: "", bootId };
+  const run = {
+    sessionId: "ses_t",
+    sessionName: "t",
+    runId: "run_t",
+    attempt: 1,
+    apiUrl: "",
+    runToken: "",
+    mcpUrl: "",
+    bootId,
+  };
   return executorEnv(process.env, { passEnv: [], profileEnv: [], nodeDir: dirname(process.execPath), run });
 }
 

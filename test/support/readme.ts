@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 
 const README = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+const ARCHITECTURE = readFileSync(new URL("../../ARCHITECTURE.md", import.meta.url), "utf8");
 
 /** Port that the commands of the README name; tests put a free one in its place. */
 const PORT = /\b8765\b/g;
@@ -8,19 +9,19 @@ const PORT = /\b8765\b/g;
 /** The bash block that stands under `<!-- test: NAME -->`. Throws when there is none, or more than one. */
 export function readmeBlock(name: string): string {
   const found = blocks().filter((block) => block.name === name);
-  if (found.length !== 1) throw new Error(`README.md has ${found.length} blocks <!-- test: ${name} -->`);
+  if (found.length !== 1) throw new Error(`there are ${found.length} blocks <!-- test: ${name} -->`);
   return found[0]?.script ?? "";
 }
 
-/** Names of all marked blocks, in order. */
+/** Names of all marked blocks, those of the README first, in order. */
 export function readmeBlockNames(): string[] {
   return blocks().map(({ name }) => name);
 }
 
-/** The only block in a language that is no shell. */
-export function readmeSample(language: string): string {
-  const [, text] = new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "ms").exec(README) ?? [];
-  if (text === undefined) throw new Error(`README.md has no block of ${language}`);
+/** The only JSON of the README, or of ARCHITECTURE.md. */
+export function jsonSample(document: "README.md" | "ARCHITECTURE.md"): string {
+  const [, text] = /^```json\n(.*?)^```$/ms.exec(document === "README.md" ? README : ARCHITECTURE) ?? [];
+  if (text === undefined) throw new Error(`${document} has no block of json`);
   return text;
 }
 
@@ -51,6 +52,6 @@ export function withValues(script: string, values: Readonly<Record<string, strin
 }
 
 function blocks(): { name: string; script: string }[] {
-  const marked = README.matchAll(/^<!-- test: ([^>\n]+) -->\n\n```bash\n(.*?)^```$/gms);
+  const marked = `${README}\n${ARCHITECTURE}`.matchAll(/^<!-- test: ([^>\n]+) -->\n\n```bash\n(.*?)^```$/gms);
   return Array.from(marked, ([, name = "", script = ""]) => ({ name, script }));
 }

@@ -8,6 +8,7 @@ const run = {
   attempt: 2,
   apiUrl: "http://localhost:8765",
   runToken: "run-token",
+  mcpUrl: "http://127.0.0.1:1/mcp/0",
   bootId: "boot",
 };
 const facts = {
@@ -17,6 +18,7 @@ const facts = {
   AGENT_RUN_ATTEMPT: "2",
   AGENT_ORCHESTRATOR_API_URL: "http://localhost:8765",
   AGENT_ORCHESTRATOR_TOKEN: "run-token",
+  AGENT_ORCHESTRATOR_MCP_URL: "http://127.0.0.1:1/mcp/0",
   AGENT_RUNNER_BOOT: "boot",
 };
 const options = { passEnv: [], profileEnv: [], nodeDir: "/node/bin", run };

@@ -489,7 +489,9 @@ export const DeleteBlueprintResponseSchema: GenMessage<DeleteBlueprintResponse, 
   messageDesc(file_agentrunner_v1_blueprint_service, 10);
 
 /**
- * Manages agent blueprints. Callers and common errors are those of RunService.
+ * Manages agent blueprints: a directory of files that is read at every call, so that people may edit them as well.
+ * Callers and common errors are those of RunService; with a run token blueprints can be read and not changed
+ * (PERMISSION_DENIED).
  *
  * @generated from service agentrunner.v1.BlueprintService
  */
@@ -497,7 +499,7 @@ export const BlueprintService: GenService<{
   /**
    * One blueprint.
    *
-   * Errors: NOT_FOUND.
+   * Errors: NOT_FOUND, FAILED_PRECONDITION (it is broken; the text says where).
    *
    * @generated from rpc agentrunner.v1.BlueprintService.GetBlueprint
    */
@@ -507,7 +509,7 @@ export const BlueprintService: GenService<{
     output: typeof GetBlueprintResponseSchema;
   },
   /**
-   * Blueprints by name, a page at a time. A broken one is reported beside the others and never hides them.
+   * Blueprints by name, a page at a time; a page of large ones is shorter than asked for. A broken one is reported beside the others and never hides them.
    *
    * Errors: INVALID_ARGUMENT (a page token that is not ours; begin again without one).
    *
@@ -519,7 +521,7 @@ export const BlueprintService: GenService<{
     output: typeof ListBlueprintsResponseSchema;
   },
   /**
-   * Add a blueprint.
+   * Add a blueprint. It is enabled, whatever its `enabled` says.
    *
    * Errors: ALREADY_EXISTS, INVALID_ARGUMENT.
    *
@@ -533,7 +535,7 @@ export const BlueprintService: GenService<{
   /**
    * Change a blueprint. Runs that exist keep what they were created with.
    *
-   * Errors: NOT_FOUND, INVALID_ARGUMENT.
+   * Errors: NOT_FOUND, INVALID_ARGUMENT, FAILED_PRECONDITION (it is broken: change all fields, or repair its files).
    *
    * @generated from rpc agentrunner.v1.BlueprintService.UpdateBlueprint
    */

@@ -16,7 +16,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file agentrunner/v1/session.proto.
  */
 export const file_agentrunner_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("ChxhZ2VudHJ1bm5lci92MS9zZXNzaW9uLnByb3RvEg5hZ2VudHJ1bm5lci52MSKnAwoHU2Vzc2lvbhISCgpzZXNzaW9uX2lkGAEgASgJEhQKDHNlc3Npb25fbmFtZRgCIAEoCRItCgZzdGF0dXMYAyABKA4yHS5hZ2VudHJ1bm5lci52MS5TZXNzaW9uU3RhdHVzEhIKCmFnZW50X25hbWUYBCABKAkSEwoLcHJvamVjdF9kaXIYBSABKAkSGQoRcGFyZW50X3Nlc3Npb25faWQYBiABKAkSGwoTZXhlY3V0b3Jfc2Vzc2lvbl9pZBgHIAEoCRIYChBleGVjdXRvcl9wcm9maWxlGAggASgJEhEKCXJ1bm5lcl9pZBgJIAEoCRIVCg1hY3RpdmVfcnVuX2lkGAogASgJEhMKC2xhc3RfcnVuX2lkGAsgASgJEi4KCmNyZWF0ZWRfYXQYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKCG1ldGFkYXRhGA4gASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdCLuAQoMU2Vzc2lvbkV2ZW50EhIKCnNlc3Npb25faWQYASABKAkSDgoGcnVuX2lkGAIgASgJEg8KB2F0dGVtcHQYAyABKA0SKAoEdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGY3Vyc29yGAUgASgJEjMKCnRyYW5zaXRpb24YBiABKAsyHS5hZ2VudHJ1bm5lci52MS5SdW5UcmFuc2l0aW9uSAASMQoIZXhlY3V0b3IYByABKAsyHS5hZ2VudHJ1bm5lci52MS5FeGVjdXRvckV2ZW50SABCBwoFZXZlbnQijAEKDVJ1blRyYW5zaXRpb24SJwoFc3RhdGUYASABKA4yGC5hZ2VudHJ1bm5lci52MS5SdW5TdGF0ZRIRCglydW5uZXJfaWQYAiABKAkSLgoHZmFpbHVyZRgDIAEoDjIdLmFnZW50cnVubmVyLnYxLkZhaWx1cmVSZWFzb24SDwoHbWVzc2FnZRgEIAEoCSIQCg5XYXRjaEtlZXBBbGl2ZSrUAQoNU2Vzc2lvblN0YXR1cxIeChpTRVNTSU9OX1NUQVRVU19VTlNQRUNJRklFRBAAEhoKFlNFU1NJT05fU1RBVFVTX1BFTkRJTkcQARIaChZTRVNTSU9OX1NUQVRVU19SVU5OSU5HEAISGwoXU0VTU0lPTl9TVEFUVVNfU1RPUFBJTkcQAxIXChNTRVNTSU9OX1NUQVRVU19JRExFEAQSGQoVU0VTU0lPTl9TVEFUVVNfRkFJTEVEEAUSGgoWU0VTU0lPTl9TVEFUVVNfU1RPUFBFRBAGYgZwcm90bzM", [file_agentrunner_v1_executor, file_agentrunner_v1_run, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChxhZ2VudHJ1bm5lci92MS9zZXNzaW9uLnByb3RvEg5hZ2VudHJ1bm5lci52MSKOBAoHU2Vzc2lvbhISCgpzZXNzaW9uX2lkGAEgASgJEhQKDHNlc3Npb25fbmFtZRgCIAEoCRItCgZzdGF0dXMYAyABKA4yHS5hZ2VudHJ1bm5lci52MS5TZXNzaW9uU3RhdHVzEhIKCmFnZW50X25hbWUYBCABKAkSEwoLcHJvamVjdF9kaXIYBSABKAkSGQoRcGFyZW50X3Nlc3Npb25faWQYBiABKAkSGwoTZXhlY3V0b3Jfc2Vzc2lvbl9pZBgHIAEoCRIYChBleGVjdXRvcl9wcm9maWxlGAggASgJEhEKCXJ1bm5lcl9pZBgJIAEoCRIVCg1hY3RpdmVfcnVuX2lkGAogASgJEhMKC2xhc3RfcnVuX2lkGAsgASgJEi4KCmNyZWF0ZWRfYXQYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKCG1ldGFkYXRhGA4gASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIVCg1jYWxsYmFja19vd2VkGA8gASgIEjMKDW5vdGlmaWNhdGlvbnMYECADKAsyHC5hZ2VudHJ1bm5lci52MS5Ob3RpZmljYXRpb24SGQoRY2hpbGRfc2Vzc2lvbl9pZHMYESADKAkisQIKDE5vdGlmaWNhdGlvbhIYChBjaGlsZF9zZXNzaW9uX2lkGAEgASgJEhQKDGNoaWxkX3J1bl9pZBgCIAEoCRIxCgVzdGF0ZRgDIAEoDjIiLmFnZW50cnVubmVyLnYxLk5vdGlmaWNhdGlvbi5TdGF0ZRIOCgZydW5faWQYBCABKAkSEgoKZGVsaXZlcmllcxgFIAEoDRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJqCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEhEKDVNUQVRFX1dBSVRJTkcQARIPCgtTVEFURV9CT1VORBACEhIKDlNUQVRFX0NPTlNVTUVEEAMSEgoOU1RBVEVfR0lWRU5fVVAQBCLuAQoMU2Vzc2lvbkV2ZW50EhIKCnNlc3Npb25faWQYASABKAkSDgoGcnVuX2lkGAIgASgJEg8KB2F0dGVtcHQYAyABKA0SKAoEdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGY3Vyc29yGAUgASgJEjMKCnRyYW5zaXRpb24YBiABKAsyHS5hZ2VudHJ1bm5lci52MS5SdW5UcmFuc2l0aW9uSAASMQoIZXhlY3V0b3IYByABKAsyHS5hZ2VudHJ1bm5lci52MS5FeGVjdXRvckV2ZW50SABCBwoFZXZlbnQijAEKDVJ1blRyYW5zaXRpb24SJwoFc3RhdGUYASABKA4yGC5hZ2VudHJ1bm5lci52MS5SdW5TdGF0ZRIRCglydW5uZXJfaWQYAiABKAkSLgoHZmFpbHVyZRgDIAEoDjIdLmFnZW50cnVubmVyLnYxLkZhaWx1cmVSZWFzb24SDwoHbWVzc2FnZRgEIAEoCSIQCg5XYXRjaEtlZXBBbGl2ZSrUAQoNU2Vzc2lvblN0YXR1cxIeChpTRVNTSU9OX1NUQVRVU19VTlNQRUNJRklFRBAAEhoKFlNFU1NJT05fU1RBVFVTX1BFTkRJTkcQARIaChZTRVNTSU9OX1NUQVRVU19SVU5OSU5HEAISGwoXU0VTU0lPTl9TVEFUVVNfU1RPUFBJTkcQAxIXChNTRVNTSU9OX1NUQVRVU19JRExFEAQSGQoVU0VTU0lPTl9TVEFUVVNfRkFJTEVEEAUSGgoWU0VTU0lPTl9TVEFUVVNfU1RPUFBFRBAGYgZwcm90bzM", [file_agentrunner_v1_executor, file_agentrunner_v1_run, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * A conversation that runs belong to.
@@ -121,6 +121,27 @@ export type Session = Message<"agentrunner.v1.Session"> & {
    * @generated from field: google.protobuf.Struct metadata = 14;
    */
   metadata?: JsonObject | undefined;
+
+  /**
+   * True while the end of this session is to be told to its parent.
+   *
+   * @generated from field: bool callback_owed = 15;
+   */
+  callbackOwed: boolean;
+
+  /**
+   * Notifications of child sessions that wait to be delivered, oldest first. Only from GetSession.
+   *
+   * @generated from field: repeated agentrunner.v1.Notification notifications = 16;
+   */
+  notifications: Notification[];
+
+  /**
+   * Sessions that this session's agent started. Only from GetSession.
+   *
+   * @generated from field: repeated string child_session_ids = 17;
+   */
+  childSessionIds: string[];
 };
 
 /**
@@ -226,6 +247,27 @@ export type SessionJson = {
    * @generated from field: google.protobuf.Struct metadata = 14;
    */
   metadata?: StructJson;
+
+  /**
+   * True while the end of this session is to be told to its parent.
+   *
+   * @generated from field: bool callback_owed = 15;
+   */
+  callbackOwed?: boolean;
+
+  /**
+   * Notifications of child sessions that wait to be delivered, oldest first. Only from GetSession.
+   *
+   * @generated from field: repeated agentrunner.v1.Notification notifications = 16;
+   */
+  notifications?: NotificationJson[];
+
+  /**
+   * Sessions that this session's agent started. Only from GetSession.
+   *
+   * @generated from field: repeated string child_session_ids = 17;
+   */
+  childSessionIds?: string[];
 };
 
 /**
@@ -234,6 +276,173 @@ export type SessionJson = {
  */
 export const SessionSchema: GenMessage<Session, {jsonType: SessionJson}> = /*@__PURE__*/
   messageDesc(file_agentrunner_v1_session, 0);
+
+/**
+ * The end of a child session, told to its parent by a run that resumes the parent.
+ *
+ * @generated from message agentrunner.v1.Notification
+ */
+export type Notification = Message<"agentrunner.v1.Notification"> & {
+  /**
+   * The child session.
+   *
+   * @generated from field: string child_session_id = 1;
+   */
+  childSessionId: string;
+
+  /**
+   * Its run that ended last, whose result is told.
+   *
+   * @generated from field: string child_run_id = 2;
+   */
+  childRunId: string;
+
+  /**
+   * Where it is.
+   *
+   * @generated from field: agentrunner.v1.Notification.State state = 3;
+   */
+  state: Notification_State;
+
+  /**
+   * Run that delivers it, or did.
+   *
+   * @generated from field: string run_id = 4;
+   */
+  runId: string;
+
+  /**
+   * Runs that it was part of. More than one only after a run was lost.
+   *
+   * @generated from field: uint32 deliveries = 5;
+   */
+  deliveries: number;
+
+  /**
+   * When the child settled.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 6;
+   */
+  createdAt?: Timestamp | undefined;
+};
+
+/**
+ * The end of a child session, told to its parent by a run that resumes the parent.
+ *
+ * @generated from message agentrunner.v1.Notification
+ */
+export type NotificationJson = {
+  /**
+   * The child session.
+   *
+   * @generated from field: string child_session_id = 1;
+   */
+  childSessionId?: string;
+
+  /**
+   * Its run that ended last, whose result is told.
+   *
+   * @generated from field: string child_run_id = 2;
+   */
+  childRunId?: string;
+
+  /**
+   * Where it is.
+   *
+   * @generated from field: agentrunner.v1.Notification.State state = 3;
+   */
+  state?: Notification_StateJson;
+
+  /**
+   * Run that delivers it, or did.
+   *
+   * @generated from field: string run_id = 4;
+   */
+  runId?: string;
+
+  /**
+   * Runs that it was part of. More than one only after a run was lost.
+   *
+   * @generated from field: uint32 deliveries = 5;
+   */
+  deliveries?: number;
+
+  /**
+   * When the child settled.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 6;
+   */
+  createdAt?: TimestampJson;
+};
+
+/**
+ * Describes the message agentrunner.v1.Notification.
+ * Use `create(NotificationSchema)` to create a new message.
+ */
+export const NotificationSchema: GenMessage<Notification, {jsonType: NotificationJson}> = /*@__PURE__*/
+  messageDesc(file_agentrunner_v1_session, 1);
+
+/**
+ * Where a notification is.
+ *
+ * @generated from enum agentrunner.v1.Notification.State
+ */
+export const Notification_State = {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Waits until the parent is idle. A stopped parent is never resumed by it: it waits for a person.
+   *
+   * @generated from enum value: STATE_WAITING = 1;
+   */
+  WAITING: 1,
+
+  /**
+   * Part of the prompt of a run that has not ended.
+   *
+   * @generated from enum value: STATE_BOUND = 2;
+   */
+  BOUND: 2,
+
+  /**
+   * Delivered: that run reached an outcome of its executor.
+   *
+   * @generated from enum value: STATE_CONSUMED = 3;
+   */
+  CONSUMED: 3,
+
+  /**
+   * Given up: the runs that were to deliver it were lost too often.
+   *
+   * @generated from enum value: STATE_GIVEN_UP = 4;
+   */
+  GIVEN_UP: 4,
+} as const;
+
+/**
+ * Where a notification is.
+ *
+ * @generated from enum agentrunner.v1.Notification.State
+ */
+export type Notification_State = (typeof Notification_State)[keyof typeof Notification_State] | UnknownEnum;
+
+/**
+ * Where a notification is.
+ *
+ * @generated from enum agentrunner.v1.Notification.State
+ */
+export type Notification_StateJson = "STATE_UNSPECIFIED" | "STATE_WAITING" | "STATE_BOUND" | "STATE_CONSUMED" | "STATE_GIVEN_UP";
+
+/**
+ * Describes the enum agentrunner.v1.Notification.State.
+ */
+export const Notification_StateSchema: GenEnum<Notification_State, Notification_StateJson> = /*@__PURE__*/
+  enumDesc(file_agentrunner_v1_session, 1, 0);
 
 /**
  * Something that happened in a session.
@@ -361,7 +570,7 @@ export type SessionEventJson = {
  * Use `create(SessionEventSchema)` to create a new message.
  */
 export const SessionEventSchema: GenMessage<SessionEvent, {jsonType: SessionEventJson}> = /*@__PURE__*/
-  messageDesc(file_agentrunner_v1_session, 1);
+  messageDesc(file_agentrunner_v1_session, 2);
 
 /**
  * A run changed its state.
@@ -438,7 +647,7 @@ export type RunTransitionJson = {
  * Use `create(RunTransitionSchema)` to create a new message.
  */
 export const RunTransitionSchema: GenMessage<RunTransition, {jsonType: RunTransitionJson}> = /*@__PURE__*/
-  messageDesc(file_agentrunner_v1_session, 2);
+  messageDesc(file_agentrunner_v1_session, 3);
 
 /**
  * Nothing happened for a while.
@@ -461,7 +670,7 @@ export type WatchKeepAliveJson = {
  * Use `create(WatchKeepAliveSchema)` to create a new message.
  */
 export const WatchKeepAliveSchema: GenMessage<WatchKeepAlive, {jsonType: WatchKeepAliveJson}> = /*@__PURE__*/
-  messageDesc(file_agentrunner_v1_session, 3);
+  messageDesc(file_agentrunner_v1_session, 4);
 
 /**
  * Where a session stands. Derived from its runs, never stored beside them.

@@ -1,0 +1,93 @@
+import { create } from "@bufbuild/protobuf";
+import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
+import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
+import { DemandsSchema } from "../../gen/agentrunner/v1/run_pb.ts";
+import type { Demands } from "../../gen/agentrunner/v1/run_pb.ts";
+import { violations } from "./json-schema.ts";
+
+/** Most tags that a run may ask for, as in run.proto. */
+const MAX_TAGS = 64;
+
+/** What a run is asked for. */
+export interface Asked {
+  /** Empty: the parameters make it. */
+  readonly prompt: string;
+  readonly parameters?: JsonObject | undefined;
+  readonly demands?: Demands | undefined;
+}
+
+/** What a run is made with, or why it is refused, in words for the caller. */
+export type AgentRun =
+  | { readonly t: "ok"; readonly prompt: string; readonly demands: Demands | undefined }
+  | { readonly t: "refused"; readonly message: string };
+
+/**
+ * Puts what is asked for and the agent together.
+ *
+ * `parameters_schema` is held against the parameters of a first run, and of a resume that has some: an agent that takes
+ * parameters at its start is continued with plain words. A prompt is sent as it is; without one, an agent that has a
+ * `parameters_schema` gets its parameters as text.
+ */
+export function agentRun(asked: Asked, blueprint: AgentBlueprint | undefined, resumes: boolean): AgentRun {
+  const schema = blueprint?.parametersSchema;
+  if (blueprint !== undefined && schema !== undefined && (!resumes || asked.parameters !== undefined)) {
+    const wrong = violations(schema, asked.parameters ?? {}, "parameters");
+    if (wrong.length > 0) return refused(`agent blueprint ${blueprint.name}: ${wrong.join("; ")}`);
+  }
+  const { prompt, parameters } = asked;
+  const text = prompt === "" && schema !== undefined && parameters !== undefined ? inputs(parameters, schema) : prompt;
+  if (text === "") {
+    const choice = schema === undefined ? "prompt" : "prompt or parameters";
+    return refused(`${choice}: a run needs a text for the agent`);
+  }
+  const demands = mergeDemands(blueprint, asked.demands);
+  return typeof demands === "string" ? refused(demands) : { t: "ok", prompt: text, demands };
+}
+
+function refused(message: string): AgentRun {
+  return { t: "refused", message };
+}
+
+/** Parameters as text: a line each, in the order of the schema. Lists and objects are JSON, further lines are indented. */
+function inputs(parameters: JsonObject, schema: JsonObject): string {
+  const place = new Map(Object.keys((schema["properties"] ?? {}) as JsonObject).map((key, i) => [key, i]));
+  const order = (key: string): number => place.get(key) ?? place.size;
+  const keys = Object.keys(parameters).sort((a, b) => order(a) - order(b) || (a < b ? -1 : 1));
+  const lines = keys.map((key) => `${key}: ${inputText(parameters[key] ?? null)}`);
+  return ["<inputs>", ...lines, "</inputs>"].join("\n");
+}
+
+function inputText(value: JsonValue): string {
+  if (typeof value !== "string") return JSON.stringify(value);
+  return value.includes("\n") ? ["", ...value.split("\n")].join("\n  ") : value;
+}
+
+/**
+ * The demands of the blueprint and of the request: the request can only add (design §4.2). A text says which of them
+ * contradict each other.
+ */
+function mergeDemands(blueprint: AgentBlueprint | undefined, asked: Demands | undefined): Demands | string | undefined {
+  const given = blueprint?.demands;
+  if (blueprint === undefined || given === undefined) return asked;
+  if (asked === undefined) return given;
+  const merged = create(DemandsSchema, { tags: [...new Set([...given.tags, ...asked.tags])] });
+  for (const key of ["executorProfile", "hostname", "projectDir"] as const) {
+    if (given[key] !== "" && asked[key] !== "" && given[key] !== asked[key]) {
+      const field = DemandsSchema.field[key].name;
+      return `demands.${field}: agent blueprint ${blueprint.name} demands ${given[key]}, not ${asked[key]}; a run can only add demands`;
+    }
+    merged[key] = given[key] || asked[key];
+  }
+  if (merged.tags.length > MAX_TAGS) {
+    return `demands.tags: ${merged.tags.length} together with those of agent blueprint ${blueprint.name}; at most ${MAX_TAGS}`;
+  }
+  return merged;
+}
+
+/** Why the data of a result are not what the blueprint promises; undefined when they are, or when it promises nothing. */
+export function resultProblem(blueprint: AgentBlueprint, data: JsonObject | undefined): string | undefined {
+  const { name, outputSchema } = blueprint;
+  if (outputSchema === undefined) return undefined;
+  const wrong = data === undefined ? ["the result has no data"] : violations(outputSchema, data, "data");
+  return wrong.length === 0 ? undefined : `output_schema of agent blueprint ${name}: ${wrong.join("; ")}`;
+}

@@ -1,0 +1,33 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+
+/** A call that a tool refuses; the message says what to do instead. */
+export class ToolError extends Error {
+  override name = "ToolError";
+}
+
+/** What a model is told to do about an error of the coordinator. */
+const ADVICE: ReadonlyMap<Code, string> = new Map([
+  [Code.InvalidArgument, "Nothing was changed. Correct the arguments and call again."],
+  [Code.NotFound, "list_agent_sessions and list_agent_blueprints list what there is."],
+  [Code.AlreadyExists, "Nothing was started. Use another session_name or request_id, or resume_agent_session."],
+  [Code.PermissionDenied, "An agent may use its own session and those that it started, and nothing else."],
+  [Code.FailedPrecondition, "Nothing was changed."],
+  [Code.OutOfRange, "Begin again without the page_token."],
+  [Code.Unimplemented, "This coordinator is older than this tool; go on without it."],
+  [
+    Code.Unauthenticated,
+    "This run's lease is over: it has ended, or another attempt has taken its place. Nothing was changed and nothing " +
+      "can be: stop working.",
+  ],
+  [Code.ResourceExhausted, "Nothing was changed. Wait a minute and call again."],
+  [Code.Unavailable, "The coordinator cannot be reached. Call again in a minute, a start with the same request_id."],
+  [Code.DeadlineExceeded, "The coordinator does not answer. Call again in a minute, a start with the same request_id."],
+]);
+
+/** Says what went wrong and what to do, for a model. */
+export function adviceOf(error: unknown): string {
+  if (error instanceof ToolError) return error.message;
+  const { code, rawMessage } = ConnectError.from(error);
+  const advice = ADVICE.get(code);
+  return advice === undefined ? `${Code[code]}: ${rawMessage}` : `${rawMessage}. ${advice}`;
+}
