@@ -28,7 +28,7 @@ function turn(random: Random, tags: readonly string[], depth: number, fanOut: nu
 }
 
 function child(random: Random, tags: readonly string[], depth: number): Plan {
-  const fanOut = chance(random, 0.35) ? random.int(1, depth === 1 ? 4 : 2) : 0;
+  const fanOut = chance(random, 0.27) ? random.int(1, depth === 1 ? 4 : 2) : 0;
   const mode = chance(random, 0.85) ? "async_callback" : random.pick(["async_poll", "sync"]);
   return {
     mode,
