@@ -1,13 +1,12 @@
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import { newId } from "../lib/ids.ts";
-import type { Log } from "../lib/log.ts";
 import type { RunnerFacts, Wants } from "./core/match.ts";
-import type { CoordinatorConfig } from "./config.ts";
 import { DemandIndex } from "./demand-index.ts";
+import type { DemandIndexDeps } from "./demand-index.ts";
 import { StreamClosing_Reason } from "./runner-stream.ts";
 import type { RunnerStream } from "./runner-stream.ts";
 import { durationFromMs } from "./store/rows.ts";
-import type { Changes, Committed, Offer, Offered, Store, Supply } from "./store/store.ts";
+import type { Committed, Offer, Offered, Supply } from "./store/store.ts";
 
 /** Runners that one offer command considers; more follow in the next. */
 const MAX_SUPPLIES = 64;
@@ -23,13 +22,7 @@ interface Connection {
   deaf: boolean;
 }
 
-export interface DispatcherDeps {
-  readonly store: Store;
-  readonly config: CoordinatorConfig;
-  readonly log: Log;
-  readonly now: () => number;
-  /** Acts on what a command changed. */
-  readonly perform: (changes: Changes) => void;
+export interface DispatcherDeps extends Omit<DemandIndexDeps, "hasStream" | "tick"> {
   readonly runToken: (leaseId: string) => string;
 }
 

@@ -84,10 +84,17 @@ function mergeDemands(blueprint: AgentBlueprint | undefined, asked: Demands | un
   return merged;
 }
 
-/** Why the data of a result are not what the blueprint promises; undefined when they are, or when it promises nothing. */
-export function resultProblem(blueprint: AgentBlueprint, data: JsonObject | undefined): string | undefined {
+/**
+ * Why the data of a result are not what the blueprint promises; undefined when they are, or when it promises nothing. A turn
+ * that ends without data while children are to call back has promised nothing yet: the session goes on.
+ */
+export function resultProblem(
+  blueprint: AgentBlueprint,
+  data: JsonObject | undefined,
+  awaitsCallbacks = false,
+): string | undefined {
   const { name, outputSchema } = blueprint;
-  if (outputSchema === undefined) return undefined;
+  if (outputSchema === undefined || (data === undefined && awaitsCallbacks)) return undefined;
   const wrong = data === undefined ? ["the result has no data"] : violations(outputSchema, data, "data");
   return wrong.length === 0 ? undefined : `output_schema of agent blueprint ${name}: ${wrong.join("; ")}`;
 }

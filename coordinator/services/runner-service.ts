@@ -13,10 +13,10 @@ import { VERSION } from "../../lib/version.ts";
 import { RunnerConfigSchema } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { RunnerConfig } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { Report_Kind, ReportVerdict_Kind, RunnerService } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import type { Report } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { CoordinatorConfig } from "../config.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { PROTOCOL, protocolVersion } from "../core/registration.ts";
+import { leaseWithReportAfterAccept } from "../core/report-batch.ts";
 import { RunnerStream, StreamClosing_Reason } from "../runner-stream.ts";
 import { durationFromMs, optionalMs } from "../store/rows.ts";
 
@@ -84,7 +84,9 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
     async reportStatus(request, context) {
       const { runnerId, reports } = request;
       await auth.runner(context, runnerId);
-      const after = reportAfterAccept(reports);
+      const after = leaseWithReportAfterAccept(
+        reports.map(({ leaseId, kind }) => ({ leaseId, isAccept: kind === Report_Kind.ACCEPT })),
+      );
       if (after !== undefined) {
         throw new ConnectError(
           `the batch holds an ACCEPT and a later report of lease ${after}: wait for the answer to the accept`,
@@ -123,16 +125,6 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
       return {};
     },
   });
-}
-
-/** Lease of which the batch holds an ACCEPT and something behind it; undefined when there is none. */
-export function reportAfterAccept(reports: readonly Report[]): string | undefined {
-  const accepted = new Set<string>();
-  for (const { kind, leaseId } of reports) {
-    if (accepted.has(leaseId)) return leaseId;
-    if (kind === Report_Kind.ACCEPT) accepted.add(leaseId);
-  }
-  return undefined;
 }
 
 function runnerConfig(config: CoordinatorConfig): RunnerConfig {

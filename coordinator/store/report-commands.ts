@@ -81,15 +81,12 @@ function decide(tx: Tx, runnerId: string, one: Report, leaseTtlMs: number): Verd
   return { kind: decision.verdict === "INVALID" ? "INVALID" : "STALE", message: decision.message, row };
 }
 
-/**
- * A run is not completed by a result that is not what its blueprint promises. A turn that ends without data while children
- * are to call back has promised nothing yet: the session goes on.
- */
+/** A run is not completed by a result that is not what its blueprint promises. */
 function judged(sql: Sql, row: RunRow, event: ReportEvent, result: ExecutorResult | undefined): ReportEvent {
   if (event.type !== "COMPLETED") return event;
-  if (result?.data === undefined && awaitsCallbacks(sql, row.session_seq, row.session_id)) return event;
   const blueprint = snapshotOf(sql, row.seq);
-  const message = blueprint === undefined ? undefined : resultProblem(blueprint, result?.data);
+  if (blueprint === undefined) return event;
+  const message = resultProblem(blueprint, result?.data, awaitsCallbacks(sql, row.session_seq, row.session_id));
   if (message === undefined) return event;
   return { leaseId: event.leaseId, type: "FAILED", reason: { name: "OUTPUT_SCHEMA", message } };
 }

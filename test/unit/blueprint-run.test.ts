@@ -102,6 +102,8 @@ describe("a result", () => {
   it("must have data that fit the output_schema", () => {
     const strict = agent({ outputSchema: SCHEMA });
     expect(resultProblem(strict, { topic: "x" })).toBeUndefined();
+    expect(resultProblem(strict, undefined, true), "a turn that waits for children").toBeUndefined();
+    expect(resultProblem(strict, { topic: 1 }, true), "but its data are judged").toMatch(/topic must be string/);
     expect(resultProblem(strict, undefined)).toBe("output_schema of agent blueprint reviewer: the result has no data");
     expect(resultProblem(strict, { topic: 1 })).toBe(
       "output_schema of agent blueprint reviewer: data/topic must be string",
