@@ -3,8 +3,8 @@ import type { Client } from "@connectrpc/connect";
 import { Report_Kind, RunnerService } from "../gen/agentrunner/v1/runner_service_pb.ts";
 import type { RunOffer } from "../gen/agentrunner/v1/runner_service_pb.ts";
 import { newId } from "../lib/ids.ts";
-import { connectTransport } from "../lib/transport.ts";
-import type { CoordinatorLink } from "../lib/transport.ts";
+import { connectTransport } from "../lib/rpc/transport.ts";
+import type { CoordinatorLink } from "../lib/rpc/transport.ts";
 
 /** The least that is a runner: it registers, has one stream open, and reports what it is told to. */
 export class BareRunner {

@@ -8,7 +8,7 @@ import { ExecutionMode } from "../gen/agentrunner/v1/run_pb.ts";
 import type { Run } from "../gen/agentrunner/v1/run_pb.ts";
 import { RunService } from "../gen/agentrunner/v1/run_service_pb.ts";
 import { SessionService } from "../gen/agentrunner/v1/session_service_pb.ts";
-import { connectTransport } from "../lib/transport.ts";
+import { connectTransport } from "../lib/rpc/transport.ts";
 import type { Workshop } from "./children.ts";
 import type { Measured } from "./figures.ts";
 import { sampleInvocation } from "./spawn-rate.ts";

@@ -1,7 +1,7 @@
 import { createClient } from "@connectrpc/connect";
 import { RunService } from "../gen/agentrunner/v1/run_service_pb.ts";
 import type { RunOffer } from "../gen/agentrunner/v1/runner_service_pb.ts";
-import { connectTransport } from "../lib/transport.ts";
+import { connectTransport } from "../lib/rpc/transport.ts";
 import { BareRunner } from "./bare-runner.ts";
 import type { Workshop } from "./children.ts";
 import type { Measured } from "./figures.ts";

@@ -4,8 +4,8 @@ import { DatabaseSync } from "node:sqlite";
 import { createClient } from "@connectrpc/connect";
 import type { Client } from "@connectrpc/connect";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
-import { connectTransport } from "../lib/transport.ts";
-import type { CoordinatorLink } from "../lib/transport.ts";
+import { connectTransport } from "../lib/rpc/transport.ts";
+import type { CoordinatorLink } from "../lib/rpc/transport.ts";
 import { median } from "./stats.ts";
 
 /** Size of a bare row, about that of a run with its indexes. */

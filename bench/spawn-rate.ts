@@ -4,7 +4,7 @@ import { ExecutorInvocationSchema } from "../gen/agentrunner/v1/executor_pb.ts";
 import { RunService } from "../gen/agentrunner/v1/run_service_pb.ts";
 import { newId } from "../lib/ids.ts";
 import { invocationJson } from "../lib/invocation.ts";
-import { connectTransport } from "../lib/transport.ts";
+import { connectTransport } from "../lib/rpc/transport.ts";
 import { until } from "./children.ts";
 import type { Child, CoordinatorProcess, Workshop } from "./children.ts";
 import type { Measured } from "./figures.ts";

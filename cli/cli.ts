@@ -10,10 +10,10 @@ import { BlueprintService } from "../gen/agentrunner/v1/blueprint_service_pb.ts"
 import { FleetService } from "../gen/agentrunner/v1/fleet_service_pb.ts";
 import { RunService } from "../gen/agentrunner/v1/run_service_pb.ts";
 import { SessionService } from "../gen/agentrunner/v1/session_service_pb.ts";
-import { connectTransport } from "../lib/transport.ts";
+import { connectTransport } from "../lib/rpc/transport.ts";
 import { usage } from "./errors.ts";
-import type { Paint } from "./format.ts";
-import { ansi, plain } from "./format.ts";
+import type { Paint } from "./text/format.ts";
+import { ansi, plain } from "./text/format.ts";
 
 /** A place that text is written to: a part of `NodeJS.WriteStream`. */
 export interface Sink {

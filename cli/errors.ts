@@ -2,7 +2,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { CommanderError } from "commander";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { ExitCode } from "../lib/exit-codes.ts";
-import { describeConnectError } from "../lib/transport.ts";
+import { describeConnectError } from "../lib/rpc/transport.ts";
 
 /** A failure that `ao` explains in a line, with what to do next and the exit code. */
 export class CliError extends Error {

@@ -3,15 +3,15 @@ import { Command, CommanderError, Option } from "commander";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { Io } from "./cli.ts";
 import { DEFAULT_URL, Program } from "./cli.ts";
-import { addBlueprints } from "./blueprints.ts";
-import { addDev } from "./dev.ts";
-import { addDoctor } from "./doctor.ts";
+import { addBlueprints } from "./verbs/blueprints.ts";
+import { addDev } from "./verbs/dev.ts";
+import { addDoctor } from "./doctor/doctor.ts";
 import { cliError, commanderExit } from "./errors.ts";
-import { addResume } from "./resume.ts";
-import { addRunners } from "./runners.ts";
-import { addRuns } from "./runs.ts";
-import { addSessions } from "./sessions.ts";
-import { addStart } from "./start.ts";
+import { addResume } from "./verbs/resume.ts";
+import { addRunners } from "./verbs/runners.ts";
+import { addRuns } from "./verbs/runs.ts";
+import { addSessions } from "./verbs/sessions.ts";
+import { addStart } from "./verbs/start.ts";
 import { VERSION } from "../lib/version.ts";
 
 const EXIT_CODES = `

@@ -9,7 +9,7 @@ import { resolve } from "node:path";
 import type { Readable } from "node:stream";
 import { DemandsSchema, OnLostSchema, OnLost_Policy } from "../gen/agentrunner/v1/run_pb.ts";
 import type { CreateRunRequest } from "../gen/agentrunner/v1/run_service_pb.ts";
-import { parseDurationMs } from "../lib/config-kinds.ts";
+import { parseDurationMs } from "../lib/config/kinds.ts";
 import { INVOCATION_MAX_BYTES } from "../lib/limits.ts";
 import type { Io } from "./cli.ts";
 import { usage } from "./errors.ts";

@@ -8,11 +8,11 @@ import {
   list,
   oneOf,
   path,
-} from "../lib/config-kinds.ts";
-import type { HostPort } from "../lib/config-kinds.ts";
-import { parseConfig } from "../lib/config.ts";
-import type { Environment, Parsed, Program, ReadFile, Table } from "../lib/config.ts";
-import { isLoopback } from "../lib/host-guard.ts";
+} from "../lib/config/kinds.ts";
+import type { HostPort } from "../lib/config/kinds.ts";
+import { parseConfig } from "../lib/config/config.ts";
+import type { Environment, Parsed, Program, ReadFile, Table } from "../lib/config/config.ts";
+import { isLoopback } from "../lib/rpc/host-guard.ts";
 import type { LogFormat } from "../lib/log.ts";
 import { VERSION } from "../lib/version.ts";
 

@@ -1,13 +1,13 @@
 import type { Log } from "../lib/log.ts";
-import { Auth } from "./auth.ts";
+import { Auth } from "./access/auth.ts";
 import type { CoordinatorConfig } from "./config.ts";
 import { grant, heard, isOver, missedTime } from "./core/grace.ts";
 import type { Grace, Reading } from "./core/grace.ts";
-import { Dispatcher } from "./dispatcher.ts";
-import type { Metrics } from "./metrics.ts";
-import { durationFromMs } from "./store/rows.ts";
+import { Dispatcher } from "./dispatch/dispatcher.ts";
+import type { Metrics } from "./telemetry/metrics.ts";
+import { durationFromMs } from "./store/commands/rows.ts";
 import type { Changes, Committed, Store } from "./store/store.ts";
-import { Watchers } from "./watchers.ts";
+import { Watchers } from "./follow/watchers.ts";
 
 /** Longest time between two looks at what is due. */
 const MAX_TICK_MS = 1000;

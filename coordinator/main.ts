@@ -1,12 +1,12 @@
 import "../lib/require-node.ts";
 import { EXIT } from "../lib/exit-codes.ts";
-import { UsageError } from "../lib/config.ts";
-import { readFileIfThere } from "../lib/read-file.ts";
+import { UsageError } from "../lib/config/config.ts";
+import { readFileIfThere } from "../lib/config/read-file.ts";
 import { createLogger } from "../lib/log.ts";
 import { DatabaseUnusableError } from "../lib/sqlite.ts";
 import { parseCoordinatorConfig } from "./config.ts";
 import { startCoordinator } from "./start.ts";
-import { ListenError } from "./server.ts";
+import { ListenError } from "./http/server.ts";
 
 /** Time that calls in flight get after the first signal. */
 const STOP_GRACE_MS = 3000;

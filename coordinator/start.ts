@@ -3,21 +3,21 @@ import { createRouterTransport } from "@connectrpc/connect";
 import type { ConnectRouter } from "@connectrpc/connect";
 import type { CommitError } from "../lib/sqlite.ts";
 import type { Log } from "../lib/log.ts";
-import { BlueprintDir } from "./blueprint-dir.ts";
+import { BlueprintDir } from "./blueprints/blueprint-dir.ts";
 import type { CoordinatorConfig } from "./config.ts";
 import { Coordinator } from "./coordinator.ts";
 import type { Reading } from "./core/grace.ts";
-import { storeErrors } from "./errors.ts";
-import { mcpPage } from "./mcp.ts";
-import { Metrics } from "./metrics.ts";
-import { checkListen, routerOptions, startServer } from "./server.ts";
-import type { PageAnswer } from "./server.ts";
+import { storeErrors } from "./services/store-errors.ts";
+import { mcpPage } from "./http/mcp-page.ts";
+import { Metrics } from "./telemetry/metrics.ts";
+import { checkListen, routerOptions, startServer } from "./http/server.ts";
+import type { PageAnswer } from "./http/server.ts";
 import { mountBlueprintService } from "./services/blueprint-service.ts";
 import { mountFleetService } from "./services/fleet-service.ts";
 import { mountRunService } from "./services/run-service.ts";
 import { mountRunnerService } from "./services/runner-service.ts";
 import { mountSessionService } from "./services/session-service.ts";
-import { openSqliteStore } from "./store/sqlite-store.ts";
+import { openSqliteStore } from "./store/sqlite/sqlite-store.ts";
 import type { Store } from "./store/store.ts";
 
 export interface RunningCoordinator {

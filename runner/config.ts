@@ -1,8 +1,8 @@
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
-import { bool, duration, int, list, oneOf, path, seconds, string, url } from "../lib/config-kinds.ts";
-import { parseConfig } from "../lib/config.ts";
-import type { Environment, Parsed, Program, ReadFile, Source, Table } from "../lib/config.ts";
+import { bool, duration, int, list, oneOf, path, seconds, string, url } from "../lib/config/kinds.ts";
+import { parseConfig } from "../lib/config/config.ts";
+import type { Environment, Parsed, Program, ReadFile, Source, Table } from "../lib/config/config.ts";
 import type { LogFormat } from "../lib/log.ts";
 import { VERSION } from "../lib/version.ts";
 

@@ -1,19 +1,19 @@
 import "../lib/require-node.ts";
-import { UsageError } from "../lib/config.ts";
+import { UsageError } from "../lib/config/config.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import { createLogger } from "../lib/log.ts";
 import type { Log } from "../lib/log.ts";
-import { readFileIfThere } from "../lib/read-file.ts";
+import { readFileIfThere } from "../lib/config/read-file.ts";
 import { parseRunnerOptions } from "./config.ts";
-import { executorOf } from "./execute.ts";
-import { reapBoot, startLeash } from "./leash.ts";
-import type { Leash } from "./leash.ts";
-import { McpPortError, openMcp } from "./mcp.ts";
-import { executorListText, find, problemsOf, profileListText, resolveSettings } from "./resolve-settings.ts";
+import { executorOf } from "./execution/execute.ts";
+import { reapBoot, startLeash } from "./execution/leash.ts";
+import type { Leash } from "./execution/leash.ts";
+import { McpPortError, openMcp } from "./execution/mcp-server.ts";
+import { executorListText, find, problemsOf, profileListText, resolveSettings } from "./settings/resolve-settings.ts";
 import { startRunner } from "./runner.ts";
 import type { RunningRunner } from "./runner.ts";
-import type { RunnerSettings } from "./settings.ts";
-import { StateRefusedError } from "./state-dir.ts";
+import type { RunnerSettings } from "./settings/settings.ts";
+import { StateRefusedError } from "./leases/state-dir.ts";
 
 process.exit(await main(process.argv.slice(2)));
 

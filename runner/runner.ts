@@ -1,22 +1,22 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { runnerId as runnerIdOf } from "../lib/ids.ts";
-import { Backoff } from "../lib/backoff.ts";
+import { Backoff } from "../lib/rpc/backoff.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { ExitCode } from "../lib/exit-codes.ts";
 import type { Log } from "../lib/log.ts";
 import { ReportVerdict_Kind, Report_Kind } from "../gen/agentrunner/v1/runner_service_pb.ts";
-import { Connection } from "./connection.ts";
-import type { ConnectionEnd, ConnectionHandler, ConnectionState, Registration } from "./connection-state.ts";
-import { EventSender } from "./event-sender.ts";
-import type { Execute } from "./execute.ts";
-import { Heartbeat } from "./heartbeat.ts";
-import { Leases } from "./leases.ts";
-import type { Line } from "./line.ts";
-import { Outbox } from "./outbox.ts";
-import { ReportSender } from "./report-sender.ts";
-import type { RunnerSettings } from "./settings.ts";
-import { openStateDir } from "./state-dir.ts";
-import type { StateDir } from "./state-dir.ts";
+import { Connection } from "./connection/connection.ts";
+import type { ConnectionEnd, ConnectionHandler, ConnectionState, Registration } from "./connection/connection-state.ts";
+import { EventSender } from "./reports/event-sender.ts";
+import type { Execute } from "./execution/execute.ts";
+import { Heartbeat } from "./connection/heartbeat.ts";
+import { Leases } from "./leases/leases.ts";
+import type { Line } from "./reports/uplink.ts";
+import { Outbox } from "./reports/outbox.ts";
+import { ReportSender } from "./reports/report-sender.ts";
+import type { RunnerSettings } from "./settings/settings.ts";
+import { openStateDir } from "./leases/state-dir.ts";
+import type { StateDir } from "./leases/state-dir.ts";
 
 /** Longest wait for the last reports to be answered when a runner ends. */
 const FLUSH_MS = 10_000;

@@ -2,8 +2,8 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
 import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import { BlueprintService } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
-import { denied } from "../auth.ts";
-import type { BlueprintDir } from "../blueprint-dir.ts";
+import { denied } from "../access/auth.ts";
+import type { BlueprintDir } from "../blueprints/blueprint-dir.ts";
 import type { Coordinator } from "../coordinator.ts";
 
 const DEFAULT_PAGE = 100;

@@ -6,13 +6,13 @@ import { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
 import { RunService, WatchRunResponseSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { CreateRunRequest, WatchRunRequest, WatchRunResponse } from "../../gen/agentrunner/v1/run_service_pb.ts";
-import type { Caller } from "../auth.ts";
-import { denied } from "../auth.ts";
-import type { BlueprintDir } from "../blueprint-dir.ts";
+import type { Caller } from "../access/auth.ts";
+import { denied } from "../access/auth.ts";
+import type { BlueprintDir } from "../blueprints/blueprint-dir.ts";
 import type { Coordinator } from "../coordinator.ts";
-import { cursorOf, placeOf } from "../store/pages.ts";
-import { durationMs, timestampFromMs } from "../store/rows.ts";
-import { followEvents } from "./follow-events.ts";
+import { cursorOf, placeOf } from "../store/cursors.ts";
+import { durationMs, timestampFromMs } from "../store/commands/rows.ts";
+import { followEvents } from "../follow/follow-events.ts";
 
 const DEFAULT_PAGE = 100;
 

@@ -17,8 +17,8 @@ import type { CoordinatorConfig } from "../config.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { PROTOCOL, protocolVersion } from "../core/registration.ts";
 import { leaseWithReportAfterAccept } from "../core/report-batch.ts";
-import { RunnerStream, StreamClosing_Reason } from "../runner-stream.ts";
-import { durationFromMs, optionalMs } from "../store/rows.ts";
+import { RunnerStream, StreamClosing_Reason } from "../dispatch/runner-stream.ts";
+import { durationFromMs, optionalMs } from "../store/commands/rows.ts";
 
 /** Names of verdicts by number, for the metrics. */
 const VERDICT_NAMES = new Map<number, string>(Object.entries(ReportVerdict_Kind).map(([name, kind]) => [kind, name]));

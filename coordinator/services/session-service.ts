@@ -3,10 +3,10 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { ConnectRouter } from "@connectrpc/connect";
 import type { Session } from "../../gen/agentrunner/v1/session_pb.ts";
 import { SessionService, WatchSessionResponseSchema } from "../../gen/agentrunner/v1/session_service_pb.ts";
-import type { Caller } from "../auth.ts";
+import type { Caller } from "../access/auth.ts";
 import type { Coordinator } from "../coordinator.ts";
-import { cursorOf, placeOf } from "../store/pages.ts";
-import { followEvents } from "./follow-events.ts";
+import { cursorOf, placeOf } from "../store/cursors.ts";
+import { followEvents } from "../follow/follow-events.ts";
 
 const DEFAULT_PAGE = 100;
 

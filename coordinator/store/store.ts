@@ -14,7 +14,7 @@ import type { Session, SessionEvent, SessionStatus } from "../../gen/agentrunner
 import type { UpdateSessionRequest } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import type { RunnerFacts, Wants } from "../core/match.ts";
 import type { Effect, FinalState, Stop } from "../core/run.ts";
-import type { FamilyLimits } from "./family.ts";
+import type { FamilyLimits } from "./commands/session-tree.ts";
 
 export type { FamilyLimits };
 

@@ -4,7 +4,7 @@ import { chmodSync, copyFileSync, readFileSync, truncateSync, writeFileSync } fr
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { openSqliteStore } from "../../coordinator/store/sqlite-store.ts";
+import { openSqliteStore } from "../../coordinator/store/sqlite/sqlite-store.ts";
 import { until } from "../support/until.ts";
 import { Home, call, executor, runUntil } from "./programs.ts";
 

@@ -6,7 +6,7 @@ import { mkdir } from "node:fs/promises";
 import { constants, tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { processesMarked } from "../../runner/processes.ts";
+import { processesMarked } from "../../runner/execution/processes.ts";
 import { until } from "../support/until.ts";
 
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));

@@ -1,7 +1,7 @@
 import { readdirSync, statSync, writeFileSync } from "node:fs";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { readFileIfThere } from "../../lib/read-file.ts";
-import { processesMarked } from "../../runner/processes.ts";
+import { readFileIfThere } from "../../lib/config/read-file.ts";
+import { processesMarked } from "../../runner/execution/processes.ts";
 import { until } from "../support/until.ts";
 import { Home, call, executor, runUntil, skipAloud } from "./programs.ts";
 

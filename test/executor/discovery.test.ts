@@ -8,7 +8,7 @@ import {
   findExecutor,
   profileNameOf,
   resolveExecutorPath,
-} from "../../runner/discovery.ts";
+} from "../../runner/settings/discovery.ts";
 
 let dir: string;
 

@@ -5,10 +5,10 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { BOOT_VARIABLE } from "../../runner/environment.ts";
-import { reapBoot, startLeash } from "../../runner/leash.ts";
-import type { Leash } from "../../runner/leash.ts";
-import { hasEnded, ProcessGroup, processesMarked } from "../../runner/processes.ts";
+import { BOOT_VARIABLE } from "../../runner/execution/environment.ts";
+import { reapBoot, startLeash } from "../../runner/execution/leash.ts";
+import type { Leash } from "../../runner/execution/leash.ts";
+import { hasEnded, ProcessGroup, processesMarked } from "../../runner/execution/processes.ts";
 import { fixture } from "../support/executors.ts";
 import { until } from "../support/until.ts";
 

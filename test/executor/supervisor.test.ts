@@ -5,9 +5,9 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { ExecutorEvent } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { FailureReason } from "../../gen/agentrunner/v1/run_pb.ts";
 import { Report_Kind } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import { hasEnded } from "../../runner/processes.ts";
-import { supervise } from "../../runner/supervisor.ts";
-import type { ExecutionSpec, SupervisorDeps } from "../../runner/supervisor.ts";
+import { hasEnded } from "../../runner/execution/processes.ts";
+import { supervise } from "../../runner/execution/supervisor.ts";
+import type { ExecutionSpec, SupervisorDeps } from "../../runner/execution/supervisor.ts";
 import { fixture, processesOf, testEnv } from "../support/executors.ts";
 import { until } from "../support/until.ts";
 

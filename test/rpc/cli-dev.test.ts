@@ -9,13 +9,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { processesMarked } from "../../runner/processes.ts";
+import { processesMarked } from "../../runner/execution/processes.ts";
 import { ao, startAo } from "../support/ao.ts";
 import { FakeCoordinator } from "../support/fake-run-service.ts";
 import { until } from "../support/until.ts";
 
 const MAIN = fileURLToPath(new URL("../../cli/main.ts", import.meta.url));
-const DEMO = fileURLToPath(new URL("../../cli/demo.ts", import.meta.url));
+const DEMO = fileURLToPath(new URL("../../cli/demo/demo.ts", import.meta.url));
 
 let dir: string;
 const started: ChildProcess[] = [];

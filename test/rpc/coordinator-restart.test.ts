@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { Code, createClient } from "@connectrpc/connect";
 import { afterEach, describe, expect, it } from "vitest";
 import { RunService } from "../../gen/agentrunner/v1/run_service_pb.ts";
-import { connectTransport } from "../../lib/transport.ts";
+import { connectTransport } from "../../lib/rpc/transport.ts";
 import { startTestCoordinator, stopTestCoordinators, tempDir } from "../support/coordinator.ts";
 import type { TestCoordinator } from "../support/coordinator.ts";
 import { held, RawRunner } from "../support/raw-runner.ts";

@@ -1,6 +1,6 @@
 import { Code } from "@connectrpc/connect";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { RunnerStream } from "../../coordinator/runner-stream.ts";
+import { RunnerStream } from "../../coordinator/dispatch/runner-stream.ts";
 import { startTestCoordinator, stopTestCoordinators } from "../support/coordinator.ts";
 import type { TestCoordinator } from "../support/coordinator.ts";
 import { RawRunner } from "../support/raw-runner.ts";

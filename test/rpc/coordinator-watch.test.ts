@@ -1,7 +1,7 @@
 import { getEventListeners } from "node:events";
 import { Code } from "@connectrpc/connect";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { Watchers } from "../../coordinator/watchers.ts";
+import { Watchers } from "../../coordinator/follow/watchers.ts";
 import type { WatchRunResponse } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { WatchSessionResponse } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import { startTestCoordinator, stopTestCoordinators } from "../support/coordinator.ts";

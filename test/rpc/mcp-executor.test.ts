@@ -5,9 +5,9 @@ import { afterEach, describe, expect, it } from "vitest";
 import { Report_Kind, RunOfferSchema } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { RunOffer } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import { createLogger } from "../../lib/log.ts";
-import { executorOf } from "../../runner/execute.ts";
-import { startMcp } from "../../runner/mcp.ts";
-import type { McpDoor } from "../../runner/mcp.ts";
+import { executorOf } from "../../runner/execution/execute.ts";
+import { startMcp } from "../../runner/execution/mcp-server.ts";
+import type { McpDoor } from "../../runner/execution/mcp-server.ts";
 import { atEnd, cleanUp, tempDir, testSettings } from "../support/test-runner.ts";
 import { until } from "../support/until.ts";
 

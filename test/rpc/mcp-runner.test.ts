@@ -7,8 +7,8 @@ import { BlueprintService } from "../../gen/agentrunner/v1/blueprint_service_pb.
 import type { ListBlueprintsRequest } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
 import { createLogger } from "../../lib/log.ts";
 import { parseRunnerOptions } from "../../runner/config.ts";
-import { McpPortError, openMcp, startMcp } from "../../runner/mcp.ts";
-import type { McpDoor, McpOptions } from "../../runner/mcp.ts";
+import { McpPortError, openMcp, startMcp } from "../../runner/execution/mcp-server.ts";
+import type { McpDoor, McpOptions } from "../../runner/execution/mcp-server.ts";
 import { startTestCoordinator, stopTestCoordinators } from "../support/coordinator.ts";
 import type { TestCoordinator } from "../support/coordinator.ts";
 import { ERAS, leaveMcp, McpAgent } from "../support/mcp-client.ts";

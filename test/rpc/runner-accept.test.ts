@@ -4,7 +4,7 @@ import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { LeaseVerdict_Kind } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { ReportVerdict_Kind, Report_Kind, RunnerService } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import { connectTransport } from "../../lib/transport.ts";
+import { connectTransport } from "../../lib/rpc/transport.ts";
 import { assertAcceptBeforeSpawn, FakeCoordinator } from "../support/fake-coordinator.ts";
 import { atEnd, cleanUp, startTestRunner } from "../support/test-runner.ts";
 import { until } from "../support/until.ts";

@@ -8,8 +8,8 @@ import { HeldLease_Phase, LeaseVerdict_Kind } from "../../gen/agentrunner/v1/run
 import { ReportVerdict_Kind, Report_Kind } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import { EXIT } from "../../lib/exit-codes.ts";
 import { runnerId } from "../../lib/ids.ts";
-import { openStateDir, StateRefusedError } from "../../runner/state-dir.ts";
-import type { StateDir } from "../../runner/state-dir.ts";
+import { openStateDir, StateRefusedError } from "../../runner/leases/state-dir.ts";
+import type { StateDir } from "../../runner/leases/state-dir.ts";
 import { FakeCoordinator } from "../support/fake-coordinator.ts";
 import { atEnd, cleanUp, outputEvent, sessionEvent, startTestRunner, testSettings } from "../support/test-runner.ts";
 import { until } from "../support/until.ts";

@@ -4,7 +4,7 @@ import { connect as connect2 } from "node:http2";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
 import { afterEach, describe, expect, it } from "vitest";
-import { checkListen, ListenError, startServer } from "../../coordinator/server.ts";
+import { checkListen, ListenError, startServer } from "../../coordinator/http/server.ts";
 import { createLogger } from "../../lib/log.ts";
 import { startTestServer, stopTestServers } from "../support/test-server.ts";
 

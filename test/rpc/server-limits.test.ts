@@ -11,7 +11,7 @@ import { gzipSync } from "node:zlib";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { Code, createClient } from "@connectrpc/connect";
 import { afterEach, describe, expect, it } from "vitest";
-import { versionOf } from "../../coordinator/one-port.ts";
+import { versionOf } from "../../coordinator/http/one-port.ts";
 import { RunService } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import { HealthCheckRequestSchema } from "../../gen/grpc/health/v1/health_pb.ts";
 import { MESSAGE_MAX_BYTES } from "../../lib/limits.ts";

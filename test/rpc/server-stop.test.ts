@@ -4,7 +4,7 @@ import { connect as connectHttp2 } from "node:http2";
 import { connect } from "node:net";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { afterEach, describe, expect, it } from "vitest";
-import { ServingStatus } from "../../coordinator/health.ts";
+import { ServingStatus } from "../../coordinator/http/health.ts";
 import { RunService } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import { healthClient, PROTOCOL_NAMES, PROTOCOLS, startTestServer, stopTestServers } from "../support/test-server.ts";
 import { until } from "../support/until.ts";

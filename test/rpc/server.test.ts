@@ -9,7 +9,7 @@ import { credentials, loadPackageDefinition } from "@grpc/grpc-js";
 import type { ChannelCredentials, Client as GrpcClient, ClientReadableStream } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { afterEach, describe, expect, it } from "vitest";
-import { ServingStatus } from "../../coordinator/health.ts";
+import { ServingStatus } from "../../coordinator/http/health.ts";
 import { RunService } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { healthClient, PROTOCOL_NAMES, startTestServer, stopTestServers } from "../support/test-server.ts";

@@ -18,8 +18,8 @@ import type { CreateRunRequestSchema, WatchRunResponse } from "../../gen/agentru
 import { RunnerService } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import { SessionService } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import { createLogger } from "../../lib/log.ts";
-import { connectTransport } from "../../lib/transport.ts";
-import type { CoordinatorLink } from "../../lib/transport.ts";
+import { connectTransport } from "../../lib/rpc/transport.ts";
+import type { CoordinatorLink } from "../../lib/rpc/transport.ts";
 import { until } from "./until.ts";
 
 export type StateName = keyof typeof RunState;

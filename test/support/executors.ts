@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
-import { BOOT_VARIABLE, executorEnv } from "../../runner/environment.ts";
-import { processesMarked } from "../../runner/processes.ts";
+import { BOOT_VARIABLE, executorEnv } from "../../runner/execution/environment.ts";
+import { processesMarked } from "../../runner/execution/processes.ts";
 
 /** Absolute path of a program in test/fixtures/executors. */
 export function fixture(name: string): string {

@@ -14,10 +14,10 @@ import type { Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { Session, SessionEvent } from "../../gen/agentrunner/v1/session_pb.ts";
 import { SessionEventSchema, SessionSchema } from "../../gen/agentrunner/v1/session_pb.ts";
 import { SessionService } from "../../gen/agentrunner/v1/session_service_pb.ts";
-import type { RunningServer, ServerOptions } from "../../coordinator/server.ts";
-import { startServer } from "../../coordinator/server.ts";
+import type { RunningServer, ServerOptions } from "../../coordinator/http/server.ts";
+import { startServer } from "../../coordinator/http/server.ts";
 import { createLogger } from "../../lib/log.ts";
-import { isFinal } from "../../cli/pages.ts";
+import { isFinal } from "../../cli/text/tables-and-cards.ts";
 
 /** Moment at which everything of the fake happens. */
 export const T0_MS = Date.UTC(2026, 10, 21, 7, 50, 12, 123);

@@ -6,11 +6,11 @@ import { ExecutorEventSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { ExitSchema, FailureReason } from "../../gen/agentrunner/v1/run_pb.ts";
 import { Report_Kind } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import { createLogger } from "../../lib/log.ts";
-import type { Assignment } from "../../runner/execute.ts";
+import type { Assignment } from "../../runner/execution/execute.ts";
 import { startRunner } from "../../runner/runner.ts";
 import type { RunnerDeps, RunningRunner } from "../../runner/runner.ts";
-import type { RunnerSettings } from "../../runner/settings.ts";
-import type { ExecutionHooks, ExecutorOutcome, StopReason } from "../../runner/supervisor.ts";
+import type { RunnerSettings } from "../../runner/settings/settings.ts";
+import type { ExecutionHooks, ExecutorOutcome, StopReason } from "../../runner/execution/supervisor.ts";
 import type { FakeCoordinator } from "./fake-coordinator.ts";
 import { until } from "./until.ts";
 

@@ -1,8 +1,8 @@
 import { createClient } from "@connectrpc/connect";
 import type { Client, ConnectRouter, Transport } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
-import { startServer } from "../../coordinator/server.ts";
-import type { RunningServer, ServerOptions } from "../../coordinator/server.ts";
+import { startServer } from "../../coordinator/http/server.ts";
+import type { RunningServer, ServerOptions } from "../../coordinator/http/server.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { createLogger } from "../../lib/log.ts";
 

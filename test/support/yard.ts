@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { openSqliteStore } from "../../coordinator/store/sqlite-store.ts";
+import { openSqliteStore } from "../../coordinator/store/sqlite/sqlite-store.ts";
 import type { Committed, Offer, Store } from "../../coordinator/store/store.ts";
 import { FailureReason, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { Backoff } from "../../lib/backoff.ts";
+import { Backoff } from "../../lib/rpc/backoff.ts";
 
 it("waits under a ceiling that doubles from the shortest to the longest, and starts again after a success", () => {
   const backoff = new Backoff(100, 1_000, () => 1);

@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
-import { agentRun, resultProblem } from "../../coordinator/core/agent-run.ts";
+import { agentRun, resultProblem } from "../../coordinator/core/blueprint-run.ts";
 import { schemaProblem, violations } from "../../coordinator/core/json-schema.ts";
 import { AgentBlueprintSchema } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import { DemandsSchema } from "../../gen/agentrunner/v1/run_pb.ts";

@@ -1,6 +1,6 @@
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { describe, expect, it } from "vitest";
-import { ago, ansi, between, bytes, clean, duration, plain, shorten, table, word } from "../../cli/format.ts";
+import { ago, ansi, between, bytes, clean, duration, plain, shorten, table, word } from "../../cli/text/format.ts";
 import { FailureReasonSchema, RunStateSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 
 describe("duration", () => {

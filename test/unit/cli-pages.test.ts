@@ -2,13 +2,13 @@ import { create } from "@bufbuild/protobuf";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { describe, expect, it } from "vitest";
-import { banner } from "../../cli/dev.ts";
-import { timeline } from "../../cli/demo.ts";
-import { skewCheck } from "../../cli/doctor-coordinator.ts";
-import { nodeCheck } from "../../cli/doctor-host.ts";
-import { checkText } from "../../cli/doctor.ts";
-import { eventText } from "../../cli/events.ts";
-import { plain } from "../../cli/format.ts";
+import { banner } from "../../cli/verbs/dev.ts";
+import { timeline } from "../../cli/demo/demo.ts";
+import { skewCheck } from "../../cli/doctor/coordinator.ts";
+import { nodeCheck } from "../../cli/doctor/host.ts";
+import { checkText } from "../../cli/doctor/doctor.ts";
+import { eventText } from "../../cli/text/events.ts";
+import { plain } from "../../cli/text/format.ts";
 import {
   pendingText,
   resultText,
@@ -18,7 +18,7 @@ import {
   runnerTable,
   sessionPage,
   stateLine,
-} from "../../cli/pages.ts";
+} from "../../cli/text/tables-and-cards.ts";
 import { ExecutorResultSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { FailureReason, InvocationMode, OnLost_Policy, RunSchema, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import { RunnerSchema, Runner_Presence } from "../../gen/agentrunner/v1/runner_pb.ts";

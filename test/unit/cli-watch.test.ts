@@ -3,8 +3,8 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { findOrphans } from "../../cli/orphans.ts";
-import { persist, resumed } from "../../cli/watch.ts";
+import { findOrphans } from "../../cli/doctor/orphans.ts";
+import { persist, resumed } from "../../cli/follow/watch.ts";
 
 const QUICK = { firstMs: 50, againMs: 50, pauseMaxMs: 2 };
 

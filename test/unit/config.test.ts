@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { COORDINATOR_TABLE, parseCoordinatorConfig } from "../../coordinator/config.ts";
 import type { CoordinatorConfig } from "../../coordinator/config.ts";
-import { formatDurationMs, parseDurationMs, UsageError } from "../../lib/config.ts";
-import type { Parsed, Setting } from "../../lib/config.ts";
+import { formatDurationMs, parseDurationMs, UsageError } from "../../lib/config/config.ts";
+import type { Parsed, Setting } from "../../lib/config/config.ts";
 import { parseRunnerOptions, runnerTable } from "../../runner/config.ts";
 import type { RunnerOptions } from "../../runner/config.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { executorEnv, runMarkers } from "../../runner/environment.ts";
+import { executorEnv, runMarkers } from "../../runner/execution/environment.ts";
 
 const run = {
   sessionId: "ses_1",

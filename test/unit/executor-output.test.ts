@@ -5,8 +5,8 @@ import { describe, expect, it } from "vitest";
 import { ExecutorEventSchema, ExecutorOutput_Stream } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { ExecutorEvent } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { EVENT_CHUNK_MAX_BYTES, RESULT_TEXT_MAX_BYTES, STDERR_TAIL_MAX_BYTES } from "../../lib/limits.ts";
-import { EVENT_MAX_BYTES } from "../../runner/executor-event.ts";
-import { OutputParser } from "../../runner/executor-output.ts";
+import { EVENT_MAX_BYTES } from "../../runner/execution/executor-event.ts";
+import { OutputParser } from "../../runner/execution/executor-output.ts";
 
 /** Everything that the parser says of the chunks, all of stdout unless they say otherwise. */
 function parse(chunks: readonly (string | Buffer | { stderr: string })[], options: { outputMaxBytes?: number } = {}) {

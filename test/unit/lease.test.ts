@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import fc from "fast-check";
-import { HEARD, nextLease } from "../../runner/lease.ts";
-import type { LeaseEvent, LeaseState } from "../../runner/lease.ts";
+import { HEARD, nextLease } from "../../runner/leases/lease-life.ts";
+import type { LeaseEvent, LeaseState } from "../../runner/leases/lease-life.ts";
 
 const states: Record<string, LeaseState> = {
   recording: HEARD,

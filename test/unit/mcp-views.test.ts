@@ -5,10 +5,10 @@ import { describe, expect, it } from "vitest";
 import { ExecutorResultSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { RunSchema, RunStateSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import { SessionSchema } from "../../gen/agentrunner/v1/session_pb.ts";
-import { tagsOf } from "../../lib/mcp/caller.ts";
-import { adviceOf, ToolError } from "../../lib/mcp/errors.ts";
-import { promptOf } from "../../lib/mcp/start.ts";
-import { facts, familyView, pageOf, resultView, runView, word } from "../../lib/mcp/views.ts";
+import { tagsOf } from "../../mcp/caller.ts";
+import { adviceOf, ToolError } from "../../mcp/errors.ts";
+import { promptOf } from "../../mcp/start.ts";
+import { facts, familyView, pageOf, resultView, runView, word } from "../../mcp/views.ts";
 
 describe("pageOf", () => {
   it("gives pieces that together are the text, none longer than asked for, no character split", () => {

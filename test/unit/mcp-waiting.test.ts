@@ -5,9 +5,9 @@ import { RunService } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import { SessionStatus } from "../../gen/agentrunner/v1/session_pb.ts";
 import { SessionService, WatchSessionResponseSchema } from "../../gen/agentrunner/v1/session_service_pb.ts";
-import { servicesOf } from "../../lib/mcp/services.ts";
-import type { Services } from "../../lib/mcp/services.ts";
-import { firstOf, runEnd, runStuck, sessionSettled, Waits } from "../../lib/mcp/waiting.ts";
+import { servicesOf } from "../../mcp/services.ts";
+import type { Services } from "../../mcp/services.ts";
+import { firstOf, runEnd, runStuck, sessionSettled, Waits } from "../../mcp/waiting.ts";
 
 const never = new AbortController().signal;
 

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { FailureReason } from "../../gen/agentrunner/v1/run_pb.ts";
 import { Report_Kind } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import { outcomeOf } from "../../runner/outcome.ts";
-import type { EndedBy, ExecutionFacts, ProcessEnd } from "../../runner/outcome.ts";
+import { outcomeOf } from "../../runner/execution/outcome.ts";
+import type { EndedBy, ExecutionFacts, ProcessEnd } from "../../runner/execution/outcome.ts";
 
 const { COMPLETED, FAILED, STOPPED } = Report_Kind;
 const { UNSPECIFIED, EXECUTOR_EXIT, ENVIRONMENT, SIGNAL, TIMEOUT, IDLE, SPAWN, RUNNER_SHUTDOWN } = FailureReason;

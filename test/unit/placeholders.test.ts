@@ -2,8 +2,8 @@ import { create } from "@bufbuild/protobuf";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 import { InvocationBlueprintSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
-import { resolvePlaceholders } from "../../runner/placeholders.ts";
-import type { PlaceholderSources } from "../../runner/placeholders.ts";
+import { resolvePlaceholders } from "../../runner/execution/placeholders.ts";
+import type { PlaceholderSources } from "../../runner/execution/placeholders.ts";
 
 const SOURCES: PlaceholderSources = {
   sessionId: "ses_1",

@@ -2,8 +2,8 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { Discovery } from "../../runner/discovery.ts";
-import { findProfile, listProfiles, ProfileError, profilesDir } from "../../runner/profiles.ts";
+import type { Discovery } from "../../runner/settings/discovery.ts";
+import { findProfile, listProfiles, ProfileError, profilesDir } from "../../runner/settings/profiles.ts";
 
 let root: string;
 let dir: string;

@@ -1,8 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import { afterEach, expect, it } from "vitest";
 import { ReportSchema, Report_Kind } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import { Outbox } from "../../runner/outbox.ts";
-import { StateDir } from "../../runner/state-dir.ts";
+import { Outbox } from "../../runner/reports/outbox.ts";
+import { StateDir } from "../../runner/leases/state-dir.ts";
 import { atEnd, cleanUp, tempDir } from "../support/test-runner.ts";
 
 afterEach(cleanUp);

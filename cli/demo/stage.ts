@@ -1,0 +1,72 @@
+import { createClient } from "@connectrpc/connect";
+import { PassThrough } from "node:stream";
+import { RunService } from "../../gen/agentrunner/v1/run_service_pb.ts";
+import { SessionService } from "../../gen/agentrunner/v1/session_service_pb.ts";
+import { connectTransport } from "../../lib/rpc/transport.ts";
+import type { Io, Sink } from "../cli.ts";
+import type { Paint } from "../text/format.ts";
+import { main } from "../main.ts";
+
+/** A run did not do what the demo shows it for. */
+export class Unexpected extends Error {
+  override readonly name = "Unexpected";
+}
+
+export function expect(condition: boolean, what: string): void {
+  if (!condition) throw new Unexpected(what);
+}
+
+/** What the scenes of the demo work with. */
+export interface Stage {
+  readonly paint: Paint;
+  readonly runs: ReturnType<typeof createClient<typeof RunService>>;
+  readonly sessions: ReturnType<typeof createClient<typeof SessionService>>;
+  readonly say: (text: string) => void;
+  /** Shows a command and runs it; fails unless it exits as expected. Answers what it writes to stdout; `data` has it as it comes. */
+  readonly ao: (args: readonly string[], exitCode: number, data?: string[]) => Promise<string>;
+}
+
+/** Writes what a command prints, indented under the command, and keeps it. */
+function indented(kept: string[]): Sink {
+  let atStart = true;
+  return {
+    isTTY: process.stdout.isTTY,
+    write: (text: string) => {
+      kept.push(text);
+      const lines = (atStart ? `    ${text}` : text).replaceAll(/\n(?=[^\n])/g, "\n    ");
+      atStart = text.endsWith("\n");
+      process.stdout.write(lines);
+    },
+  };
+}
+
+export function makeStage(url: string, paint: Paint): Stage & { close(): void } {
+  const link = connectTransport(url);
+  const env = { ...cleanEnv(), AGENT_ORCHESTRATOR_API_URL: url };
+  const say = (text: string): void => void process.stdout.write(`${text}\n`);
+  return {
+    paint,
+    runs: createClient(RunService, link.transport),
+    sessions: createClient(SessionService, link.transport),
+    say,
+    ao: async (args, exitCode, data = []) => {
+      say(`  ${paint("dim", "$")} ${paint("cyan", `ao ${args.map(quoted).join(" ")}`)}`);
+      const stdin = new PassThrough().end();
+      const io: Io = { stdin, stdout: indented(data), stderr: indented([]), env, onInterrupt: () => () => undefined };
+      const code = await main(args, io);
+      expect(code === exitCode, `\`ao ${args.join(" ")}\` exits with ${code}, not ${exitCode}`);
+      return data.join("");
+    },
+    close: () => link.abort(),
+  };
+}
+
+function quoted(argument: string): string {
+  return /^[\w./:=-]+$/.test(argument) ? argument : `"${argument}"`;
+}
+
+/** Our environment without what would configure the programs behind the demo's back. */
+export function cleanEnv(): NodeJS.ProcessEnv {
+  const ours = /^(AGENT_|PROJECT_DIR$|RUNNER_TAGS$|POLL_TIMEOUT$|HEARTBEAT_INTERVAL$)/;
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !ours.test(name)));
+}

@@ -1,0 +1,142 @@
+import { create } from "@bufbuild/protobuf";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
+import { CreateRunRequestSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
+import type { Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
+import { Runner_Presence } from "../../gen/agentrunner/v1/runner_pb.ts";
+import type { Cli } from "../cli.ts";
+import type { Check } from "./doctor.ts";
+import { cliError } from "../errors.ts";
+import { duration } from "../text/format.ts";
+import { pendingText, why } from "../text/tables-and-cards.ts";
+import { watchRun } from "../follow/watch.ts";
+
+const PAGE_TIMEOUT_MS = 3_000;
+/** Longest time that an echo run may take. */
+const ECHO_TIMEOUT_MS = 20_000;
+/** Difference between two clocks that matters to no lease. A Date header has whole seconds. */
+const SKEW_MAX_MS = 5_000;
+const ECHO_PROFILE = "test-executor";
+
+/** The coordinator answers, its store can be written, and its clock agrees with ours. Answers whether it can be reached. */
+export async function* coordinatorChecks(cli: Cli): AsyncGenerator<Check, boolean> {
+  const start = performance.now();
+  let health: Response;
+  try {
+    health = await page(cli, "/health");
+  } catch (error) {
+    const help = "start one with `ao dev`, or name it with -c or AGENT_ORCHESTRATOR_API_URL";
+    yield { name: "coordinator", status: "fail", detail: `cannot reach ${cli.url} (${reason(error)})`, help };
+    return false;
+  }
+  const took = duration(performance.now() - start);
+  if (!health.ok) {
+    const help = "is that a coordinator? check the URL, and the log of what listens there";
+    yield { name: "coordinator", status: "fail", detail: `${cli.url}/health answers ${health.status}`, help };
+    return false;
+  }
+  yield { name: "coordinator", status: "pass", detail: `${cli.url} answers in ${took}` };
+  yield await readyCheck(cli);
+  yield skewCheck(health.headers.get("date"), Date.now());
+  return true;
+}
+
+function page(cli: Cli, path: string): Promise<Response> {
+  return fetch(cli.url + path, { signal: AbortSignal.timeout(PAGE_TIMEOUT_MS), redirect: "error" });
+}
+
+function reason(error: unknown): string {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  if (!(cause instanceof Error)) return String(cause);
+  return "code" in cause && typeof cause.code === "string" ? cause.code : cause.message;
+}
+
+async function readyCheck(cli: Cli): Promise<Check> {
+  try {
+    const ready = await page(cli, "/ready");
+    if (ready.ok) return { name: "store", status: "pass", detail: "the coordinator is ready and its store writable" };
+    const text = (await ready.text()).trim().slice(0, 200);
+    const help = "see the coordinator's log; a full disk or a lost volume are usual";
+    return { name: "store", status: "fail", detail: `/ready answers ${ready.status}: ${text}`, help };
+  } catch (error) {
+    return { name: "store", status: "fail", detail: `/ready does not answer (${reason(error)})` };
+  }
+}
+
+/** Compares the Date header of an answer, in whole seconds, with our clock. */
+export function skewCheck(date: string | null, nowMs: number): Check {
+  const name = "clock";
+  const serverMs = date === null ? Number.NaN : Date.parse(date);
+  if (Number.isNaN(serverMs)) return { name, status: "skip", detail: "the coordinator sends no Date header" };
+  const skewMs = Math.abs(nowMs - serverMs);
+  if (skewMs <= SKEW_MAX_MS) return { name, status: "pass", detail: "agrees with the coordinator's" };
+  const help = "set the clocks by NTP; leases do not depend on them, but shown times do";
+  return { name, status: "fail", detail: `differs from the coordinator's by ${duration(skewMs)}`, help };
+}
+
+/** Runners are online. Answers all of them; undefined when they cannot be listed. */
+export async function* runnerChecks(cli: Cli): AsyncGenerator<Check, Runner[] | undefined> {
+  const name = "runners";
+  try {
+    const { runners } = await cli.fleet.listRunners({ pageSize: 1000 });
+    const online = runners.filter(isOnline);
+    const profiles = [...new Set(online.map(({ executorProfile }) => executorProfile))].join(", ");
+    yield online.length > 0
+      ? { name, status: "pass", detail: `${online.length} of ${runners.length} online: ${profiles}` }
+      : { name, status: "fail", detail: `none of ${runners.length} is online`, help: "start one with `agent-runner`" };
+    return runners;
+  } catch (error) {
+    const { message, hint } = cliError(error, cli.url);
+    yield { name, status: "fail", detail: message, ...(hint && { help: hint }) };
+    return undefined;
+  }
+}
+
+function isOnline({ presence }: Runner): boolean {
+  return presence === Runner_Presence.ONLINE;
+}
+
+/** A run of the test executor goes the whole way and comes back. */
+export async function echoCheck(cli: Cli, runners: readonly Runner[] | undefined): Promise<Check> {
+  const name = "echo run";
+  const runner = runners?.find((it) => isOnline(it) && !it.draining && it.executorProfile === ECHO_PROFILE);
+  if (runner === undefined) {
+    return { name, status: "skip", detail: `no runner with profile ${ECHO_PROFILE} is online` };
+  }
+  try {
+    return await echo(cli, runner);
+  } catch (error) {
+    const { message, hint } = cliError(error, cli.url);
+    return { name, status: "fail", detail: message, ...(hint && { help: hint }) };
+  }
+}
+
+async function echo(cli: Cli, runner: Runner): Promise<Check> {
+  const name = "echo run";
+  const start = performance.now();
+  const prompt = `ao doctor ${crypto.randomUUID()}`;
+  const request = create(CreateRunRequestSchema, {
+    requestId: crypto.randomUUID(),
+    prompt,
+    demands: { executorProfile: ECHO_PROFILE, tags: runner.requireMatchingTags ? runner.tags.slice(0, 1) : [] },
+    timeout: durationFromMs(ECHO_TIMEOUT_MS),
+    metadata: { made_by: "ao doctor" },
+  });
+  const { run } = await cli.runs.createRun(request);
+  const runId = run?.runId ?? "";
+  for await (const update of watchRun(cli, runId, AbortSignal.timeout(ECHO_TIMEOUT_MS))) {
+    if (update.t !== "ended") continue;
+    const { state, failure, message, result, runnerId } = update.run;
+    const took = duration(performance.now() - start);
+    if (state === RunState.COMPLETED && result?.text.includes(prompt)) {
+      return { name, status: "pass", detail: `completed in ${took} by ${runnerId}` };
+    }
+    const said =
+      state === RunState.COMPLETED ? "it completed without its echo" : why(failure, message) || "it was stopped";
+    return { name, status: "fail", detail: `${runId}: ${said}`, help: `ao runs get ${runId}` };
+  }
+  const { run: late } = await cli.runs.stopRun({ runId, reason: "ao doctor waited long enough" });
+  const reasons = pendingText(run?.pendingReasons ?? []);
+  const detail = `${late?.runId} did not end in ${duration(ECHO_TIMEOUT_MS)}${reasons === "" ? "" : `: ${reasons}`}`;
+  return { name, status: "fail", detail, help: `ao runs logs --all ${runId}` };
+}

@@ -1,0 +1,60 @@
+import type { Command } from "commander";
+import { Runner_Presence } from "../../gen/agentrunner/v1/runner_pb.ts";
+import { EXIT } from "../../lib/exit-codes.ts";
+import type { Cli, Outcome, Program } from "../cli.ts";
+import { coordinatorChecks, echoCheck, runnerChecks } from "./coordinator.ts";
+import { diskCheck, executorChecks, nodeCheck, orphanCheck, stateDirCheck, versionCheck } from "./host.ts";
+import type { Paint, Style } from "../text/format.ts";
+import { clean } from "../text/format.ts";
+
+/** One thing that was looked at. */
+export interface Check {
+  readonly name: string;
+  /** `skip`: it could not be looked at, and `detail` says why. */
+  readonly status: "pass" | "fail" | "skip";
+  readonly detail: string;
+  /** What to do about a failure. */
+  readonly help?: string;
+}
+
+/** `ao doctor`: looks at this host, the coordinator and its runners. Exit 1 when something fails. */
+export function addDoctor(ao: Command, program: Program): void {
+  ao.command("doctor")
+    .description("check this host, the coordinator and its runners")
+    .option("--json", "as -o json")
+    .addHelpText("after", "\nExample:\n  ao doctor --json")
+    .action(program.action((cli, { json = false }: { json?: boolean }) => doctor(cli, json)));
+}
+
+async function doctor(cli: Cli, json: boolean): Outcome {
+  const text = !json && cli.options.output === "text";
+  const checks: Check[] = [];
+  for await (const check of allChecks(cli)) {
+    checks.push(check);
+    if (text) cli.print(checkText(check, cli.paint));
+  }
+  const ok = checks.every(({ status }) => status !== "fail");
+  if (!text) cli.print(JSON.stringify({ ok, checks }, undefined, cli.options.output === "jsonl" ? 0 : 2));
+  return ok ? EXIT.ok : EXIT.failed;
+}
+
+async function* allChecks(cli: Cli): AsyncGenerator<Check, void> {
+  yield nodeCheck();
+  yield versionCheck();
+  yield* executorChecks();
+  yield stateDirCheck(cli.io.env);
+  yield await diskCheck(cli.io.env);
+  const reachable = yield* coordinatorChecks(cli);
+  const runners = reachable ? yield* runnerChecks(cli) : undefined;
+  const alive = runners?.filter(({ presence }) => presence !== Runner_Presence.AWAY);
+  yield orphanCheck(new Set(alive?.map(({ bootId }) => bootId)));
+  yield await echoCheck(cli, runners);
+}
+
+const STYLES: Record<Check["status"], Style> = { pass: "green", fail: "red", skip: "yellow" };
+
+/** `PASS  node  v26.10.0`, and what to do on a line of its own. */
+export function checkText({ name, status, detail, help }: Check, paint: Paint): string {
+  const line = `${paint(STYLES[status], status.toUpperCase())}  ${name.padEnd(12)} ${clean(detail)}`;
+  return help === undefined ? line : `${line}\n${" ".repeat(19)}${paint("bold", "→")} ${clean(help)}`;
+}

@@ -1,0 +1,80 @@
+import type { Command } from "commander";
+import { DrainRunnerResponseSchema, RemoveRunnerResponseSchema } from "../../gen/agentrunner/v1/fleet_service_pb.ts";
+import type { Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
+import { RunnerSchema } from "../../gen/agentrunner/v1/runner_pb.ts";
+import type { Program } from "../cli.ts";
+import { collectPages } from "../collect-pages.ts";
+import { count } from "../options.ts";
+import { runnerPage, runnerTable } from "../text/tables-and-cards.ts";
+
+/** `ao runners`: ls, get, drain, rm. */
+export function addRunners(ao: Command, program: Program): void {
+  const runners = ao.command("runners").description("show and manage runners");
+  runners
+    .command("ls", { isDefault: true })
+    .description("runners by host and id")
+    .option("--limit <n>", "most runners to list", count, 1000)
+    .addHelpText("after", "\nExample:\n  ao runners")
+    .action(
+      program.action(async (cli, { limit }: { limit: number }) => {
+        const list = await collectPages(cli, limit, async (page) => {
+          const { runners, nextPageToken } = await cli.fleet.listRunners(page);
+          return { items: runners, nextPageToken };
+        });
+        if (list.length === 0) cli.say("no runners; `agent-runner` or `ao dev` starts one");
+        cli.printList("runners", RunnerSchema, list, () => runnerTable(list, Date.now(), cli.paint));
+      }),
+    );
+  runners
+    .command("get <runner>")
+    .description("one runner")
+    .addHelpText("after", "\nExample:\n  ao runners get lnch_…")
+    .action(
+      program.action(async (cli, runnerId: string) => {
+        const runner = found((await cli.fleet.getRunner({ runnerId })).runner);
+        cli.printMessage(RunnerSchema, runner, () => runnerPage(runner, Date.now(), cli.paint));
+      }),
+    );
+  addDrain(runners, program);
+  addRemove(runners, program);
+}
+
+function addDrain(runners: Command, program: Program): void {
+  runners
+    .command("drain <runner>")
+    .description("have a runner finish what it runs, take nothing more, and end")
+    .option("--reason <text>", "shown to the people at the runner", "")
+    .addHelpText("after", `\nExample:\n  ao runners drain lnch_… --reason "new version"`)
+    .action(
+      program.action(async (cli, runnerId: string, { reason }: { reason: string }) => {
+        const answer = await cli.fleet.drainRunner({ runnerId, reason });
+        const { activeRuns } = found(answer.runner);
+        cli.printMessage(
+          DrainRunnerResponseSchema,
+          answer,
+          () => `${runnerId}  draining, ${activeRuns} ${activeRuns === 1 ? "run" : "runs"} left`,
+        );
+      }),
+    );
+}
+
+function addRemove(runners: Command, program: Program): void {
+  runners
+    .command("rm <runner>")
+    .description("forget a runner: what it holds is lost now; if it lives it registers again")
+    .addHelpText("after", "\nExample:\n  ao runners rm lnch_…")
+    .action(
+      program.action(async (cli, runnerId: string) => {
+        const answer = await cli.fleet.removeRunner({ runnerId });
+        const { lostRunIds } = answer;
+        cli.printMessage(RemoveRunnerResponseSchema, answer, () =>
+          [`${runnerId}  removed`, ...lostRunIds.map((id) => `${id}  lost`)].join("\n"),
+        );
+      }),
+    );
+}
+
+function found(runner: Runner | undefined): Runner {
+  if (runner === undefined) throw new Error("the coordinator answered without a runner");
+  return runner;
+}

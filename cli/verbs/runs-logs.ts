@@ -1,0 +1,54 @@
+import type { Command } from "commander";
+import type { Cli, Outcome, Program } from "../cli.ts";
+import { usage } from "../errors.ts";
+import { EXIT_INTERRUPTED, EventPrinter, exitOf, printEvent } from "../follow/follow.ts";
+import { storedEvents } from "./sessions.ts";
+import { watchRun } from "../follow/watch.ts";
+
+interface LogsOptions {
+  readonly follow?: boolean;
+  readonly all?: boolean;
+}
+
+/** `ao runs logs RUN`: what the executor printed and said; with --all also states, tools, usage. */
+export function addLogs(runs: Command, program: Program): void {
+  runs
+    .command("logs <run>")
+    .description("what the executor printed and said")
+    .option("-f, --follow", "go on until the run ends, across restarts of the coordinator, and end as the run does")
+    .option("--all", "also the states, tool calls and usage")
+    .addHelpText("after", "\nExample:\n  ao runs logs -f run_…")
+    .action(
+      program.action(async (cli, runId: string, { follow = false, all = false }: LogsOptions) => {
+        if (cli.options.output === "json") {
+          throw usage("logs are a stream, which is no single JSON document", "use -o jsonl: one event a line");
+        }
+        const printer = new EventPrinter(cli, all ? "stdout" : "none");
+        return follow ? await followLogs(cli, runId, printer) : await storedLogs(cli, runId, printer);
+      }),
+    );
+}
+
+async function storedLogs(cli: Cli, runId: string, printer: EventPrinter): Outcome {
+  const { run } = await cli.runs.getRun({ runId });
+  for await (const event of storedEvents(cli, run?.sessionId ?? "", runId)) printEvent(cli, printer, event);
+  printer.endLine();
+}
+
+async function followLogs(cli: Cli, runId: string, printer: EventPrinter): Outcome {
+  const left = new AbortController();
+  const undo = cli.io.onInterrupt(() => left.abort());
+  try {
+    for await (const update of watchRun(cli, runId, left.signal)) {
+      if (update.t === "event") printEvent(cli, printer, update.event);
+      if (update.t === "ended") {
+        printer.endLine();
+        return exitOf(update.run.state);
+      }
+    }
+  } finally {
+    undo();
+  }
+  printer.endLine();
+  return EXIT_INTERRUPTED;
+}

@@ -1,0 +1,77 @@
+import { SessionStatusSchema, SessionSchema, Notification_State } from "../../gen/agentrunner/v1/session_pb.ts";
+import type { Session } from "../../gen/agentrunner/v1/session_pb.ts";
+import type { Command } from "commander";
+import type { Cli, Program } from "../cli.ts";
+import { word } from "../text/format.ts";
+import { sessionRef } from "../options.ts";
+
+/** Sessions that one tree shows; below a session that is left out a line says so. */
+const MAX_SESSIONS = 1000;
+
+/** A session and the sessions that its agent started, oldest first. */
+export interface SessionTree {
+  readonly session: Session;
+  readonly children: readonly SessionTree[];
+  /** Children that are not shown. */
+  readonly hidden: number;
+}
+
+/** `ao sessions tree SESSION`. */
+export function addTree(sessions: Command, program: Program): void {
+  sessions
+    .command("tree <session>")
+    .description("a session and every session below it")
+    .addHelpText("after", "\nExample:\n  ao sessions tree hello")
+    .action(
+      program.action(async (cli, name: string) => {
+        const tree = await readTree(cli, sessionRef(name), { left: MAX_SESSIONS });
+        cli.printList("sessions", SessionSchema, flat(tree), () => treeText(tree));
+      }),
+    );
+}
+
+async function readTree(
+  cli: Cli,
+  ref: { sessionId: string } | { sessionName: string },
+  budget: { left: number },
+): Promise<SessionTree> {
+  budget.left -= 1;
+  const { session } = await cli.sessions.getSession(ref);
+  if (session === undefined) throw new Error("the coordinator answered without a session");
+  const children: SessionTree[] = [];
+  for (const sessionId of session.childSessionIds) {
+    if (budget.left > 0) children.push(await readTree(cli, { sessionId }, budget));
+  }
+  return { session, children, hidden: session.childSessionIds.length - children.length };
+}
+
+function flat({ session, children }: SessionTree): Session[] {
+  return [session, ...children.flatMap(flat)];
+}
+
+/** The tree with its lines drawn: id, name, status and what is still to be told. */
+export function treeText(tree: SessionTree): string {
+  return lines(tree).join("\n");
+}
+
+function lines({ session, children, hidden }: SessionTree): string[] {
+  const below = children.map(lines);
+  if (hidden > 0) below.push([`… ${hidden} more`]);
+  const drawn = below.flatMap((block, i) => {
+    const last = i === below.length - 1;
+    return block.map((line, row) => (row === 0 ? (last ? "└─ " : "├─ ") : last ? "   " : "│  ") + line);
+  });
+  return [lineOf(session), ...drawn];
+}
+
+function lineOf(session: Session): string {
+  const name = session.sessionName === session.sessionId ? "" : `  ${session.sessionName}`;
+  const agent = session.agentName === "" ? "" : `  (${session.agentName})`;
+  const waiting = session.notifications.filter(({ state }) => state === Notification_State.WAITING).length;
+  const notes = [
+    ...(session.callbackOwed ? ["its end is still to be told"] : []),
+    ...(waiting === 0 ? [] : [`${waiting} ${waiting === 1 ? "callback waits" : "callbacks wait"}`]),
+  ];
+  const status = word(SessionStatusSchema, session.status);
+  return `${session.sessionId}${name}${agent}  ${status}${notes.length === 0 ? "" : ` — ${notes.join(", ")}`}`;
+}

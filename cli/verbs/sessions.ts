@@ -1,0 +1,138 @@
+import type { Command } from "commander";
+import { RunStateSchema } from "../../gen/agentrunner/v1/run_pb.ts";
+import type { Session, SessionEvent } from "../../gen/agentrunner/v1/session_pb.ts";
+import { SessionSchema } from "../../gen/agentrunner/v1/session_pb.ts";
+import { GetSessionResultResponseSchema } from "../../gen/agentrunner/v1/session_service_pb.ts";
+import type { Cli, Outcome, Program } from "../cli.ts";
+import { usage } from "../errors.ts";
+import { EXIT_INTERRUPTED, EventPrinter, exitOf, printEvent } from "../follow/follow.ts";
+import { clean, word } from "../text/format.ts";
+import { collectPages } from "../collect-pages.ts";
+import { count, sessionRef } from "../options.ts";
+import { resultText, sessionPage, sessionTable, why } from "../text/tables-and-cards.ts";
+import { addTree } from "./sessions-tree.ts";
+import { awayTalk, resumed } from "../follow/watch.ts";
+
+/** `ao sessions`: ls, get, tree, events, result, rm. */
+export function addSessions(ao: Command, program: Program): void {
+  const sessions = ao.command("sessions").description("show sessions, their events and results");
+  sessions
+    .command("ls", { isDefault: true })
+    .description("sessions, newest first")
+    .option("--limit <n>", "most sessions to list", count, 50)
+    .addHelpText("after", "\nExample:\n  ao sessions")
+    .action(
+      program.action(async (cli, { limit }: { limit: number }) => {
+        const list = await collectPages(cli, limit, async (page) => {
+          const { sessions, nextPageToken } = await cli.sessions.listSessions(page);
+          return { items: sessions, nextPageToken };
+        });
+        if (list.length === 0) cli.say("no sessions; `ao start` makes one");
+        cli.printList("sessions", SessionSchema, list, () => sessionTable(list, Date.now(), cli.paint));
+      }),
+    );
+  sessions
+    .command("get <session>")
+    .description("one session, by name or id")
+    .addHelpText("after", "\nExample:\n  ao sessions get hello")
+    .action(
+      program.action(async (cli, name: string) => {
+        const session = await getSession(cli, name);
+        cli.printMessage(SessionSchema, session, () => sessionPage(session, Date.now(), cli.paint));
+      }),
+    );
+  addTree(sessions, program);
+  addEvents(sessions, program);
+  addResult(sessions, program);
+  sessions
+    .command("rm <session>")
+    .description("delete a session with its runs and events; refused while it or a session below it is active")
+    .addHelpText("after", "\nExample:\n  ao sessions rm hello")
+    .action(
+      program.action(async (cli, name: string) => {
+        const { sessionId } = await getSession(cli, name);
+        await cli.sessions.deleteSession({ sessionId });
+        cli.say(`${sessionId} deleted`);
+      }),
+    );
+}
+
+async function getSession(cli: Cli, name: string): Promise<Session> {
+  const { session } = await cli.sessions.getSession(sessionRef(name));
+  if (session === undefined) throw new Error("the coordinator answered without a session");
+  return session;
+}
+
+function addEvents(sessions: Command, program: Program): void {
+  sessions
+    .command("events <session>")
+    .description("everything that happened in a session, oldest first")
+    .option("--run <run>", "only events of this run", "")
+    .option("-f, --follow", "go on as it happens, until Ctrl+C")
+    .addHelpText("after", "\nExample:\n  ao sessions events hello -o jsonl")
+    .action(
+      program.action(async (cli, name: string, { run, follow = false }: { run: string; follow?: boolean }) => {
+        if (cli.options.output === "json") {
+          throw usage("events are a stream, which is no single JSON document", "use -o jsonl: one event a line");
+        }
+        const { sessionId } = await getSession(cli, name);
+        const printer = new EventPrinter(cli, "stdout");
+        if (follow) return await followEvents(cli, sessionId, run, printer);
+        for await (const event of storedEvents(cli, sessionId, run)) printEvent(cli, printer, event);
+        printer.endLine();
+      }),
+    );
+}
+
+/** The stored events of a session, or of one of its runs, oldest first, page by page. */
+export async function* storedEvents(cli: Cli, sessionId: string, runId: string): AsyncGenerator<SessionEvent, void> {
+  let cursor = "";
+  for (;;) {
+    const page = await cli.sessions.listSessionEvents({ sessionId, runId, cursor, pageSize: 1000 });
+    yield* page.events;
+    if (!page.more) return;
+    cursor = page.nextCursor;
+  }
+}
+
+async function followEvents(cli: Cli, sessionId: string, runId: string, printer: EventPrinter): Outcome {
+  const left = new AbortController();
+  const undo = cli.io.onInterrupt(() => left.abort());
+  const messages = resumed({
+    open: (cursor, signal) => cli.sessions.watchSession({ sessionId, cursor }, { signal }),
+    isLast: () => false,
+    signal: left.signal,
+    ...awayTalk(cli),
+  });
+  try {
+    for await (const { message } of messages) {
+      if (message.update.case !== "event") continue;
+      if (runId === "" || message.update.value.runId === runId) printEvent(cli, printer, message.update.value);
+    }
+  } finally {
+    undo();
+  }
+  printer.endLine();
+  return EXIT_INTERRUPTED;
+}
+
+function addResult(sessions: Command, program: Program): void {
+  sessions
+    .command("result <session>")
+    .description("result of a session's last run that ended; ends as that run did")
+    .option("--run <run>", "result of this run instead", "")
+    .addHelpText("after", "\nExample:\n  ao sessions result hello")
+    .action(
+      program.action(async (cli, name: string, { run }: { run: string }) => {
+        const { sessionId } = await getSession(cli, name);
+        const answer = await cli.sessions.getSessionResult({ sessionId, runId: run });
+        const { state, failure, message, result, runId } = answer;
+        const text = resultText(result);
+        if (text !== "" || cli.options.output !== "text")
+          cli.printMessage(GetSessionResultResponseSchema, answer, () => text);
+        const reason = clean(why(failure, message));
+        cli.say(`${runId} ${word(RunStateSchema, state)}${reason === "" ? "" : `: ${reason}`}`);
+        return exitOf(state);
+      }),
+    );
+}

@@ -1,0 +1,58 @@
+import { create } from "@bufbuild/protobuf";
+import type { Command } from "commander";
+import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
+import { InvocationMode, RunSchema } from "../../gen/agentrunner/v1/run_pb.ts";
+import type { CreateRunRequest } from "../../gen/agentrunner/v1/run_service_pb.ts";
+import { CreateRunRequestSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
+import type { Cli, Outcome, Program } from "../cli.ts";
+import { followRun } from "../follow/follow.ts";
+import type { RunOptions } from "../options.ts";
+import { addRunOptions, runRequest } from "../options.ts";
+import { fields } from "../text/tables-and-cards.ts";
+import { persist } from "../follow/watch.ts";
+
+/** `ao start [NAME]`: the first run of a session. */
+export function addStart(ao: Command, program: Program): void {
+  addRunOptions(ao.command("start").description("start a session: queue its first run"))
+    .argument("[name]", "name of the session (default: its id)")
+    .option("--agent <name>", "agent blueprint; `ao blueprints` lists them")
+    .addHelpText(
+      "after",
+      `\nExample:\n  ao start hello --profile test-executor --prompt "Say hello" --follow` +
+        `\n  ao start --agent reviewer --parameters '{"branch": "main"}'`,
+    )
+    .action(
+      program.action(async (cli, name: string | undefined, options: RunOptions) => {
+        const request = await runRequest(options, cli.io);
+        const sessionName = name ?? "";
+        return queueRun(
+          cli,
+          create(CreateRunRequestSchema, { ...request, sessionName, mode: InvocationMode.START }),
+          options.follow ?? false,
+        );
+      }),
+    );
+}
+
+/**
+ * Creates a run, and follows it when asked to. The request names itself, so that repeating it until the coordinator
+ * answers makes one run.
+ */
+export async function queueRun(cli: Cli, request: CreateRunRequest, follow: boolean): Outcome {
+  const { run } = await persist(() => cli.runs.createRun(request));
+  if (run === undefined) throw new Error("CreateRun answered without a run");
+  if (!follow) return cli.printMessage(RunSchema, run, () => idLines(run, cli));
+  if (cli.options.output === "text") cli.say(idLines(run, cli));
+  return followRun(cli, run.runId);
+}
+
+function idLines(run: Run, cli: Cli): string {
+  const name = run.sessionName === run.sessionId ? "" : `  ${run.sessionName}`;
+  return fields(
+    [
+      ["run", run.runId],
+      ["session", `${run.sessionId}${name}`],
+    ],
+    cli.paint,
+  );
+}

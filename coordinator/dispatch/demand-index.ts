@@ -1,0 +1,226 @@
+import type { Log } from "../../lib/log.ts";
+import type { CoordinatorConfig } from "../config.ts";
+import { explain, suits, wantsOf } from "../core/match.ts";
+import type { RunnerFacts, Wants } from "../core/match.ts";
+import type { Changes, Committed, RunnerRecord, Store } from "../store/store.ts";
+
+/** A demand class in which runs are, or were lately, pending. */
+export interface DemandClass {
+  readonly wants: Wants;
+  /** Registered runners that could take its runs. */
+  readonly suitable: Set<string>;
+  /** When runs became pending last, on the dispatcher's own count of events. */
+  pending: number;
+  unmatched: boolean;
+}
+
+export interface DemandIndexDeps {
+  readonly store: Store;
+  readonly config: CoordinatorConfig;
+  readonly log: Log;
+  readonly now: () => number;
+  /** Acts on what a command changed. */
+  readonly perform: (changes: Changes) => void;
+  readonly hasStream: (runnerId: string, bootId: string) => boolean;
+  /** The dispatcher's count of events, one further. */
+  readonly tick: () => number;
+}
+
+/**
+ * Which registered runners suit which demand classes. Derived from the store, and kept so that a run looks at its own class
+ * and a runner at each class once; it also keeps the clocks of classes that nobody suits.
+ */
+export class DemandIndex {
+  readonly #deps: DemandIndexDeps;
+  readonly #classes = new Map<string, DemandClass>();
+  readonly #runners = new Map<string, RunnerRecord>();
+  /** Runners that have been away so long that they count as absent. */
+  readonly #absent = new Set<string>();
+  /** Epoch milliseconds since when runners can be heard; silence before that is not theirs. */
+  #listensSince = 0;
+
+  constructor(deps: DemandIndexDeps) {
+    this.#deps = deps;
+  }
+
+  get(key: string): DemandClass | undefined {
+    return this.#classes.get(key);
+  }
+
+  /** Nothing waits in the class any more. */
+  forget(key: string): void {
+    this.#classes.delete(key);
+  }
+
+  /** Classes in which runs wait that a registered runner could take. */
+  matched(): [string, DemandClass][] {
+    return [...this.#classes].filter(([, { suitable }]) => suitable.size > 0);
+  }
+
+  /** Begins anew to count silence and lack of a match: before now, no runner could be heard. Answers the classes. */
+  async restart(): Promise<string[]> {
+    const { store, now } = this.#deps;
+    this.#listensSince = now();
+    const demandClasses = await store.pendingClasses();
+    await Promise.all(demandClasses.map((key) => store.setUnmatched(key, undefined)));
+    await this.runnersChanged("all");
+    return demandClasses;
+  }
+
+  /** Runs became pending in these classes. Resolves when the clocks are stored of those that nobody suits. */
+  pending(demandClasses: Iterable<string>): Promise<unknown> {
+    const unmatched: string[] = [];
+    for (const key of demandClasses) {
+      const found = this.#classes.get(key) ?? this.#add(key);
+      found.pending = this.#deps.tick();
+      if (found.suitable.size === 0) unmatched.push(key);
+    }
+    return Promise.all(unmatched.map((key) => this.#startClock(key)));
+  }
+
+  #add(key: string): DemandClass {
+    const wants = wantsOf(key);
+    const suitable = new Set<string>();
+    for (const record of this.#runners.values()) {
+      if (this.#fits(record, wants)) suitable.add(record.facts.runnerId);
+    }
+    const added = { wants, suitable, pending: 0, unmatched: false };
+    this.#classes.set(key, added);
+    return added;
+  }
+
+  async #startClock(key: string): Promise<void> {
+    const { store, now, log } = this.#deps;
+    const found = this.#classes.get(key);
+    if (found === undefined) return;
+    const first = !found.unmatched;
+    found.unmatched = true;
+    await store.setUnmatched(key, now());
+    if (first) log.warn({ reasons: await this.explain(found.wants) }, "no runner matches a pending run");
+  }
+
+  /**
+   * Rows of runners appeared, changed or went. Calls `matched` when the classes know it; resolves when the clocks are stored
+   * that this moved.
+   */
+  async runnersChanged(runnerIds: readonly string[] | "all", matched?: () => void): Promise<void> {
+    const records = await this.#deps.store.runnerFacts(runnerIds);
+    if (runnerIds === "all") this.#runners.clear();
+    else for (const runnerId of runnerIds) this.#runners.delete(runnerId);
+    for (const record of records) {
+      this.#runners.set(record.facts.runnerId, record);
+      this.#noteAbsence(record);
+    }
+    const clocks = this.#rematch(runnerIds === "all" ? this.#runners.keys() : runnerIds);
+    matched?.();
+    await clocks;
+  }
+
+  /** A runner that counted as absent is back. */
+  async returned(runnerId: string): Promise<void> {
+    if (this.#absent.delete(runnerId)) await this.#rematch([runnerId]);
+  }
+
+  async #rematch(runnerIds: Iterable<string>): Promise<void> {
+    const changed = [...runnerIds];
+    const clocks: Promise<void>[] = [];
+    for (const [key, demandClass] of this.#classes) {
+      for (const runnerId of changed) {
+        const record = this.#runners.get(runnerId);
+        if (record !== undefined && this.#fits(record, demandClass.wants)) demandClass.suitable.add(runnerId);
+        else demandClass.suitable.delete(runnerId);
+      }
+      if (demandClass.suitable.size === 0 && !demandClass.unmatched) clocks.push(this.#startClock(key));
+      else if (demandClass.suitable.size > 0 && demandClass.unmatched) {
+        demandClass.unmatched = false;
+        clocks.push(this.#deps.store.setUnmatched(key, undefined));
+      }
+    }
+    await Promise.all(clocks);
+  }
+
+  /** A runner that has left is expected back by the sessions whose files it holds, and by nobody else. */
+  #fits({ facts, left }: RunnerRecord, wants: Wants): boolean {
+    if (left && wants.affinityRunnerId !== facts.runnerId) return false;
+    return this.#isPresent(facts.runnerId) && suits(facts, wants);
+  }
+
+  #isPresent(runnerId: string): boolean {
+    return this.#runners.has(runnerId) && !this.#absent.has(runnerId);
+  }
+
+  #noteAbsence({ facts, bootId, lastHeardAt }: RunnerRecord): void {
+    const silent = Math.max(lastHeardAt, this.#listensSince) < this.#awayBefore();
+    if (silent && !this.#deps.hasStream(facts.runnerId, bootId)) this.#absent.add(facts.runnerId);
+    else this.#absent.delete(facts.runnerId);
+  }
+
+  /** Who was not heard since then counts as absent. */
+  #awayBefore(): number {
+    return this.#deps.now() - this.#deps.config.runnerAwayMs;
+  }
+
+  /** Why a run with these wants is pending, one reason a runner. */
+  async explain(wants: Wants): Promise<string[]> {
+    const records = await this.#deps.store.runnerFacts("all");
+    const expected = records.filter(({ left, facts }) => !left || facts.runnerId === wants.affinityRunnerId);
+    const runners = expected.map(({ facts, bootId, lastHeardAt }) => ({
+      ...facts,
+      presence: this.presence(facts.runnerId, bootId, lastHeardAt),
+    }));
+    return explain(runners, wants);
+  }
+
+  presence(runnerId: string, bootId: string, lastHeardAt: number): RunnerFacts["presence"] {
+    if (this.#deps.hasStream(runnerId, bootId)) return "ONLINE";
+    return this.#deps.now() - lastHeardAt < 2 * this.#deps.config.heartbeatMs ? "NO_STREAM" : "AWAY";
+  }
+
+  /**
+   * Looks for runners that came to count as absent, fails the runs whose no-match clock has run out, and the resumes whose
+   * runner is gone, and forgets classes in which nothing waits.
+   */
+  async sweep(): Promise<void> {
+    const { store, config, now } = this.#deps;
+    const awayBefore = this.#awayBefore();
+    const silent = this.#listensSince < awayBefore ? await store.silentRunners(awayBefore) : [];
+    const absent = silent.filter(({ runnerId, bootId }) => {
+      return !this.#absent.has(runnerId) && !this.#deps.hasStream(runnerId, bootId);
+    });
+    for (const { runnerId } of absent) this.#absent.add(runnerId);
+    if (absent.length > 0) await this.#rematch(absent.map(({ runnerId }) => runnerId));
+    await this.#forgetEmpty();
+    for (const [key, { wants }] of this.#classes) {
+      if (wants.affinityRunnerId !== "" && !this.#isPresent(wants.affinityRunnerId)) await this.#strand(key, wants);
+    }
+    if (config.noMatchTimeoutMs === 0) return;
+    const before = now() - config.noMatchTimeoutMs;
+    for (const key of await store.unmatchedClasses(before)) {
+      // A runner may have come while the end of the clock is being stored.
+      if (this.#classes.get(key)?.suitable.size !== 0) continue;
+      const message = (await this.explain(wantsOf(key))).join("; ");
+      this.#act(await store.failPending(key, "UNMATCHED", message, before, now()));
+    }
+  }
+
+  async #forgetEmpty(): Promise<void> {
+    const before = this.#deps.tick();
+    const waiting = new Set(await this.#deps.store.pendingClasses());
+    for (const [key, { pending }] of this.#classes) {
+      if (pending <= before && !waiting.has(key)) this.#classes.delete(key);
+    }
+  }
+
+  async #strand(key: string, { affinityRunnerId }: Wants): Promise<void> {
+    const { store, now } = this.#deps;
+    const why = this.#runners.has(affinityRunnerId) ? "has been away too long" : "was removed";
+    const message =
+      `${affinityRunnerId}, which holds the session's files, ${why}; ` +
+      "continue without them on another runner with: ao resume --any-runner";
+    this.#act(await store.failPending(key, "STRANDED", message, 0, now()));
+  }
+
+  #act({ changes }: Committed<unknown>): void {
+    this.#deps.perform(changes);
+  }
+}

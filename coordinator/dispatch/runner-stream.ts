@@ -1,0 +1,83 @@
+import { create } from "@bufbuild/protobuf";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { newId } from "../../lib/ids.ts";
+import { StreamClosing_Reason, WatchRunsResponseSchema } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { WatchRunsResponse } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+
+/**
+ * Messages that may wait for a runner that does not read. A runner has at most 1,000 runs, each with one offer or stop
+ * at a time; beyond this bound the stream ends with RESOURCE_EXHAUSTED, and everything is said again on the next one.
+ */
+const MAX_QUEUED = 4096;
+
+type StreamEvent = NonNullable<MessageInitShape<typeof WatchRunsResponseSchema>["event"]>;
+
+/** One WatchRuns call: what is put in comes out in order, until it is closed. */
+export class RunnerStream {
+  readonly streamId = newId("stream");
+  readonly runnerId: string;
+  readonly bootId: string;
+  #queue: WatchRunsResponse[] = [];
+  #ended: { error: ConnectError | undefined } | undefined;
+  #wake: (() => void) | undefined;
+
+  constructor(runnerId: string, bootId: string) {
+    this.runnerId = runnerId;
+    this.bootId = bootId;
+  }
+
+  /** True while nothing waits to be read. */
+  get idle(): boolean {
+    return this.#queue.length === 0;
+  }
+
+  send(event: StreamEvent): void {
+    if (this.#ended !== undefined) return;
+    if (this.#queue.length >= MAX_QUEUED) {
+      const message = `${MAX_QUEUED} messages wait on this stream and are not read; open a new one`;
+      this.#end(new ConnectError(message, Code.ResourceExhausted));
+      return;
+    }
+    this.#queue.push(create(WatchRunsResponseSchema, { event }));
+    this.#wake?.();
+  }
+
+  /** Says why, and ends the stream after what was sent before. */
+  close(reason: StreamClosing_Reason): void {
+    this.send({ case: "closing", value: { reason } });
+    this.#end(undefined);
+  }
+
+  #end(error: ConnectError | undefined): void {
+    this.#ended ??= { error };
+    this.#wake?.();
+  }
+
+  /** The messages, for the handler. Ends when the stream is closed; throws when the client has gone or does not read. */
+  async *messages(signal: AbortSignal): AsyncGenerator<WatchRunsResponse> {
+    const onAbort = (): void => this.#end(ConnectError.from(signal.reason, Code.Canceled));
+    if (signal.aborted) onAbort();
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      for (;;) {
+        const batch = this.#queue;
+        this.#queue = [];
+        yield* batch;
+        if (this.#queue.length > 0) continue;
+        if (this.#ended?.error !== undefined) throw this.#ended.error;
+        if (this.#ended !== undefined) return;
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+        this.#wake = undefined;
+      }
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+      this.#ended ??= { error: undefined };
+      this.#queue = [];
+    }
+  }
+}
+
+export { StreamClosing_Reason };

@@ -1,0 +1,50 @@
+import type { Transport } from "@connectrpc/connect";
+import type { HttpRequest, HttpResponse } from "../../lib/rpc/http.ts";
+import type { Log } from "../../lib/log.ts";
+import { tagsOf, WAIT_MAX_MS } from "../../mcp/caller.ts";
+import type { Endpoint } from "../../mcp/endpoint.ts";
+import { servicesOf } from "../../mcp/services.ts";
+import { Waits } from "../../mcp/waiting.ts";
+
+/** Requests of all clients that are answered at a time, and runs and sessions that they wait for. */
+const MAX_EXCHANGES = 256;
+const MAX_WAITS = 1_000;
+
+/** The tools for people's own MCP clients. */
+export interface McpPage {
+  handle(request: HttpRequest, response: HttpResponse): Promise<void>;
+  close(): Promise<void>;
+}
+
+/**
+ * Serves the tools on the services that `local` reaches. A client is who its `authorization` says, as with every other
+ * call: without one a local user, and with `X-Agent-Session-Id` the parent of what it starts.
+ */
+export function mcpPage(local: Transport, log: Log): McpPage {
+  const waits = new Waits(MAX_WAITS);
+  const links = { calls: local, watches: local };
+  let endpoint: Promise<Endpoint> | undefined;
+  const open = async (): Promise<Endpoint> => {
+    // Loaded when somebody asks: 150 ms and 14 MB that many coordinators never need.
+    const { mcpEndpoint } = await import("../../mcp/endpoint.ts");
+    return mcpEndpoint({
+      callerOf: (headers) => ({
+        services: servicesOf(links, bearerOf(headers)),
+        sessionId: headers.get("x-agent-session-id") || undefined,
+        tags: tagsOf(headers),
+        waits,
+        waitMs: WAIT_MAX_MS,
+      }),
+      maxExchanges: MAX_EXCHANGES,
+      log,
+    });
+  };
+  return {
+    handle: async (request, response) => (await (endpoint ??= open())).handle(request, response),
+    close: async () => (await endpoint)?.close(),
+  };
+}
+
+function bearerOf(headers: Headers): string | undefined {
+  return headers.get("authorization")?.replace(/^Bearer /i, "") ?? undefined;
+}

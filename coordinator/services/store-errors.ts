@@ -1,0 +1,41 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Interceptor } from "@connectrpc/connect";
+import { CommitError } from "../../lib/sqlite.ts";
+import { Refusal } from "../store/store.ts";
+
+const CODES: Readonly<Record<Refusal["code"], Code>> = {
+  NOT_FOUND: Code.NotFound,
+  ALREADY_EXISTS: Code.AlreadyExists,
+  INVALID_ARGUMENT: Code.InvalidArgument,
+  FAILED_PRECONDITION: Code.FailedPrecondition,
+  OUT_OF_RANGE: Code.OutOfRange,
+  RESOURCE_EXHAUSTED: Code.ResourceExhausted,
+};
+
+/** Gives callers the status of what the store refuses; everything else stays as it was thrown. */
+export function storeErrors(onCommitError: (error: CommitError) => void): Interceptor {
+  const translate = (error: unknown): unknown => {
+    if (error instanceof Refusal) return new ConnectError(error.message, CODES[error.code]);
+    if (!(error instanceof CommitError)) return error;
+    onCommitError(error);
+    const what = error.full ? `${error.message}. Free disk space and repeat` : error.message;
+    return new ConnectError(`${what}; nothing was changed`, Code.ResourceExhausted);
+  };
+  return (next) => async (request) => {
+    try {
+      const response = await next(request);
+      if (!response.stream) return response;
+      return { ...response, message: translated(response.message, translate) };
+    } catch (error) {
+      throw translate(error);
+    }
+  };
+}
+
+async function* translated<T>(source: AsyncIterable<T>, translate: (error: unknown) => unknown): AsyncIterable<T> {
+  try {
+    yield* source;
+  } catch (error) {
+    throw translate(error);
+  }
+}

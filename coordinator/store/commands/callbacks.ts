@@ -1,0 +1,202 @@
+import { create } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { ExecutorResultSchema, InvocationCallbackSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
+import { ExecutionMode, InvocationMode, RunSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
+import type { Run } from "../../../gen/agentrunner/v1/run_pb.ts";
+import { Notification_State, NotificationSchema } from "../../../gen/agentrunner/v1/session_pb.ts";
+import type { Notification } from "../../../gen/agentrunner/v1/session_pb.ts";
+import { afterDelivery, hasSettled, isResumed } from "../../core/callback.ts";
+import { callbackPrompt, fitting, notificationText } from "../../core/callback-text.ts";
+import { isFinal } from "../../core/run.ts";
+import type { FailureName, FinalState } from "../../core/run.ts";
+import { decode, decodeOptional, encode } from "./rows.ts";
+import type { RunRow } from "./rows.ts";
+import { insertRun } from "./insert-run.ts";
+import type { RunSession } from "./insert-run.ts";
+import type { Sql, Tx } from "./transition.ts";
+
+/** Notifications that one resume run looks at; those that do not fit wait for the next. */
+const MAX_BOUND = 1000;
+
+interface SessionRow extends RunSession {
+  session_id: string;
+  parent_session_id: string;
+  callback_owed: number;
+}
+
+/**
+ * Draws the consequences of runs that ended, in the transaction in which they ended: what they delivered is consumed or
+ * waits again; a session that has settled is told to its parent; a session that is idle is resumed by what waits for it.
+ */
+export function settleEnded(tx: Tx, newRunId: () => string): void {
+  for (let row = tx.endedRuns.shift(); row !== undefined; row = tx.endedRuns.shift()) {
+    concludeDelivery(tx, row);
+    settle(tx, row.session_seq, newRunId);
+  }
+}
+
+function concludeDelivery({ sql }: Tx, row: RunRow): void {
+  if (!isFinal(row.state)) return;
+  const bound = sql("SELECT seq, deliveries FROM notifications WHERE run_seq = ? AND state = 'BOUND'").all(row.seq);
+  for (const { seq, deliveries } of bound as unknown as { seq: number; deliveries: number }[]) {
+    const ended = { state: row.state, failure: row.failure ?? undefined, started: row.started_at !== null };
+    const state = afterDelivery(ended, deliveries);
+    // A run that was stopped before its executor was started has delivered nothing.
+    const counted = state === "WAITING" && row.state === "STOPPED" ? deliveries - 1 : deliveries;
+    sql("UPDATE notifications SET state = ?, deliveries = ? WHERE seq = ?").run(state, counted, seq);
+  }
+}
+
+/** Tells the parent of a session that has settled, and resumes a session for which notifications wait. */
+function settle(tx: Tx, sessionSeq: number, newRunId: () => string): void {
+  const quiet = quietSession(tx.sql, sessionSeq);
+  if (quiet === undefined) return;
+  const { session, lastRun, last } = quiet;
+  const waiting = waitingCount(tx.sql, session.seq);
+  const unsettledChildren = waiting > 0 ? 0 : owing(tx.sql, session.session_id);
+  if (session.callback_owed === 1 && hasSettled({ lastRun, waiting, unsettledChildren })) {
+    notifyParent(tx, session, last, newRunId);
+  }
+  if (isResumed({ lastRun, waiting, unsettledChildren })) bind(tx, session, last, newRunId);
+}
+
+/** The session with its newest run; undefined while a run of it is active or waits. */
+function quietSession(
+  sql: Sql,
+  sessionSeq: number,
+): { session: SessionRow; lastRun: FinalState; last: number } | undefined {
+  if (sql("SELECT 1 FROM runs WHERE session_seq = ? AND ended_at IS NULL LIMIT 1").get(sessionSeq)) return undefined;
+  const last = sql("SELECT seq, state FROM runs WHERE session_seq = ? ORDER BY seq DESC LIMIT 1").get(sessionSeq);
+  const session = sql(
+    `SELECT seq, session_id, parent_session_id, callback_owed, runner_id, executor_profile, portable
+     FROM sessions WHERE seq = ?`,
+  );
+  const row = session.get(sessionSeq) as unknown as SessionRow | undefined;
+  if (last === undefined || row === undefined) return undefined;
+  return { session: row, lastRun: last["state"] as FinalState, last: Number(last["seq"]) };
+}
+
+function waitingCount(sql: Sql, sessionSeq: number): number {
+  const waiting = sql("SELECT count(*) AS n FROM notifications WHERE parent_seq = ? AND state = 'WAITING'");
+  return Number(waiting.get(sessionSeq)?.["n"]);
+}
+
+function owing(sql: Sql, sessionId: string): number {
+  const children = sql("SELECT count(*) AS n FROM sessions WHERE parent_session_id = ? AND callback_owed = 1");
+  return Number(children.get(sessionId)?.["n"]);
+}
+
+/** True while children of the session are still to be told of, or are told of in a run to come. */
+export function awaitsCallbacks(sql: Sql, sessionSeq: number, sessionId: string): boolean {
+  return waitingCount(sql, sessionSeq) > 0 || owing(sql, sessionId) > 0;
+}
+
+function notifyParent(tx: Tx, child: SessionRow, lastRunSeq: number, newRunId: () => string): void {
+  tx.sql("UPDATE sessions SET callback_owed = 0 WHERE seq = ?").run(child.seq);
+  const parent = tx.sql("SELECT seq FROM sessions WHERE session_id = ?").get(child.parent_session_id);
+  // A parent that was deleted has nobody left to tell.
+  if (parent === undefined) return;
+  const parentSeq = Number(parent["seq"]);
+  tx.sql(
+    "INSERT INTO notifications (parent_seq, child_seq, child_run_seq, state, created_at) VALUES (?, ?, ?, 'WAITING', ?)",
+  ).run(parentSeq, child.seq, lastRunSeq, tx.now);
+  settle(tx, parentSeq, newRunId);
+}
+
+interface ChildRow {
+  seq: number;
+  deliveries: number;
+  run_seq: number;
+  run_id: string;
+  state: FinalState;
+  failure: FailureName | null;
+  message: string;
+  session_id: string;
+  session_name: string;
+  agent_name: string;
+  result: Uint8Array | null;
+}
+
+/** Binds what waits to one new run, whose prompt is fixed now; what does not fit, and what comes later, waits. */
+function bind(tx: Tx, session: SessionRow, lastRunSeq: number, newRunId: () => string): void {
+  const rows = tx
+    .sql(
+      `SELECT n.seq, n.deliveries, r.seq AS run_seq, r.run_id, r.state, r.failure, r.message, s.session_id, s.session_name,
+         s.agent_name, (SELECT result FROM run_results WHERE run_seq = r.seq) AS result
+       FROM notifications n JOIN runs r ON r.seq = n.child_run_seq JOIN sessions s ON s.seq = n.child_seq
+       WHERE n.parent_seq = ? AND n.state = 'WAITING' ORDER BY n.seq LIMIT ${MAX_BOUND}`,
+    )
+    .all(session.seq) as unknown as ChildRow[];
+  const texts = rows.map(textOf);
+  const count = fitting(texts);
+  const bound = rows.slice(0, count);
+  const { summary, content, agentSeq } = resumeSpec(tx.sql, lastRunSeq, callbackPrompt(texts.slice(0, count)));
+  summary.callback = create(InvocationCallbackSchema, { childSessionIds: bound.map((child) => child.session_id) });
+  const none = { requestId: "", requestHash: new Uint8Array() };
+  const spec = { facts: summary, summary: encode(RunSchema, summary), content, agentSeq, ...none };
+  const row = insertRun(tx, session, newRunId(), spec, true);
+  const update = tx.sql(
+    "UPDATE notifications SET state = 'BOUND', run_seq = ?, deliveries = deliveries + 1 WHERE seq = ?",
+  );
+  for (const { seq } of bound) update.run(row.seq, seq);
+}
+
+function textOf(row: ChildRow): string {
+  const result = decodeOptional(ExecutorResultSchema, row.result);
+  return notificationText({
+    sessionId: row.session_id,
+    sessionName: row.session_name,
+    agentName: row.agent_name,
+    runId: row.run_id,
+    state: row.state,
+    failure: row.failure ?? undefined,
+    message: row.message,
+    resultText: result?.text ?? "",
+    resultData: result?.data === undefined ? "" : JSON.stringify(result.data),
+    redelivered: row.deliveries > 0,
+  });
+}
+
+/** A resume run asks for what the session's last run asked for, with the same blueprint. */
+function resumeSpec(
+  sql: Sql,
+  lastRunSeq: number,
+  prompt: string,
+): { summary: Run; content: Uint8Array; agentSeq: number | null } {
+  const spec = sql("SELECT summary, content, agent_seq FROM run_specs WHERE run_seq = ?").get(lastRunSeq);
+  const summary = decode(RunSchema, spec?.["summary"]);
+  const last = decode(RunSchema, spec?.["content"]);
+  summary.mode = InvocationMode.RESUME;
+  summary.anyRunner = false;
+  summary.executionMode = ExecutionMode.SYNC;
+  const content = create(RunSchema, { prompt });
+  if (last.metadata !== undefined) content.metadata = last.metadata;
+  return { summary, content: encode(RunSchema, content), agentSeq: (spec?.["agent_seq"] as number | null) ?? null };
+}
+
+/** Notifications for a session, oldest first: those that are open, and the newest of the others, at most `limit`. */
+export function notificationsOf(sql: Sql, sessionSeq: number, limit: number): Notification[] {
+  const rows = sql(
+    `SELECT c.session_id AS child, r.run_id AS child_run, n.state, d.run_id AS run, n.deliveries, n.created_at
+     FROM notifications n JOIN sessions c ON c.seq = n.child_seq JOIN runs r ON r.seq = n.child_run_seq
+     LEFT JOIN runs d ON d.seq = n.run_seq
+     WHERE n.parent_seq = ? ORDER BY n.seq DESC LIMIT ?`,
+  ).all(sessionSeq, limit) as unknown as {
+    child: string;
+    child_run: string;
+    state: keyof typeof Notification_State;
+    run: string | null;
+    deliveries: number;
+    created_at: number;
+  }[];
+  return rows.toReversed().map((row) =>
+    create(NotificationSchema, {
+      childSessionId: row.child,
+      childRunId: row.child_run,
+      state: Notification_State[row.state],
+      runId: row.run ?? "",
+      deliveries: row.deliveries,
+      createdAt: timestampFromMs(row.created_at),
+    }),
+  );
+}

@@ -1,0 +1,265 @@
+import { create } from "@bufbuild/protobuf";
+import { RESULT_MAX_BYTES, OUTPUT_MAX_BYTES, RESULT_TEXT_MAX_BYTES, cutText } from "../../../lib/limits.ts";
+import { ExecutorEventSchema, ExecutorResultSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
+import type { ExecutorEvent, ExecutorResult } from "../../../gen/agentrunner/v1/executor_pb.ts";
+import { ExitSchema, LateReportSchema, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
+import { DirectiveSchema } from "../../../gen/agentrunner/v1/runner_pb.ts";
+import type { Directive } from "../../../gen/agentrunner/v1/runner_pb.ts";
+import {
+  EventBatchVerdictSchema,
+  Report_Kind,
+  ReportVerdict_Kind,
+  ReportVerdictSchema,
+} from "../../../gen/agentrunner/v1/runner_service_pb.ts";
+import type {
+  EventBatch,
+  EventBatchVerdict,
+  Report,
+  ReportVerdict,
+} from "../../../gen/agentrunner/v1/runner_service_pb.ts";
+import { resultProblem } from "../../core/blueprint-run.ts";
+import type { ReportEvent } from "../../core/run.ts";
+import { snapshotOf } from "./blueprint-snapshots.ts";
+import { durationFromMs, encode, failureName, timestampFromMs } from "./rows.ts";
+import type { AttemptRow, RunRow } from "./rows.ts";
+import { awaitsCallbacks } from "./callbacks.ts";
+import { appendEvent, apply, runById } from "./transition.ts";
+import type { Sql, Tx } from "./transition.ts";
+
+/** Decides and stores each report of a batch, in order. */
+export function report(tx: Tx, runnerId: string, reports: readonly Report[], leaseTtlMs: number): ReportVerdict[] {
+  return reports.map((one) => {
+    const { kind, message, row } = decide(tx, runnerId, one, leaseTtlMs);
+    return create(ReportVerdictSchema, {
+      leaseId: one.leaseId,
+      seq: one.seq,
+      kind: ReportVerdict_Kind[kind],
+      message,
+      runState: row === undefined ? RunState.UNSPECIFIED : RunState[row.state],
+    });
+  });
+}
+
+/** Highest number of a report: the store answers numbers, and those are exact up to here. */
+const MAX_SEQ = BigInt(Number.MAX_SAFE_INTEGER);
+
+interface Verdict {
+  readonly kind: "OK" | "STALE" | "UNKNOWN" | "INVALID";
+  readonly message: string;
+  readonly row: RunRow | undefined;
+}
+
+function decide(tx: Tx, runnerId: string, one: Report, leaseTtlMs: number): Verdict {
+  const row = runById(tx.sql, one.runId);
+  if (row === undefined) return { kind: "UNKNOWN", message: `no run ${one.runId}`, row };
+  const attempt = attemptOf(tx.sql, one.leaseId);
+  if (attempt !== undefined && (attempt.run_seq !== row.seq || attempt.runner_id !== runnerId)) {
+    return { kind: "INVALID", message: `lease ${one.leaseId} is not of this runner and run`, row };
+  }
+  if (attempt === undefined && row.lease_id === one.leaseId && row.runner_id !== runnerId) {
+    return { kind: "INVALID", message: `lease ${one.leaseId} was offered to another runner`, row };
+  }
+  if (attempt !== undefined && Number(one.seq) <= attempt.last_seq) return { kind: "OK", message: "", row };
+  if (one.seq > MAX_SEQ) return { kind: "INVALID", message: `seq ${one.seq} is above ${MAX_SEQ}`, row };
+  const number = attempt?.attempt ?? (row.lease_id === one.leaseId ? row.attempt + 1 : one.attempt);
+  if (one.attempt !== 0 && one.attempt !== number) {
+    return { kind: "INVALID", message: `the offer named attempt ${number}, not ${one.attempt}`, row };
+  }
+  const said = eventOf(one);
+  if (said === undefined) return { kind: "INVALID", message: `unknown kind ${one.kind}`, row };
+  const event = judged(tx.sql, row, said, one.result);
+  const decision = apply(tx, row, event, { leaseTtlMs });
+  if (decision.verdict === "OK") {
+    keep(tx, row, one);
+    return { kind: "OK", message: "", row };
+  }
+  if (decision.verdict === "STALE") {
+    if (event.type === "REFUSE" && wasRefused(tx.sql, row, runnerId, one.leaseId))
+      return { kind: "OK", message: "", row };
+    keepEvidence(tx, attempt, one, event);
+  }
+  return { kind: decision.verdict === "INVALID" ? "INVALID" : "STALE", message: decision.message, row };
+}
+
+/** A run is not completed by a result that is not what its blueprint promises. */
+function judged(sql: Sql, row: RunRow, event: ReportEvent, result: ExecutorResult | undefined): ReportEvent {
+  if (event.type !== "COMPLETED") return event;
+  const blueprint = snapshotOf(sql, row.seq);
+  if (blueprint === undefined) return event;
+  const message = resultProblem(blueprint, result?.data, awaitsCallbacks(sql, row.session_seq, row.session_id));
+  if (message === undefined) return event;
+  return { leaseId: event.leaseId, type: "FAILED", reason: { name: "OUTPUT_SCHEMA", message } };
+}
+
+function attemptOf(sql: Sql, leaseId: string): AttemptRow | undefined {
+  return sql("SELECT * FROM attempts WHERE lease_id = ?").get(leaseId) as unknown as AttemptRow | undefined;
+}
+
+function wasRefused(sql: Sql, row: RunRow, runnerId: string, leaseId: string): boolean {
+  const found = sql("SELECT 1 FROM refusals WHERE run_seq = ? AND runner_id = ? AND lease_id = ?");
+  return found.get(row.seq, runnerId, leaseId) !== undefined;
+}
+
+function eventOf(one: Report): ReportEvent | undefined {
+  const { leaseId, message } = one;
+  const name = failureName(one.failure);
+  switch (one.kind) {
+    case Report_Kind.ACCEPT:
+      return { leaseId, type: "ACCEPT" };
+    case Report_Kind.REFUSE:
+      return { leaseId, type: "REFUSE", message };
+    case Report_Kind.STARTED:
+      return { leaseId, type: "STARTED" };
+    case Report_Kind.NOT_STARTED:
+      return { leaseId, type: "NOT_STARTED", message };
+    case Report_Kind.PROGRESS:
+      return { leaseId, type: "PROGRESS" };
+    case Report_Kind.COMPLETED:
+      return { leaseId, type: "COMPLETED" };
+    case Report_Kind.FAILED:
+      return { leaseId, type: "FAILED", reason: { name: name ?? "EXECUTOR_EXIT", message } };
+    case Report_Kind.STOPPED:
+      return { leaseId, type: "STOPPED", reason: { ...(name === undefined ? {} : { name }), message } };
+    default:
+      return undefined;
+  }
+}
+
+function isFinalKind({ kind }: Report): boolean {
+  return kind === Report_Kind.COMPLETED || kind === Report_Kind.FAILED || kind === Report_Kind.STOPPED;
+}
+
+/** Stores what a committed report carries besides the state. */
+function keep({ sql, now }: Tx, row: RunRow, one: Report): void {
+  sql("UPDATE attempts SET last_seq = ? WHERE lease_id = ?").run(one.seq, one.leaseId);
+  if (one.kind === Report_Kind.STARTED) {
+    sql("UPDATE attempts SET started_at = ?, pid = ? WHERE lease_id = ?").run(now, one.pid, one.leaseId);
+  }
+  if (one.executorSessionId !== "" && one.executorSessionId !== row.executor_session_id) {
+    sql("UPDATE sessions SET executor_session_id = ? WHERE seq = ?").run(one.executorSessionId, row.session_seq);
+    row.executor_session_id = one.executorSessionId;
+  }
+  if (!isFinalKind(one)) return;
+  const exit = one.exit === undefined ? null : encode(ExitSchema, one.exit);
+  if (exit !== null || one.eventsMissing > 0n) {
+    sql("UPDATE attempts SET exit = ?, events_missing = ? WHERE lease_id = ?").run(
+      exit,
+      one.eventsMissing > MAX_SEQ ? MAX_SEQ : one.eventsMissing,
+      one.leaseId,
+    );
+  }
+  // What an attempt left that is tried again is not the run's.
+  if (row.ended_at === null) return;
+  const result = one.result === undefined ? null : encode(ExecutorResultSchema, cutResult(one.result));
+  if (exit !== null || result !== null) {
+    sql("INSERT OR REPLACE INTO run_results (run_seq, exit, result) VALUES (?, ?, ?)").run(row.seq, exit, result);
+  }
+}
+
+function cutResult(result: ExecutorResult): ExecutorResult {
+  result.text = cutText(result.text, RESULT_TEXT_MAX_BYTES);
+  if (result.data !== undefined && encode(ExecutorResultSchema, result).length > RESULT_MAX_BYTES) {
+    delete result.data;
+    result.text = cutText(
+      `${result.text}\n[the data of the result were too large and are not kept]`,
+      RESULT_TEXT_MAX_BYTES,
+    );
+  }
+  return result;
+}
+
+/** A final report that came too late changes nothing; the first one is kept on its attempt for people to see. */
+function keepEvidence({ sql, now }: Tx, attempt: AttemptRow | undefined, one: Report, event: ReportEvent): void {
+  if (attempt === undefined || attempt.late !== null || !isFinalKind(one)) return;
+  const state = event.type === "COMPLETED" || event.type === "FAILED" ? event.type : "STOPPED";
+  const late = create(LateReportSchema, {
+    state: RunState[state],
+    receivedAt: timestampFromMs(now),
+    message: one.message,
+  });
+  if (one.result !== undefined) late.result = cutResult(one.result);
+  sql("UPDATE attempts SET late = ? WHERE lease_id = ?").run(encode(LateReportSchema, late), one.leaseId);
+}
+
+/** Stores events under their leases. A batch whose first number leaves a gap is answered with what is committed. */
+export function appendEvents(tx: Tx, runnerId: string, batches: readonly EventBatch[]): EventBatchVerdict[] {
+  return batches.map((batch) => {
+    const verdict = (kind: Verdict["kind"], committed: number, message = ""): EventBatchVerdict =>
+      create(EventBatchVerdictSchema, {
+        leaseId: batch.leaseId,
+        kind: ReportVerdict_Kind[kind],
+        committedSeq: BigInt(committed),
+        message,
+      });
+    const row = runById(tx.sql, batch.runId);
+    if (row === undefined) return verdict("UNKNOWN", 0, `no run ${batch.runId}`);
+    const attempt = attemptOf(tx.sql, batch.leaseId);
+    if (attempt === undefined) {
+      return row.lease_id === batch.leaseId
+        ? verdict("INVALID", 0, "the offer is not accepted: send ACCEPT and wait until it is answered OK")
+        : verdict("STALE", 0, `the lease is over; the run is ${row.state}`);
+    }
+    if (attempt.run_seq !== row.seq || attempt.runner_id !== runnerId) {
+      return verdict("INVALID", 0, `lease ${batch.leaseId} is not of this runner and run`);
+    }
+    if (row.lease_id !== batch.leaseId || row.ended_at !== null) {
+      return verdict("STALE", attempt.events_seq, `the lease is over; the run is ${row.state}`);
+    }
+    const first = Number(batch.firstSeq);
+    if (first > attempt.events_seq + 1)
+      return verdict("OK", attempt.events_seq, `send on from ${attempt.events_seq + 1}`);
+    return verdict("OK", storeEvents(tx, row, attempt, batch.events.slice(attempt.events_seq + 1 - first)));
+  });
+}
+
+/** @returns the highest number that is stored. */
+function storeEvents(tx: Tx, row: RunRow, attempt: AttemptRow, events: readonly ExecutorEvent[]): number {
+  let bytes = attempt.output_bytes;
+  for (const event of events) {
+    const size = event.event.case === "output" ? Buffer.byteLength(event.event.value.text) : 0;
+    const within = bytes + size <= OUTPUT_MAX_BYTES;
+    if (within) appendEvent(tx, row, attempt.attempt, { case: "executor", value: event });
+    else if (bytes <= OUTPUT_MAX_BYTES) appendEvent(tx, row, attempt.attempt, { case: "executor", value: outputCut() });
+    bytes += size;
+  }
+  const committed = attempt.events_seq + events.length;
+  if (events.length > 0) {
+    tx.sql("UPDATE attempts SET events_seq = ?, output_bytes = ? WHERE lease_id = ?").run(
+      committed,
+      bytes,
+      attempt.lease_id,
+    );
+  }
+  return committed;
+}
+
+/** Stands where the output of a run passed its bound; what follows of it is not kept. */
+function outputCut(): ExecutorEvent {
+  const reason = `the output of a run is kept up to ${OUTPUT_MAX_BYTES} bytes`;
+  return create(ExecutorEventSchema, { event: { case: "dropped", value: { reason } } });
+}
+
+/** Orders that stand for a runner: stops that are not confirmed, and a drain. */
+export function directives(sql: Sql, runnerId: string): Directive[] {
+  const stopping = sql(
+    `SELECT run_id, lease_id, stop_grace_ms, stop_reason FROM runs
+     WHERE runner_id = ? AND lease_id IS NOT NULL AND ended_at IS NULL AND state = 'STOPPING'`,
+  ).all(runnerId) as unknown as { run_id: string; lease_id: string; stop_grace_ms: number; stop_reason: string }[];
+  const orders = stopping.map((run) =>
+    create(DirectiveSchema, {
+      kind: {
+        case: "stop",
+        value: {
+          runId: run.run_id,
+          leaseId: run.lease_id,
+          grace: durationFromMs(run.stop_grace_ms),
+          reason: run.stop_reason,
+        },
+      },
+    }),
+  );
+  const drain = sql("SELECT drain_reason FROM runners WHERE runner_id = ? AND drain_ordered = 1").get(runnerId);
+  if (drain === undefined) return orders;
+  const reason = String(drain["drain_reason"]);
+  return [...orders, create(DirectiveSchema, { kind: { case: "drain", value: { reason } } })];
+}

@@ -1,0 +1,230 @@
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
+import { durationFromMs, durationMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { ExecutorResultSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
+import {
+  AttemptSchema,
+  DemandsSchema,
+  ExitSchema,
+  FailureReason,
+  InvocationMode,
+  LateReportSchema,
+  RunSchema,
+  RunState,
+} from "../../../gen/agentrunner/v1/run_pb.ts";
+import type { Attempt, Run as RunMessage } from "../../../gen/agentrunner/v1/run_pb.ts";
+import type { Wants } from "../../core/match.ts";
+import { isFinal } from "../../core/run.ts";
+import type { FailureName, Lease, OnLostPolicy, Run, RunStateName } from "../../core/run.ts";
+
+/** A run with what is needed of its session, as `RUN_COLUMNS` selects it. */
+export interface RunRow {
+  seq: number;
+  run_id: string;
+  session_seq: number;
+  session_id: string;
+  session_name: string;
+  executor_session_id: string;
+  request_id: string | null;
+  state: RunStateName;
+  at_head: number;
+  demand_class: string | null;
+  attempt: number;
+  uncharged: number;
+  refusals: number;
+  refusal_reasons: string;
+  interrupted: number;
+  on_lost: OnLostPolicy;
+  max_attempts: number;
+  lost_after_ms: number | null;
+  lease_id: string | null;
+  runner_id: string | null;
+  boot_id: string | null;
+  offered_at: number | null;
+  due_at: number | null;
+  lapsed: string | null;
+  started: number;
+  stop_grace_ms: number | null;
+  stop_reason: string | null;
+  failure: FailureName | null;
+  message: string;
+  created_at: number;
+  claimed_at: number | null;
+  started_at: number | null;
+  ended_at: number | null;
+  first_event: number;
+}
+
+export const RUN_COLUMNS = `
+  r.seq, r.run_id, r.session_seq, s.session_id, s.session_name, s.executor_session_id, r.request_id, r.state, r.at_head,
+  r.demand_class, r.attempt, r.uncharged, r.refusals, r.refusal_reasons, r.interrupted, r.on_lost, r.max_attempts, r.lost_after_ms,
+  r.lease_id, r.runner_id, r.boot_id, r.offered_at, r.due_at, r.lapsed, r.started, r.stop_grace_ms, r.stop_reason,
+  r.failure, r.message, r.created_at, r.claimed_at, r.started_at, r.ended_at, r.first_event
+  FROM runs r JOIN sessions s ON s.seq = r.session_seq`;
+
+/** The run as the state machine sees it. */
+export function coreRun(row: RunRow): Run {
+  const facts = {
+    onLost: { policy: row.on_lost, maxAttempts: row.max_attempts },
+    attempt: row.attempt,
+    uncharged: row.uncharged,
+    refusals: row.refusals,
+    refusalReasons: JSON.parse(row.refusal_reasons) as string[],
+    resumable: row.executor_session_id !== "",
+    interrupted: row.interrupted === 1,
+  };
+  const { state } = row;
+  if (state === "PENDING") return { ...facts, state, lapsed: lapsedLease(row) };
+  if (isFinal(state)) return { ...facts, state, lease: leaseOf(row), reason: reasonOf(row) };
+  const lease = leaseOf(row);
+  if (lease === undefined) throw new Error(`bug[ROW1]: run ${row.run_id} is ${state} without a lease`);
+  if (state === "OFFERED") return { ...facts, state, lease, lapsed: lapsedLease(row) };
+  if (state !== "STOPPING") return { ...facts, state, lease };
+  const stop = { graceMs: row.stop_grace_ms ?? 0, reason: row.stop_reason ?? "" };
+  return { ...facts, state, lease, started: row.started === 1, stop };
+}
+
+function leaseOf({ lease_id, runner_id, boot_id }: RunRow): Lease | undefined {
+  if (lease_id === null) return undefined;
+  return { leaseId: lease_id, runnerId: runner_id ?? "", bootId: boot_id ?? "" };
+}
+
+function lapsedLease({ lapsed }: RunRow): Lease | undefined {
+  return lapsed === null ? undefined : (JSON.parse(lapsed) as Lease);
+}
+
+function reasonOf({ failure, message }: RunRow): { name?: FailureName; message: string } | undefined {
+  if (failure !== null) return { name: failure, message };
+  return message === "" ? undefined : { message };
+}
+
+/** Bytes of a message for a BLOB column. */
+export function encode<D extends DescMessage>(schema: D, message: MessageShape<D>): Uint8Array {
+  return toBinary(schema, message);
+}
+
+export function decode<D extends DescMessage>(schema: D, bytes: unknown): MessageShape<D> {
+  return fromBinary(schema, bytes as Uint8Array);
+}
+
+export function decodeOptional<D extends DescMessage>(schema: D, bytes: unknown): MessageShape<D> | undefined {
+  return bytes === null || bytes === undefined ? undefined : decode(schema, bytes);
+}
+
+export function failureOf(name: string | null): FailureReason {
+  return name === null ? FailureReason.UNSPECIFIED : FailureReason[name as keyof typeof FailureReason];
+}
+
+/** Name of a failure that a runner reported; undefined for none and for values of a newer protocol. */
+export function failureName(reason: FailureReason): FailureName | undefined {
+  if (reason === FailureReason.UNSPECIFIED) return undefined;
+  return (Object.entries(FailureReason) as [FailureName, FailureReason][]).find(([, value]) => value === reason)?.[0];
+}
+
+export function optionalTimestamp(ms: number | null): ReturnType<typeof timestampFromMs> | undefined {
+  return ms === null ? undefined : timestampFromMs(ms);
+}
+
+export function optionalMs(duration: Parameters<typeof durationMs>[0] | undefined): number | undefined {
+  return duration === undefined ? undefined : durationMs(duration);
+}
+
+/**
+ * The run for callers.
+ * @param specs its summary, and its content too when the caller is to see prompt, parameters and metadata.
+ * @param ended its exit and result, when they are wanted.
+ */
+export function runMessage(
+  row: RunRow,
+  specs: { summary: unknown; content?: unknown },
+  ended?: { exit: unknown; result: unknown },
+): RunMessage {
+  const run = decode(RunSchema, specs.summary);
+  if (specs.content !== undefined) {
+    const content = decode(RunSchema, specs.content);
+    run.prompt = content.prompt;
+    if (content.parameters !== undefined) run.parameters = content.parameters;
+    if (content.metadata !== undefined) run.metadata = content.metadata;
+  }
+  Object.assign(run, {
+    runId: row.run_id,
+    sessionId: row.session_id,
+    sessionName: row.session_name,
+    state: RunState[row.state],
+    mode: row.interrupted === 1 ? InvocationMode.RESUME : run.mode,
+    attempt: row.attempt,
+    runnerId: row.runner_id ?? "",
+    failure: failureOf(row.failure),
+    message: row.state === "STOPPING" ? (row.stop_reason ?? "") : row.message,
+    requestId: row.request_id ?? "",
+    createdAt: timestampFromMs(row.created_at),
+    claimedAt: optionalTimestamp(row.claimed_at),
+    startedAt: optionalTimestamp(row.started_at),
+    endedAt: optionalTimestamp(row.ended_at),
+    exit: decodeOptional(ExitSchema, ended?.exit),
+    result: decodeOptional(ExecutorResultSchema, ended?.result),
+  });
+  return run;
+}
+
+export interface AttemptRow {
+  lease_id: string;
+  run_seq: number;
+  attempt: number;
+  runner_id: string;
+  boot_id: string;
+  last_seq: number;
+  events_seq: number;
+  output_bytes: number;
+  claimed_at: number;
+  started_at: number | null;
+  ended_at: number | null;
+  pid: number;
+  outcome: RunStateName | null;
+  failure: FailureName | null;
+  message: string;
+  exit: Uint8Array | null;
+  events_missing: number;
+  late: Uint8Array | null;
+}
+
+export function attemptMessage(row: AttemptRow): Attempt {
+  const attempt = create(AttemptSchema, {
+    attempt: row.attempt,
+    leaseId: row.lease_id,
+    runnerId: row.runner_id,
+    claimedAt: timestampFromMs(row.claimed_at),
+    outcome: row.outcome === null ? RunState.UNSPECIFIED : RunState[row.outcome],
+    failure: failureOf(row.failure),
+    message: row.message,
+    pid: row.pid,
+    eventsMissing: BigInt(row.events_missing),
+  });
+  return Object.assign(attempt, {
+    startedAt: optionalTimestamp(row.started_at),
+    endedAt: optionalTimestamp(row.ended_at),
+    exit: decodeOptional(ExitSchema, row.exit),
+    lateReport: decodeOptional(LateReportSchema, row.late),
+  });
+}
+
+/**
+ * What a run asks for, with what its session adds: a resume goes where the session's files are, unless the executor is
+ * portable or the caller lets it go anywhere (design §4.2).
+ */
+export function wantsOfRun(
+  run: RunMessage,
+  session: { runner_id: string; executor_profile: string; portable: number },
+): Wants {
+  const demands = run.demands ?? create(DemandsSchema);
+  const anywhere = run.anyRunner || session.portable === 1;
+  return {
+    executorProfile: demands.executorProfile || session.executor_profile,
+    hostname: demands.hostname,
+    projectDir: demands.projectDir,
+    tags: demands.tags,
+    affinityRunnerId: anywhere ? "" : session.runner_id,
+  };
+}
+
+export { durationFromMs, durationMs, timestampFromMs };

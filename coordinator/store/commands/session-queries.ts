@@ -1,0 +1,205 @@
+import { create } from "@bufbuild/protobuf";
+import type { Run } from "../../../gen/agentrunner/v1/run_pb.ts";
+import { RunSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
+import { SessionEventSchema, SessionSchema, SessionStatus } from "../../../gen/agentrunner/v1/session_pb.ts";
+import type { Session, SessionEvent } from "../../../gen/agentrunner/v1/session_pb.ts";
+import type { RunStateName } from "../../core/run.ts";
+import { sessionStatus } from "../../core/session.ts";
+import { notificationsOf } from "./callbacks.ts";
+import { cursorOf, pageOf, pageStart } from "../cursors.ts";
+import { decode, decodeOptional, RUN_COLUMNS, timestampFromMs } from "./rows.ts";
+import type { RunRow } from "./rows.ts";
+import { runById } from "./transition.ts";
+import type { Sql } from "./transition.ts";
+import { WITHIN } from "./session-tree.ts";
+import { wholeRun } from "./runs.ts";
+import { Refusal } from "../store.ts";
+import type { EventPage, EventQuery, Page, SessionQuery } from "../store.ts";
+
+interface SessionRow {
+  seq: number;
+  session_id: string;
+  session_name: string;
+  parent_session_id: string;
+  agent_name: string;
+  project_dir: string;
+  executor_session_id: string;
+  executor_profile: string;
+  runner_id: string;
+  callback_owed: number;
+  created_at: number;
+  metadata: Uint8Array | null;
+}
+
+export function getSession(sql: Sql, key: { sessionId: string } | { sessionName: string }): Session | undefined {
+  const row = ("sessionId" in key
+    ? sql("SELECT * FROM sessions WHERE session_id = ?").get(key.sessionId)
+    : sql("SELECT * FROM sessions WHERE session_name = ?").get(key.sessionName)) as unknown as SessionRow | undefined;
+  if (row === undefined) return undefined;
+  const session = sessionMessage(sql, row);
+  const children = sql("SELECT session_id FROM sessions WHERE parent_session_id = ? ORDER BY seq DESC LIMIT ?");
+  const ids = children.all(row.session_id, MAX_RELATIVES).map((child) => String(child["session_id"]));
+  session.childSessionIds = ids.toReversed();
+  session.notifications = notificationsOf(sql, row.seq, MAX_RELATIVES);
+  return session;
+}
+
+/** Child sessions and notifications that one session is answered with: the newest. */
+const MAX_RELATIVES = 1000;
+
+/** Sessions looked at for one page before it is answered short, when a status filter leaves most of them out. */
+const MAX_LOOKED_AT = 10_000;
+
+export function listSessions(sql: Sql, storeId: string, query: SessionQuery): Page<Session> {
+  const where = ["seq < ?"];
+  const values: (string | number)[] = [];
+  if (query.parentSessionId !== "") {
+    where.push("parent_session_id = ?");
+    values.push(query.parentSessionId);
+  }
+  if (query.withinSessionId !== undefined) {
+    where.push(`seq IN ${WITHIN}`);
+    values.push(query.withinSessionId);
+  }
+  const select = sql(`SELECT * FROM sessions WHERE ${where.join(" AND ")} ORDER BY seq DESC LIMIT ?`);
+  const wanted = new Set(query.statuses);
+  const found: { seq: number; session: Session }[] = [];
+  let below = pageStart(storeId, query.pageToken);
+  for (let lookedAt = 0; lookedAt < MAX_LOOKED_AT && found.length <= query.pageSize;) {
+    const rows = select.all(below, ...values, query.pageSize + 1) as unknown as SessionRow[];
+    for (const row of rows) {
+      const session = sessionMessage(sql, row);
+      if (wanted.size === 0 || wanted.has(session.status)) found.push({ seq: row.seq, session });
+    }
+    lookedAt += rows.length;
+    const last = rows.at(-1);
+    if (last === undefined || rows.length <= query.pageSize) {
+      const page = pageOf(storeId, found, query.pageSize, ({ seq }) => seq);
+      return { items: page.items.map(({ session }) => session), next: page.next };
+    }
+    below = last.seq;
+  }
+  const items = found.slice(0, query.pageSize);
+  const next = found.length > query.pageSize ? (items.at(-1)?.seq ?? below) : below;
+  return { items: items.map(({ session }) => session), next: cursorOf(storeId, next) };
+}
+
+function sessionMessage(sql: Sql, row: SessionRow): Session {
+  const active = sql(
+    "SELECT run_id, state FROM runs WHERE session_seq = ? AND ended_at IS NULL ORDER BY at_head DESC, seq LIMIT 1",
+  ).get(row.seq) as unknown as { run_id: string; state: RunStateName } | undefined;
+  const newest = sql("SELECT run_id, state FROM runs WHERE session_seq = ? ORDER BY seq DESC LIMIT 1").get(
+    row.seq,
+  ) as unknown as { run_id: string; state: RunStateName } | undefined;
+  const updated = sql("SELECT at FROM events WHERE session_seq = ? ORDER BY seq DESC LIMIT 1").get(row.seq);
+  const session = create(SessionSchema, {
+    sessionId: row.session_id,
+    sessionName: row.session_name,
+    status: SessionStatus[sessionStatus(active?.state, newest?.state ?? "COMPLETED")],
+    agentName: row.agent_name,
+    projectDir: row.project_dir,
+    parentSessionId: row.parent_session_id,
+    executorSessionId: row.executor_session_id,
+    executorProfile: row.executor_profile,
+    runnerId: row.runner_id,
+    activeRunId: active?.run_id ?? "",
+    lastRunId: newest?.run_id ?? "",
+    callbackOwed: row.callback_owed === 1,
+    createdAt: timestampFromMs(row.created_at),
+    updatedAt: timestampFromMs(Number(updated?.["at"] ?? row.created_at)),
+  });
+  const metadata = decodeOptional(RunSchema, row.metadata)?.metadata;
+  if (metadata !== undefined) session.metadata = metadata;
+  return session;
+}
+
+interface EventRow {
+  seq: number;
+  run_seq: number;
+  attempt: number;
+  at: number;
+  body: Uint8Array;
+}
+
+/** @throws Refusal NOT_FOUND for a session, or a run of it, that does not exist. */
+export function listEvents(sql: Sql, storeId: string, query: EventQuery): EventPage {
+  const session = sql("SELECT seq FROM sessions WHERE session_id = ?").get(query.sessionId);
+  if (session === undefined) throw new Refusal("NOT_FOUND", `no session ${query.sessionId}`);
+  const run = query.runId === "" ? undefined : runById(sql, query.runId);
+  if (query.runId !== "" && run?.session_id !== query.sessionId) {
+    throw new Refusal("NOT_FOUND", `no run ${query.runId} in session ${query.sessionId}`);
+  }
+  const after = run === undefined ? query.after : Math.max(query.after, run.first_event - 1);
+  const rows = sql(
+    "SELECT seq, run_seq, attempt, at, body FROM events WHERE session_seq = ? AND seq > ? ORDER BY seq LIMIT ?",
+  ).iterate(session["seq"] as number, after, query.limit + 1) as Iterable<unknown> as Iterable<EventRow>;
+  const runIds = new Map<number, string>();
+  const events: SessionEvent[] = [];
+  let next = query.after;
+  let bytes = 0;
+  let looked = 0;
+  for (const row of rows) {
+    bytes += row.body.length;
+    if (looked === query.limit || (looked > 0 && bytes > query.maxBytes)) return { events, next, more: true };
+    looked += 1;
+    next = row.seq;
+    if (run !== undefined && row.run_seq !== run.seq) continue;
+    const event = decode(SessionEventSchema, row.body);
+    Object.assign(event, {
+      sessionId: query.sessionId,
+      runId: run?.run_id ?? runIdOf(sql, runIds, row.run_seq),
+      attempt: row.attempt,
+      time: timestampFromMs(row.at),
+      cursor: cursorOf(storeId, row.seq),
+    });
+    events.push(event);
+  }
+  return { events, next, more: false };
+}
+
+function runIdOf(sql: Sql, known: Map<number, string>, runSeq: number): string {
+  let runId = known.get(runSeq);
+  if (runId === undefined) {
+    runId = String(sql("SELECT run_id FROM runs WHERE seq = ?").get(runSeq)?.["run_id"]);
+    known.set(runSeq, runId);
+  }
+  return runId;
+}
+
+/** @throws Refusal NOT_FOUND, FAILED_PRECONDITION while nothing has ended. */
+export function sessionResult(sql: Sql, sessionId: string, runId: string): Run {
+  const row = (runId === ""
+    ? sql(
+        `SELECT ${RUN_COLUMNS} WHERE s.session_id = ? AND r.ended_at IS NOT NULL ORDER BY r.ended_at DESC, r.seq DESC LIMIT 1`,
+      ).get(sessionId)
+    : runById(sql, runId)) as unknown as RunRow | undefined;
+  if (row === undefined || row.session_id !== sessionId) {
+    const session = sql("SELECT 1 FROM sessions WHERE session_id = ?").get(sessionId);
+    if (session === undefined) throw new Refusal("NOT_FOUND", `no session ${sessionId}`);
+    if (runId !== "") throw new Refusal("NOT_FOUND", `no run ${runId} in session ${sessionId}`);
+  }
+  if (row === undefined || row.ended_at === null) {
+    throw new Refusal(
+      "FAILED_PRECONDITION",
+      `${runId || `session ${sessionId}`} has no result yet; wait with WatchRun`,
+    );
+  }
+  return wholeRun(sql, row);
+}
+
+export function leaseOfToken(
+  sql: Sql,
+  leaseId: string,
+): { runId: string; sessionId: string; live: boolean } | undefined {
+  const row = sql(
+    `SELECT r.run_id, s.session_id, a.ended_at IS NULL AS live FROM attempts a
+     JOIN runs r ON r.seq = a.run_seq JOIN sessions s ON s.seq = r.session_seq WHERE a.lease_id = ?`,
+  ).get(leaseId) as unknown as { run_id: string; session_id: string; live: number } | undefined;
+  return row && { runId: row.run_id, sessionId: row.session_id, live: row.live === 1 };
+}
+
+export function isWithin(sql: Sql, sessionId: string, ancestorId: string): boolean {
+  return (
+    sql(`SELECT 1 FROM sessions WHERE session_id = ? AND seq IN ${WITHIN}`).get(sessionId, ancestorId) !== undefined
+  );
+}

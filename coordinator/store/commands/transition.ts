@@ -1,0 +1,251 @@
+import { create } from "@bufbuild/protobuf";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { SQLInputValue, StatementSync } from "../../../lib/sqlite.ts";
+import { RunSchema, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
+import { SessionEventSchema } from "../../../gen/agentrunner/v1/session_pb.ts";
+import { demandClass } from "../../core/match.ts";
+import { restMs } from "../../core/registration.ts";
+import { isFinal, isHeld, next } from "../../core/run.ts";
+import type { Decision, Effect, Lease, Reason, Run, RunEvent } from "../../core/run.ts";
+import type { ChangeSet } from "../changes.ts";
+import { coreRun, decode, encode, failureOf, RUN_COLUMNS, wantsOfRun } from "./rows.ts";
+import type { RunRow } from "./rows.ts";
+
+/** Answers the prepared statement of an SQL text. */
+export type Sql = (text: string) => StatementSync;
+
+/** What a command works with inside its transaction. */
+export interface Tx {
+  readonly sql: Sql;
+  readonly changes: ChangeSet;
+  /** Epoch milliseconds. */
+  readonly now: number;
+  /** Runs that have ended and whose consequences for their sessions are not drawn yet. */
+  readonly endedRuns: RunRow[];
+}
+
+/** Times that some events need: until when an offer is to be accepted, and how long an accepted lease lasts. */
+export interface Terms {
+  readonly acceptBy?: number;
+  readonly leaseTtlMs?: number;
+}
+
+export function runById(sql: Sql, runId: string): RunRow | undefined {
+  return sql(`SELECT ${RUN_COLUMNS} WHERE r.run_id = ?`).get(runId) as unknown as RunRow | undefined;
+}
+
+export function runBySeq(sql: Sql, seq: number): RunRow {
+  return sql(`SELECT ${RUN_COLUMNS} WHERE r.seq = ?`).get(seq) as unknown as RunRow;
+}
+
+/**
+ * Lets the state machine decide about a run and writes what it decided: the row, the attempt, the event for those who
+ * watch, and, at the end of a run, the turn of the next one of its session.
+ *
+ * `row` is changed to what is stored.
+ */
+export function apply(tx: Tx, row: RunRow, event: RunEvent, terms: Terms = {}): Decision {
+  const before = coreRun(row);
+  const decision = next(before, event);
+  if (decision.verdict !== "OK") return decision;
+  const after = decision.run;
+  if (after !== before) {
+    if (event.type === "ACCEPT" && before.state === "OFFERED") claim(tx, row, after);
+    if (isHeld(before) && before.state === "CLAIMED" && event.type !== "NOT_STARTED") bindSession(tx, row);
+    write(tx, row, after, event, terms);
+    const over = leaseOver(before, after);
+    if (over !== undefined) endAttempt(tx, over.leaseId, after, event);
+    if (event.type === "LEASE_LOST" && isHeld(before)) tx.changes.lostLeases += 1;
+    if (after.state !== before.state) follow(tx, row, before, after);
+  }
+  for (const effect of decision.effects) perform(tx, row, effect);
+  return decision;
+}
+
+/** The accepted lease that this decision ended: the one that was held, or the lapsed one whose report still counted. */
+function leaseOver(before: Run, after: Run): Lease | undefined {
+  if (isHeld(before)) return isHeld(after) ? undefined : before.lease;
+  if (before.state !== "PENDING" && before.state !== "OFFERED") return undefined;
+  return isFinal(after.state) && "lease" in after && after.lease === before.lapsed ? before.lapsed : undefined;
+}
+
+/** Why an attempt ended that left its run to wait again. */
+function reasonOf(event: RunEvent): Reason | undefined {
+  if (event.type === "LEASE_LOST") return { name: "LOST", message: event.message };
+  if (event.type === "NOT_STARTED") return { message: event.message };
+  return event.type === "FAILED" ? event.reason : undefined;
+}
+
+function claim(tx: Tx, row: RunRow, after: Run): void {
+  tx.sql(
+    "INSERT INTO attempts (lease_id, run_seq, attempt, runner_id, boot_id, claimed_at) VALUES (?, ?, ?, ?, ?, ?)",
+  ).run(row.lease_id, row.seq, after.attempt, row.runner_id, row.boot_id, tx.now);
+  if (row.offered_at !== null) tx.changes.acceptMs.push(tx.now - row.offered_at);
+}
+
+/** From here on the session's files are at this runner. */
+function bindSession({ sql }: Tx, row: RunRow): void {
+  sql(
+    `UPDATE sessions SET (runner_id, executor_profile, portable) =
+       (SELECT runner_id, executor_profile, portable FROM runners WHERE runner_id = ?)
+     WHERE seq = ? AND runner_id <> ? AND EXISTS (SELECT 1 FROM runners WHERE runner_id = ?)`,
+  ).run(row.runner_id, row.session_seq, row.runner_id, row.runner_id);
+}
+
+function write({ sql, now }: Tx, row: RunRow, after: Run, event: RunEvent, terms: Terms): void {
+  const lease = after.state === "PENDING" ? undefined : after.lease;
+  const open = !isFinal(after.state);
+  const lapsed = after.state === "PENDING" || after.state === "OFFERED" ? after.lapsed : undefined;
+  const reason = "reason" in after ? after.reason : undefined;
+  const stop = after.state === "STOPPING" ? after.stop : undefined;
+  const accepted = event.type === "ACCEPT";
+  Object.assign(row, {
+    state: after.state,
+    attempt: after.attempt,
+    uncharged: after.uncharged,
+    refusals: after.refusals,
+    refusal_reasons: JSON.stringify(after.refusalReasons),
+    interrupted: after.interrupted ? 1 : 0,
+    lease_id: lease?.leaseId ?? null,
+    runner_id: lease?.runnerId ?? row.runner_id,
+    boot_id: lease?.bootId ?? row.boot_id,
+    offered_at: event.type === "OFFER" ? now : row.offered_at,
+    due_at: dueAt(row, after, now, terms),
+    lapsed: lapsed === undefined ? null : JSON.stringify(lapsed),
+    started: after.state === "STOPPING" && after.started ? 1 : 0,
+    stop_grace_ms: stop?.graceMs ?? null,
+    stop_reason: stop?.reason ?? null,
+    failure: reason?.name ?? null,
+    message: reason?.message ?? "",
+    claimed_at: accepted ? now : row.claimed_at,
+    started_at: accepted ? null : event.type === "STARTED" ? now : row.started_at,
+    ended_at: open ? null : now,
+  } satisfies Partial<RunRow>);
+  sql(
+    `UPDATE runs SET state = ?, attempt = ?, uncharged = ?, refusals = ?, refusal_reasons = ?, interrupted = ?, lease_id = ?, runner_id = ?,
+       boot_id = ?, offered_at = ?, due_at = ?, lapsed = ?, started = ?, stop_grace_ms = ?, stop_reason = ?, failure = ?,
+       message = ?, claimed_at = ?, started_at = ?, ended_at = ?, unmatched_since = NULL
+     WHERE seq = ?`,
+  ).run(
+    ...([
+      row.state,
+      row.attempt,
+      row.uncharged,
+      row.refusals,
+      row.refusal_reasons,
+      row.interrupted,
+      row.lease_id,
+      row.runner_id,
+      row.boot_id,
+      row.offered_at,
+      row.due_at,
+      row.lapsed,
+      row.started,
+      row.stop_grace_ms,
+      row.stop_reason,
+      row.failure,
+      row.message,
+      row.claimed_at,
+      row.started_at,
+      row.ended_at,
+      row.seq,
+    ] satisfies SQLInputValue[]),
+  );
+}
+
+/** When the coordinator has to look at the run again: the end of the offer, or of the lease. */
+function dueAt(row: RunRow, after: Run, now: number, { acceptBy, leaseTtlMs }: Terms): number | null {
+  if (after.state === "OFFERED") return acceptBy ?? row.due_at;
+  if (!isHeld(after)) return null;
+  return leaseTtlMs === undefined ? row.due_at : now + (row.lost_after_ms ?? leaseTtlMs);
+}
+
+function endAttempt({ sql, now }: Tx, leaseId: string, after: Run, event: RunEvent): void {
+  const reason = "reason" in after ? after.reason : reasonOf(event);
+  sql("UPDATE attempts SET ended_at = ?, outcome = ?, failure = ?, message = ? WHERE lease_id = ?").run(
+    now,
+    after.state,
+    reason?.name ?? null,
+    reason?.message ?? "",
+    leaseId,
+  );
+}
+
+function follow(tx: Tx, row: RunRow, before: Run, after: Run): void {
+  if (after.state !== "OFFERED" && !(before.state === "OFFERED" && after.state === "PENDING")) {
+    appendTransition(tx, row);
+  }
+  if (before.state !== "PENDING" && before.lease !== undefined && (after.state === "PENDING" || isFinal(after.state))) {
+    tx.changes.freedRunnerIds.add(before.lease.runnerId);
+  }
+  if (after.state === "PENDING") enqueue(tx, row);
+  else if (isFinal(after.state)) {
+    tx.changes.ended.push(after.state);
+    tx.endedRuns.push(row);
+    nextOfSession(tx, row.session_seq);
+  }
+}
+
+function perform({ sql, changes, now }: Tx, row: RunRow, effect: Effect): void {
+  if (effect.type !== "REST") {
+    changes.effects.push({ ...effect, runId: row.run_id });
+    return;
+  }
+  const { runnerId, leaseId } = effect.lease;
+  const known = sql("SELECT count FROM refusals WHERE run_seq = ? AND runner_id = ?").get(row.seq, runnerId);
+  const count = Number(known?.["count"] ?? 0) + 1;
+  sql("INSERT OR REPLACE INTO refusals (run_seq, runner_id, count, rest_until, lease_id) VALUES (?, ?, ?, ?, ?)").run(
+    row.seq,
+    runnerId,
+    count,
+    now + restMs(count),
+    leaseId,
+  );
+}
+
+/** Puts a pending run that is first in its session where the dispatcher finds it. */
+function enqueue({ sql, changes }: Tx, row: RunRow): void {
+  const session = sql("SELECT runner_id, executor_profile, portable FROM sessions WHERE seq = ?").get(
+    row.session_seq,
+  ) as unknown as { runner_id: string; executor_profile: string; portable: number };
+  // A run that starts its session over after a loss is not bound to the runner that was lost.
+  const bound = row.demand_class === null || row.interrupted === 1;
+  if (bound) {
+    const summary = sql("SELECT summary FROM run_specs WHERE run_seq = ?").get(row.seq)?.["summary"];
+    row.demand_class = demandClass(wantsOfRun(decode(RunSchema, summary), session));
+  }
+  row.at_head = 1;
+  sql("UPDATE runs SET at_head = 1, demand_class = ? WHERE seq = ?").run(row.demand_class, row.seq);
+  changes.demandClasses.add(row.demand_class ?? "");
+}
+
+function nextOfSession(tx: Tx, sessionSeq: number): void {
+  const waiting = tx
+    .sql("SELECT seq FROM runs WHERE session_seq = ? AND ended_at IS NULL ORDER BY seq LIMIT 1")
+    .get(sessionSeq);
+  if (waiting !== undefined) enqueue(tx, runBySeq(tx.sql, Number(waiting["seq"])));
+}
+
+/** Appends the run's state, as it is in `row`, to the session's events. Answers the event's place. */
+export function appendTransition(tx: Tx, row: RunRow): number {
+  return appendEvent(tx, row, row.attempt, {
+    case: "transition",
+    value: {
+      state: RunState[row.state],
+      runnerId: row.lease_id === null ? "" : (row.runner_id ?? ""),
+      failure: failureOf(row.failure),
+      message: row.state === "STOPPING" ? (row.stop_reason ?? "") : row.message,
+    },
+  });
+}
+
+type EventBody = NonNullable<Exclude<MessageInitShape<typeof SessionEventSchema>["event"], undefined>>;
+
+export function appendEvent(tx: Tx, row: RunRow, attempt: number, event: EventBody): number {
+  const body = encode(SessionEventSchema, create(SessionEventSchema, { event }));
+  tx.changes.sessionIds.add(row.session_id);
+  const { lastInsertRowid } = tx
+    .sql("INSERT INTO events (session_seq, run_seq, attempt, at, body) VALUES (?, ?, ?, ?, ?)")
+    .run(row.session_seq, row.seq, attempt, tx.now, body);
+  return Number(lastInsertRowid);
+}

@@ -1,0 +1,162 @@
+import { randomBytes } from "node:crypto";
+import { mkdirSync, statSync } from "node:fs";
+import { dirname } from "node:path";
+import { newId } from "../../../lib/ids.ts";
+import { GroupCommit, openDatabase, statements } from "../../../lib/sqlite.ts";
+import type { DatabaseSync } from "../../../lib/sqlite.ts";
+import { settleEnded } from "../commands/callbacks.ts";
+import { ChangeSet } from "../changes.ts";
+import * as offers from "../commands/offers.ts";
+import * as reports from "../commands/reports.ts";
+import * as runners from "../commands/runners.ts";
+import * as runs from "../commands/runs.ts";
+import type { Sql, Tx } from "../commands/transition.ts";
+import { APPLICATION_ID, MIGRATIONS } from "./schema.ts";
+import * as commands from "../commands/sessions.ts";
+import * as sessions from "../commands/session-queries.ts";
+import type { Committed, Store } from "../store.ts";
+
+export interface SqliteStoreOptions {
+  /** File; undefined keeps everything in memory and nothing after the end. */
+  readonly path: string | undefined;
+  /** Called after every commit: milliseconds it took, and commands it held. */
+  readonly onCommit?: (commitMs: number, commands: number) => void;
+}
+
+/**
+ * Opens the store, making it when the file does not exist.
+ * @throws DatabaseUnusableError naming the path and what to do.
+ */
+export function openSqliteStore({ path, onCommit }: SqliteStoreOptions): Store {
+  if (path !== undefined) mkdirSync(dirname(path), { recursive: true });
+  const db = openDatabase({
+    path: path ?? ":memory:",
+    applicationId: APPLICATION_ID,
+    migrations: MIGRATIONS,
+    what: "store",
+  });
+  return new SqliteStore(db, path, onCommit);
+}
+
+/** Every command in one file-backed database that this process alone has open. */
+class SqliteStore implements Store {
+  readonly storeId: string;
+  readonly secret: string;
+  readonly #db: DatabaseSync;
+  readonly #path: string | undefined;
+  readonly #sql: Sql;
+  readonly #group: GroupCommit;
+
+  constructor(db: DatabaseSync, path: string | undefined, onCommit: SqliteStoreOptions["onCommit"]) {
+    this.#db = db;
+    this.#path = path;
+    this.#sql = statements(db);
+    this.#group = new GroupCommit(db, onCommit);
+    this.storeId = this.#meta("store_id", () => newId("store"));
+    this.secret = this.#meta("secret", () => randomBytes(32).toString("hex"));
+  }
+
+  #meta(key: string, make: () => string): string {
+    this.#sql("INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)").run(key, make());
+    return String(this.#sql("SELECT value FROM meta WHERE key = ?").get(key)?.["value"]);
+  }
+
+  #commit<T>(now: number, command: (tx: Tx) => T): Promise<Committed<T>> {
+    return this.#group.run(() => {
+      const changes = new ChangeSet();
+      const tx: Tx = { sql: this.#sql, changes, now, endedRuns: [] };
+      const value = command(tx);
+      settleEnded(tx, () => newId("run"));
+      return { value, changes };
+    });
+  }
+
+  async probe(): Promise<void> {
+    await this.#group.run(() => this.#sql("INSERT OR REPLACE INTO meta VALUES ('probe', ?)").run(String(Date.now())));
+  }
+
+  async close(): Promise<void> {
+    await this.#group.run(() => undefined).catch(() => undefined);
+    this.#db.close();
+  }
+
+  async gauges(): ReturnType<Store["gauges"]> {
+    const counts = this.#sql("SELECT state, count(*) AS n FROM runs WHERE ended_at IS NULL GROUP BY state").all();
+    const oldest = this.#sql(
+      "SELECT min(created_at) AS at FROM runs WHERE ended_at IS NULL AND state = 'PENDING'",
+    ).get();
+    return {
+      openRuns: Object.fromEntries(counts.map((row) => [String(row["state"]), Number(row["n"])])),
+      oldestPendingAt: (oldest?.["at"] as number | null) ?? undefined,
+      fileBytes: this.#path === undefined ? 0 : statSync(this.#path).size,
+    };
+  }
+
+  createRun: Store["createRun"] = (request, agent, ids, limits, now) =>
+    this.#commit(now, (tx) => runs.createRun(tx, request, agent, ids, limits));
+  agentNameOf: Store["agentNameOf"] = async (session) => runs.agentNameOf(this.#sql, session);
+  getRun: Store["getRun"] = async (runId) => runs.getRun(this.#sql, runId);
+  hasEnded: Store["hasEnded"] = async (runId) => runs.hasEnded(this.#sql, runId);
+  listRuns: Store["listRuns"] = async (query) => runs.listRuns(this.#sql, this.storeId, query);
+  stopRun: Store["stopRun"] = (runId, stop, cascade, now) =>
+    this.#commit(now, (tx) => runs.stopRun(tx, runId, stop, cascade));
+  pruneRuns: Store["pruneRuns"] = (before, dryRun, limit) =>
+    this.#group.run(() => runs.pruneRuns({ sql: this.#sql }, before, dryRun, limit));
+
+  register: Store["register"] = (request, terms, tokenHash, leaseTtlMs, now) =>
+    this.#commit(now, (tx) => runners.register(tx, request, terms, tokenHash, leaseTtlMs));
+  runnerOfToken: Store["runnerOfToken"] = async (runnerId, tokenHash) =>
+    runners.runnerOfToken(this.#sql, runnerId, tokenHash);
+  beat: Store["beat"] = (runnerId, said, leaseTtlMs, now) =>
+    this.#commit(now, (tx) => ({
+      verdicts: runners.beat(tx, runnerId, said, leaseTtlMs),
+      directives: reports.directives(tx.sql, runnerId),
+    }));
+  report: Store["report"] = (runnerId, batch, leaseTtlMs, now) =>
+    this.#commit(now, (tx) => ({
+      verdicts: reports.report(tx, runnerId, batch, leaseTtlMs),
+      directives: reports.directives(tx.sql, runnerId),
+    }));
+  appendEvents: Store["appendEvents"] = (runnerId, batches, now) =>
+    this.#commit(now, (tx) => ({
+      verdicts: reports.appendEvents(tx, runnerId, batches),
+      directives: reports.directives(tx.sql, runnerId),
+    }));
+  directives: Store["directives"] = async (runnerId) => reports.directives(this.#sql, runnerId);
+  deregister: Store["deregister"] = (runnerId, bootId, now) =>
+    this.#commit(now, (tx) => runners.deregister(tx, runnerId, bootId));
+  runnerFacts: Store["runnerFacts"] = async (runnerIds) => runners.runnerFacts(this.#sql, runnerIds);
+  listRunners: Store["listRunners"] = async (pageSize, pageToken) =>
+    runners.listRunners(this.#sql, this.storeId, pageSize, pageToken);
+  drainRunner: Store["drainRunner"] = (runnerId, reason) =>
+    this.#commit(0, (tx) => runners.drainRunner(tx, runnerId, reason));
+  silentRunners: Store["silentRunners"] = async (before) => runners.silentRunners(this.#sql, before);
+  forgetRunners: Store["forgetRunners"] = (before, leftBefore) =>
+    this.#commit(before, (tx) => runners.forgetRunners(tx, before, leftBefore));
+  removeRunner: Store["removeRunner"] = (runnerId, now) =>
+    this.#commit(now, (tx) => runners.removeRunner(tx, runnerId));
+
+  pendingClasses: Store["pendingClasses"] = async () => offers.pendingClasses(this.#sql);
+  offer: Store["offer"] = (supplies, newLeaseId, acceptBy, now) =>
+    this.#commit(now, (tx) => offers.offer(tx, supplies, newLeaseId, acceptBy));
+  openOffers: Store["openOffers"] = async (runnerId) => offers.openOffers(this.#sql, runnerId);
+  withdrawOffers: Store["withdrawOffers"] = (runnerId, now) =>
+    this.#commit(now, (tx) => offers.withdrawOffers(tx, runnerId));
+  expire: Store["expire"] = (now, leases) => this.#commit(now, (tx) => offers.expire(tx, leases));
+  holders: Store["holders"] = async () => offers.holders(this.#sql);
+  setUnmatched: Store["setUnmatched"] = (demandClass, since) =>
+    this.#group.run(() => offers.setUnmatched(this.#sql, demandClass, since));
+  unmatchedClasses: Store["unmatchedClasses"] = async (before) => offers.unmatchedClasses(this.#sql, before);
+  failPending: Store["failPending"] = (demandClass, event, message, unmatchedBefore, now) =>
+    this.#commit(now, (tx) => offers.failPending(tx, demandClass, event, message, unmatchedBefore));
+
+  getSession: Store["getSession"] = async (key) => sessions.getSession(this.#sql, key);
+  listSessions: Store["listSessions"] = async (query) => sessions.listSessions(this.#sql, this.storeId, query);
+  updateSession: Store["updateSession"] = (request) => this.#commit(0, (tx) => commands.updateSession(tx, request));
+  deleteSession: Store["deleteSession"] = (sessionId) => this.#commit(0, (tx) => commands.deleteSession(tx, sessionId));
+  listEvents: Store["listEvents"] = async (query) => sessions.listEvents(this.#sql, this.storeId, query);
+  sessionResult: Store["sessionResult"] = async (sessionId, runId) =>
+    sessions.sessionResult(this.#sql, sessionId, runId);
+  leaseOfToken: Store["leaseOfToken"] = async (leaseId) => sessions.leaseOfToken(this.#sql, leaseId);
+  isWithin: Store["isWithin"] = async (sessionId, ancestorId) => sessions.isWithin(this.#sql, sessionId, ancestorId);
+}

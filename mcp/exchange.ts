@@ -1,0 +1,80 @@
+import { pipeline } from "node:stream/promises";
+import { Readable } from "node:stream";
+import type { ServerResponse } from "node:http";
+import type { HttpRequest, HttpResponse } from "../lib/rpc/http.ts";
+
+/** Largest request; a prompt of that size belongs into a file. */
+export const BODY_MAX_BYTES = 1024 * 1024;
+
+/** A body that is larger is still read to this point, so that its sender hears the refusal instead of a reset. */
+const DISCARDED_MAX_BYTES = 16 * BODY_MAX_BYTES;
+
+/** A web-standard HTTP handler. */
+export type Fetch = (request: Request) => Promise<Response>;
+
+/**
+ * Answers one HTTP request of either version by a web-standard handler. The request's signal aborts when the client leaves
+ * or the response is destroyed. Never rejects: a client that left has nobody to tell.
+ */
+export async function exchange(request: HttpRequest, response: HttpResponse, fetch: Fetch): Promise<void> {
+  const left = new AbortController();
+  response.once("close", () => left.abort());
+  try {
+    const body = request.method === "POST" ? await bodyOf(request) : undefined;
+    if (body === "TOO_LARGE") return refuse(response, 413, `a request may have ${BODY_MAX_BYTES} bytes`);
+    const answer = await fetch(
+      // The path may be a capability, which is nobody else's business.
+      new Request("http://localhost/mcp", {
+        method: request.method ?? "GET",
+        headers: headersOf(request),
+        ...(body === undefined ? {} : { body }),
+        signal: left.signal,
+      }),
+    );
+    await send(response, answer);
+  } catch {
+    response.destroy();
+  }
+}
+
+/** Answers with an error in the JSON of MCP's transport. */
+export function refuse(response: HttpResponse, status: number, message: string): void {
+  const body = JSON.stringify({ jsonrpc: "2.0", id: null, error: { code: -32_000, message } });
+  // Both versions have these two methods, but their types do not unite.
+  const either = response as ServerResponse;
+  either.writeHead(status, { "content-type": "application/json", "content-length": Buffer.byteLength(body) });
+  either.end(body);
+}
+
+async function bodyOf(request: HttpRequest): Promise<Buffer<ArrayBuffer> | "TOO_LARGE"> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes <= BODY_MAX_BYTES) chunks.push(chunk);
+    if (bytes > DISCARDED_MAX_BYTES) throw new Error("the body never ends");
+  }
+  return bytes > BODY_MAX_BYTES ? "TOO_LARGE" : Buffer.concat(chunks);
+}
+
+/** The headers of a request. Those of HTTP/2 that begin with a colon are no headers. */
+export function headersOf({ headers }: HttpRequest): Headers {
+  const web = new Headers();
+  for (const [name, value] of Object.entries(headers)) {
+    if (name.startsWith(":") || value === undefined) continue;
+    for (const one of [value].flat()) web.append(name, one);
+  }
+  return web;
+}
+
+async function send(response: HttpResponse, { status, headers, body }: Response): Promise<void> {
+  if (response.destroyed) return;
+  // HTTP/2 has no such header, and HTTP/1.1 keeps connections open without it.
+  headers.delete("connection");
+  const either = response as ServerResponse;
+  either.writeHead(status, Object.fromEntries(headers));
+  if (body === null) return void either.end();
+  // The first event may be long in coming.
+  either.flushHeaders();
+  await pipeline(Readable.fromWeb(body), either);
+}

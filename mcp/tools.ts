@@ -1,0 +1,345 @@
+import type { JsonObject } from "@bufbuild/protobuf";
+import { z } from "zod";
+import { InvocationMode, RunState, RunStateSchema } from "../gen/agentrunner/v1/run_pb.ts";
+import { SessionStatus, SessionStatusSchema } from "../gen/agentrunner/v1/session_pb.ts";
+import type { Caller } from "./caller.ts";
+import { ToolError } from "./errors.ts";
+import type { Services } from "./services.ts";
+import { begin, MODES, promptOf } from "./start.ts";
+import {
+  blueprintView,
+  endView,
+  facts,
+  familyView,
+  pageOf,
+  RESULT_SHOWN_CHARS,
+  resultView,
+  runView,
+  sessionView,
+  word,
+} from "./views.ts";
+import { firstOf, hasSettled, sessionSettled } from "./waiting.ts";
+import type { Wait } from "./waiting.ts";
+
+/** One tool: what a model reads of it, what it takes, and what it does. */
+export interface Tool<Input extends z.ZodObject = z.ZodObject> {
+  readonly name: string;
+  readonly description: string;
+  readonly input: Input;
+  /** As MCP annotates tools. */
+  readonly hints: { readonly readOnlyHint?: boolean; readonly destructiveHint?: boolean };
+  /** @throws ToolError and ConnectError, which become the tool's error. */
+  readonly call: (args: z.output<Input>, caller: Caller, signal: AbortSignal) => Promise<JsonObject>;
+}
+
+const READS = { readOnlyHint: true };
+const STARTS = { destructiveHint: false };
+const DESTROYS = { destructiveHint: true };
+
+const BLUEPRINTS_PAGE = 25;
+const SESSIONS_PAGE = 50;
+const MAX_WAITED = 50;
+const RESULT_MAX_CHARS = 100_000;
+
+const sessionId = z.string().min(1).max(64).describe("The session, `ses_…`, as start_agent_session answered it.");
+const pageToken = z.string().max(256).optional().describe("`next_page_token` of the page before.");
+const mode = z
+  .enum(MODES)
+  .default("sync")
+  .describe(
+    "sync waits for the result, at most 45 s. async_poll returns at once; wait_for_agent_sessions gets the result. " +
+      "async_callback returns at once; end your turn, and you are resumed with the result: the only mode that holds no slot.",
+  );
+const timeoutSeconds = z.int().min(1).max(604_800).optional().describe("Stops the agent after this long.");
+const requestId = z
+  .string()
+  .min(1)
+  .max(64)
+  .optional()
+  .describe("A name for this start. A call with the same name and content starts nothing twice.");
+const parameters = z.record(z.string(), z.json());
+
+/** The tools, in the order in which models are shown them. */
+export const TOOLS: readonly Tool[] = [
+  tool({
+    name: "list_agent_blueprints",
+    description:
+      "Lists the kinds of agents that can be started, with what they are for and the parameters they take. " +
+      "Give the name of one to start_agent_session as agent_name.",
+    input: z.strictObject({ page_token: pageToken }),
+    hints: READS,
+    async call({ page_token = "" }, { services, tags }, signal) {
+      const page = await services.blueprints.listBlueprints(
+        { tags: [...tags], pageSize: BLUEPRINTS_PAGE, pageToken: page_token },
+        { signal },
+      );
+      return {
+        blueprints: page.blueprints.map(blueprintView),
+        ...facts({ next_page_token: page.nextPageToken, broken: page.broken.map(({ name }) => name) }),
+      };
+    },
+  }),
+  tool({
+    name: "start_agent_session",
+    description:
+      "Starts an agent in a session of its own and gives it a prompt. Answers its session_id, which every other tool " +
+      "takes. `next` in the answer says what to do next.",
+    input: z.strictObject({
+      agent_name: z.string().max(60).optional().describe("Blueprint of the agent. Default: none, a plain agent."),
+      prompt: z.string().optional().describe("What it is to do. It knows nothing but this and its blueprint."),
+      parameters: parameters.optional().describe("Parameters, when the blueprint has a parameters_schema."),
+      mode,
+      session_name: z.string().min(1).max(128).optional().describe("A name for people; must not exist yet."),
+      project_dir: z.string().max(4_096).optional().describe("Absolute directory to work in. Default: the runner's."),
+      executor_profile: z.string().max(256).optional().describe("Only runners with this executor profile."),
+      tags: z.array(z.string().min(1).max(128)).max(64).default([]).describe("Only runners that have all these tags."),
+      timeout_seconds: timeoutSeconds,
+      request_id: requestId,
+    }),
+    hints: STARTS,
+    call: (args, caller, signal) =>
+      begin(
+        caller,
+        {
+          mode: InvocationMode.START,
+          agentName: args.agent_name ?? "",
+          prompt: promptOf(args.prompt, args.parameters),
+          ...(args.parameters === undefined ? {} : { parameters: args.parameters }),
+          sessionName: args.session_name ?? "",
+          projectDir: args.project_dir ?? "",
+          demands: { executorProfile: args.executor_profile ?? "", tags: [...new Set(args.tags)] },
+          ...timeoutOf(args.timeout_seconds),
+        },
+        { mode: args.mode, requestId: args.request_id },
+        signal,
+      ),
+  }),
+  tool({
+    name: "resume_agent_session",
+    description:
+      "Gives a further prompt to an agent that has ended its turn, failed or was stopped; it remembers what came before. " +
+      "While it is still busy the prompt waits for its turn.",
+    input: z.strictObject({
+      session_id: sessionId,
+      prompt: z.string().min(1).describe("What it is to do now."),
+      mode,
+      timeout_seconds: timeoutSeconds,
+      request_id: requestId,
+    }),
+    hints: STARTS,
+    call(args, caller, signal) {
+      refuseOwn(caller, args.session_id, "end your turn instead of resuming it");
+      const request = { mode: InvocationMode.RESUME, sessionId: args.session_id, prompt: args.prompt };
+      return begin(
+        caller,
+        { ...request, ...timeoutOf(args.timeout_seconds) },
+        { mode: args.mode, requestId: args.request_id },
+        signal,
+      );
+    },
+  }),
+  tool({
+    name: "get_agent_session_status",
+    description:
+      "Says where a session stands: pending, running, stopping, idle (its turn completed), failed or stopped; and while a " +
+      "run of it waits, why.",
+    input: z.strictObject({ session_id: sessionId }),
+    hints: READS,
+    async call({ session_id }, { services }, signal) {
+      const { session } = await services.sessions.getSession({ sessionId: session_id }, { signal });
+      if (session === undefined) throw new ToolError(`no session ${session_id}`);
+      const runId = session.activeRunId || session.lastRunId;
+      const run = runId === "" ? undefined : (await services.runs.getRun({ runId }, { signal })).run;
+      return { ...sessionView(session), ...familyView(session), ...facts({ run: run && runView(run) }) };
+    },
+  }),
+  tool({
+    name: "get_agent_session_result",
+    description:
+      "Reads the result of a session's last run that has ended, or of one run. A long result comes in pieces: while the " +
+      "answer has next_offset, call again with it.",
+    input: z.strictObject({
+      session_id: sessionId,
+      run_id: z.string().max(64).optional().describe("The run, `run_…`. Default: the last that has ended."),
+      part: z.enum(["text", "data"]).default("text").describe("data reads the JSON of result_data instead."),
+      offset: z.int().min(0).default(0).describe("Where to begin, in characters."),
+      limit: z.int().min(1).max(RESULT_MAX_CHARS).default(RESULT_SHOWN_CHARS).describe("Most characters to read."),
+    }),
+    hints: READS,
+    async call({ session_id, run_id = "", part, offset, limit }, { services }, signal) {
+      const answer = await services.sessions.getSessionResult({ sessionId: session_id, runId: run_id }, { signal });
+      const { result } = answer;
+      const text = part === "text" ? result?.text : result?.data && JSON.stringify(result.data);
+      const page = pageOf(text ?? "", offset, limit);
+      return {
+        run_id: answer.runId,
+        state: word(RunStateSchema, answer.state),
+        ...endView(answer),
+        [`result_${part}`]: page.text,
+        total_chars: text?.length ?? 0,
+        ...facts({
+          next_offset: page.next,
+          has_data: part === "text" && result?.data !== undefined ? true : undefined,
+        }),
+      };
+    },
+  }),
+  tool({
+    name: "list_agent_sessions",
+    description:
+      "Lists sessions with their status, newest first: for an agent its own session and those below it, for people all.",
+    input: z.strictObject({
+      status: z
+        .array(z.enum(["pending", "running", "stopping", "idle", "failed", "stopped"]))
+        .default([])
+        .describe("Only sessions with one of these. Default: all."),
+      parent_session_id: z.string().max(64).default("").describe("Only sessions that this session started."),
+      page_token: pageToken,
+    }),
+    hints: READS,
+    async call({ status, parent_session_id, page_token = "" }, { services }, signal) {
+      const statuses = status.map((name) => SessionStatus[name.toUpperCase() as keyof typeof SessionStatus]);
+      const page = await services.sessions.listSessions(
+        { statuses, parentSessionId: parent_session_id, pageSize: SESSIONS_PAGE, pageToken: page_token },
+        { signal },
+      );
+      return { sessions: page.sessions.map(sessionView), ...facts({ next_page_token: page.nextPageToken }) };
+    },
+  }),
+  tool({
+    name: "wait_for_agent_sessions",
+    description:
+      "Waits until sessions have settled: nothing of them runs or waits, and nothing that they started is to call them back. " +
+      "Returns after 45 s at the latest, with the results of those that have settled and with what is still open and why; " +
+      "call it again to wait on.",
+    input: z.strictObject({
+      session_ids: z.array(sessionId).min(1).max(MAX_WAITED).describe("The sessions."),
+      until: z.enum(["all", "any"]).default("all").describe("any returns as soon as one has settled."),
+      timeout_seconds: z.int().min(1).max(45).default(45).describe("Longest wait."),
+    }),
+    hints: READS,
+    call: waitForSessions,
+  }),
+  tool({
+    name: "stop_agent_session",
+    description:
+      "Stops what a session runs and what waits in it. The session stays; resume_agent_session continues it. Answers at " +
+      "once, and the processes end within seconds.",
+    input: z.strictObject({
+      session_id: sessionId,
+      include_children: z.boolean().default(false).describe("Also stop every session below it."),
+      reason: z.string().max(1_024).default("").describe("Shown to people."),
+    }),
+    hints: DESTROYS,
+    call: stopSession,
+  }),
+  tool({
+    name: "delete_agent_session",
+    description:
+      "Deletes a session with its runs, events and results, for ever. Refused while it or a session below it is at work: " +
+      "stop_agent_session first.",
+    input: z.strictObject({ session_id: sessionId }),
+    hints: DESTROYS,
+    async call({ session_id }, caller, signal) {
+      refuseOwn(caller, session_id, "it cannot be deleted while you work");
+      await caller.services.sessions.deleteSession({ sessionId: session_id }, { signal });
+      return { session_id, deleted: true };
+    },
+  }),
+];
+
+/** Keeps the type of the arguments between schema and call, and forgets it outside. */
+function tool<Input extends z.ZodObject>(definition: Tool<Input>): Tool {
+  return definition;
+}
+
+function refuseOwn({ sessionId }: Caller, target: string, instead: string): void {
+  if (target === sessionId) throw new ToolError(`${target} is your own session: ${instead}`);
+}
+
+function timeoutOf(seconds: number | undefined) {
+  return seconds === undefined ? {} : { timeout: { seconds: BigInt(seconds), nanos: 0 } };
+}
+
+async function waitForSessions(
+  args: { session_ids: string[]; until: "all" | "any"; timeout_seconds: number },
+  caller: Caller,
+  signal: AbortSignal,
+): Promise<JsonObject> {
+  const { services, waits, waitMs } = caller;
+  const sessionIds = [...new Set(args.session_ids)];
+  for (const sessionId of sessionIds) refuseOwn(caller, sessionId, "waiting for it would never end");
+  const waiting = AbortSignal.any([signal, AbortSignal.timeout(Math.min(waitMs, args.timeout_seconds * 1_000))]);
+  const look = () => settledOf(services, sessionIds, signal);
+  const enough = (settled: ReadonlySet<string>): boolean =>
+    args.until === "any" ? settled.size > 0 : settled.size === sessionIds.length;
+  let settled = await look();
+  if (!enough(settled)) {
+    const each = sessionIds.map((sessionId): Wait<string> => async (signal) => {
+      const done = await sessionSettled(services, sessionId, waits)(signal);
+      return args.until === "any" ? done : undefined;
+    });
+    await waits.within(sessionIds.length, () => firstOf(each, waiting));
+    settled = await look();
+  }
+  const shownChars = Math.floor(RESULT_SHOWN_CHARS / Math.max(1, settled.size));
+  const open = sessionIds.filter((sessionId) => !settled.has(sessionId));
+  return {
+    settled: await Promise.all([...settled].map((sessionId) => settledView(caller, sessionId, shownChars, signal))),
+    open: await Promise.all(open.map((sessionId) => openView(caller, sessionId, signal))),
+    ...facts({ next: open.length === 0 ? undefined : WAIT_AGAIN }),
+  };
+}
+
+async function settledOf(services: Services, sessionIds: readonly string[], signal: AbortSignal): Promise<Set<string>> {
+  const answers = await Promise.all(sessionIds.map((sessionId) => hasSettled(services, sessionId, signal)));
+  return new Set(sessionIds.filter((_, i) => answers[i]));
+}
+
+const WAIT_AGAIN =
+  "Call wait_for_agent_sessions again with the open ones. One that is pending because you hold the slot it needs starts " +
+  "only when you end your turn.";
+
+async function settledView({ services }: Caller, sessionId: string, maxChars: number, signal: AbortSignal) {
+  const { runId, state, result, ...end } = await services.sessions.getSessionResult({ sessionId }, { signal });
+  const view = { session_id: sessionId, run_id: runId, state: word(RunStateSchema, state) };
+  return { ...view, ...endView(end), ...resultView(result, maxChars) };
+}
+
+async function openView({ services }: Caller, sessionId: string, signal: AbortSignal): Promise<JsonObject> {
+  const { session } = await services.sessions.getSession({ sessionId }, { signal });
+  const runId = session?.activeRunId ?? "";
+  const run = runId === "" ? undefined : (await services.runs.getRun({ runId }, { signal })).run;
+  const status = session && word(SessionStatusSchema, session.status);
+  const why = run === undefined ? "no run is open; it waits to be called back by sessions that it started" : undefined;
+  return facts({ session_id: sessionId, status, why, ...(run === undefined ? {} : runView(run)) });
+}
+
+const OPEN_STATES = [RunState.PENDING, RunState.OFFERED, RunState.CLAIMED, RunState.RUNNING, RunState.STOPPING];
+
+async function stopSession(
+  args: { session_id: string; include_children: boolean; reason: string },
+  caller: Caller,
+  signal: AbortSignal,
+): Promise<JsonObject> {
+  const { session_id: sessionId, include_children: cascade, reason } = args;
+  refuseOwn(caller, sessionId, "end your turn instead of stopping it");
+  const { runs, sessions } = caller.services;
+  const { session } = await sessions.getSession({ sessionId }, { signal });
+  const page = await runs.listRuns({ sessionId, states: OPEN_STATES, pageSize: 1_000 }, { signal });
+  const open = page.runs.map(({ runId }) => runId);
+  // An ended run is left as it is, and what is below its session is stopped all the same.
+  const last = cascade && open.length === 0 ? [session?.lastRunId ?? ""] : [];
+  const stopped = new Set<string>();
+  // Newest first: what waits must not start when what runs has ended.
+  for (const runId of [...open, ...last].filter((id) => id !== "")) {
+    const answer = await runs.stopRun({ runId, reason, cascade }, { signal });
+    for (const id of [runId, ...answer.stoppedRunIds]) if (!last.includes(id)) stopped.add(id);
+  }
+  const next = "wait_for_agent_sessions waits until it has ended.";
+  return {
+    session_id: sessionId,
+    stopped_run_ids: [...stopped],
+    ...facts({ next: stopped.size > 0 ? next : undefined }),
+  };
+}

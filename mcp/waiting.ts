@@ -1,0 +1,173 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { CallOptions } from "@connectrpc/connect";
+import { RunState } from "../gen/agentrunner/v1/run_pb.ts";
+import type { Run } from "../gen/agentrunner/v1/run_pb.ts";
+import { Notification_State, SessionStatus } from "../gen/agentrunner/v1/session_pb.ts";
+import type { SessionEvent } from "../gen/agentrunner/v1/session_pb.ts";
+import { Backoff } from "../lib/rpc/backoff.ts";
+import { ToolError } from "./errors.ts";
+import { isTransient } from "./services.ts";
+import type { Services } from "./services.ts";
+import { isFinal } from "./views.ts";
+
+/** Time in which a free runner is offered a new run, many times over. */
+const OFFER_MS = 250;
+const PAUSE_MIN_MS = 50;
+const PAUSE_MAX_MS = 1_000;
+
+/** Sessions whose place in their events is remembered. */
+const MAX_CURSORS = 1_000;
+
+/** What the waits of one caller share: how many there are, and where in the events of a session the last one stopped. */
+export class Waits {
+  readonly #max: number;
+  readonly #cursors = new Map<string, string>();
+  #open = 0;
+
+  /** At most `max` runs and sessions are waited for at a time. */
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  /** Runs `wait`, which watches `streams` runs or sessions. @throws ToolError when that would be too many. */
+  async within<T>(streams: number, wait: () => Promise<T>): Promise<T> {
+    if (this.#open + streams > this.#max) {
+      throw new ToolError(
+        `${this.#open} runs and sessions are waited for already, and ${this.#max} may be. ` +
+          "Call again when one of the other waits has returned, and wait for several sessions in one call.",
+      );
+    }
+    this.#open += streams;
+    try {
+      return await wait();
+    } finally {
+      this.#open -= streams;
+    }
+  }
+
+  cursor(sessionId: string): string {
+    return this.#cursors.get(sessionId) ?? "";
+  }
+
+  /** Remembers the place behind which the next wait goes on, so that nothing is sent twice. */
+  reached(sessionId: string, cursor: string): void {
+    this.#cursors.delete(sessionId);
+    this.#cursors.set(sessionId, cursor);
+    for (const [oldest] of this.#cursors) {
+      if (this.#cursors.size <= MAX_CURSORS) return;
+      this.#cursors.delete(oldest);
+    }
+  }
+}
+
+/** What is waited for, until it answers something or `signal` aborts: undefined then. */
+export type Wait<T> = (signal: AbortSignal) => Promise<T | undefined>;
+
+/** The first answer; the other waits end. Undefined when all of them ended without one. @throws what the first that fails does. */
+export async function firstOf<T>(waits: readonly Wait<T>[], signal: AbortSignal): Promise<T | undefined> {
+  const enough = new AbortController();
+  const either = AbortSignal.any([signal, enough.signal]);
+  const first = Promise.withResolvers<T | undefined>();
+  const each = waits.map(async (wait) => {
+    try {
+      const answer = await wait(either);
+      if (answer !== undefined) first.resolve(answer);
+    } catch (error) {
+      // A call that was under way when the time was over says so with an error of its own.
+      if (!either.aborted) throw error;
+    }
+  });
+  Promise.all(each).then(() => first.resolve(undefined), first.reject);
+  try {
+    return await first.promise;
+  } finally {
+    enough.abort();
+  }
+}
+
+/** Waits for the end of a run. */
+export function runEnd({ runs }: Services, runId: string): Wait<Run> {
+  return async (signal) => {
+    const open = (cursor: string, call: CallOptions) => runs.watchRun({ runId, cursor }, call);
+    for await (const { update } of follow(open, "", signal)) {
+      if (update.case === "run" && isFinal(update.value)) return update.value;
+    }
+    return undefined;
+  };
+}
+
+/** Answers a run that no runner was offered although there was time for it. */
+export function runStuck({ runs }: Services, runId: string): Wait<Run> {
+  return async (signal) => {
+    await delay(OFFER_MS, undefined, { signal }).catch(() => undefined);
+    if (signal.aborted) return undefined;
+    const { run } = await runs.getRun({ runId }, { signal });
+    return run?.state === RunState.PENDING ? run : undefined;
+  };
+}
+
+/** Waits until the session has settled, and answers its id. */
+export function sessionSettled(services: Services, sessionId: string, waits: Waits): Wait<string> {
+  return async (signal) => {
+    if (await hasSettled(services, sessionId, signal)) return sessionId;
+    const open = (cursor: string, call: CallOptions) => services.sessions.watchSession({ sessionId, cursor }, call);
+    for await (const { cursor, update } of follow(open, waits.cursor(sessionId), signal)) {
+      waits.reached(sessionId, cursor);
+      if (update.case === "event" && !endsRun(update.value)) continue;
+      if (await hasSettled(services, sessionId, signal)) return sessionId;
+    }
+    return undefined;
+  };
+}
+
+function endsRun({ event }: SessionEvent): boolean {
+  return event.case === "transition" && isFinal(event.value);
+}
+
+/**
+ * Whether nothing more is to come of a session: no run is open, and after a completed one no notification waits and no
+ * session that it started is to call it back (design §4.3).
+ */
+export async function hasSettled({ sessions }: Services, sessionId: string, signal: AbortSignal): Promise<boolean> {
+  const { session } = await sessions.getSession({ sessionId }, { signal });
+  if (session === undefined || session.activeRunId !== "") return false;
+  if (session.status !== SessionStatus.IDLE) return true;
+  const { WAITING, BOUND } = Notification_State;
+  if (session.notifications.some(({ state }) => state === WAITING || state === BOUND)) return false;
+  if (session.childSessionIds.length === 0) return true;
+  for (let pageToken = ""; ;) {
+    const page = await sessions.listSessions({ parentSessionId: sessionId, pageSize: 1_000, pageToken }, { signal });
+    if (page.sessions.some(({ callbackOwed }) => callbackOwed)) return false;
+    if (page.nextPageToken === "") return true;
+    pageToken = page.nextPageToken;
+  }
+}
+
+/** The messages of a watch, opened again behind the last cursor when it breaks. Ends when the watch does, or `signal` aborts. */
+async function* follow<M extends { readonly cursor: string }>(
+  open: (cursor: string, call: CallOptions) => AsyncIterable<M>,
+  from: string,
+  signal: AbortSignal,
+): AsyncGenerator<M, void> {
+  const backoff = new Backoff(PAUSE_MIN_MS, PAUSE_MAX_MS);
+  for (let cursor = from; !signal.aborted;) {
+    try {
+      for await (const message of open(cursor, { signal })) {
+        backoff.reset();
+        ({ cursor } = message);
+        yield message;
+      }
+      return;
+    } catch (error) {
+      if (signal.aborted) return;
+      if (isOfAnotherStore(error) && cursor !== "") cursor = "";
+      else if (!isTransient(error)) throw error;
+      await delay(backoff.next(), undefined, { signal }).catch(() => undefined);
+    }
+  }
+}
+
+function isOfAnotherStore(error: unknown): boolean {
+  return error instanceof ConnectError && error.code === Code.OutOfRange;
+}

@@ -1,0 +1,100 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
+import type { HeldLease, LeaseVerdict, StopDirective } from "../../gen/agentrunner/v1/runner_pb.ts";
+import { StreamClosing_Reason } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { RegisterRequestSchema, RunOffer } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { ExitCode } from "../../lib/exit-codes.ts";
+import type { Log } from "../../lib/log.ts";
+
+/** Where the connection is. */
+export type ConnectionState =
+  /** Not known to the coordinator, or not any more. */
+  | { readonly t: "registering" }
+  /** Registered; the stream was asked for and has not said `opened`. */
+  | { readonly t: "opening" }
+  /** The stream works: offers can come. */
+  | { readonly t: "attached"; readonly streamId: string; readonly sinceMs: number }
+  /** A newer stream of this process counts. Only a heartbeat that finds none opens another. */
+  | { readonly t: "superseded" }
+  /** Waits before the next attempt. */
+  | { readonly t: "backing-off" }
+  | { readonly t: "closed"; readonly end: ConnectionEnd };
+
+/** Why a connection ended for good. */
+export interface ConnectionEnd {
+  readonly exitCode: ExitCode;
+  /** What to tell people; empty for an end that was asked for. */
+  readonly text: string;
+}
+
+/** A runner that the coordinator knows. */
+export interface Registration {
+  readonly runnerId: string;
+  readonly token: string;
+  readonly storeId: string;
+}
+
+/** What the connection asks and tells. Nothing here may throw or block. */
+export interface ConnectionHandler {
+  /** Leases for `held`, at most 2000. */
+  held(): HeldLease[];
+  freeSlots(): number;
+  draining(): boolean;
+  /** Registered, for the first time or again; before the stream is opened. */
+  registered(registration: Registration): void;
+  offered(offer: RunOffer): void;
+  stopped(stop: StopDirective): void;
+  drained(reason: string): void;
+  verdicts(verdicts: readonly LeaseVerdict[]): void;
+}
+
+export interface ConnectionOptions {
+  readonly url: string;
+  /** PEM of the certificate authorities to trust. */
+  readonly tlsCaPem: string | undefined;
+  readonly bootId: string;
+  /** What Register says beside `held` and the boot ids. */
+  readonly identity: MessageInitShape<typeof RegisterRequestSchema>;
+  readonly previousBootId: string;
+  /** Longest silence on the stream, unless two keep-alives are longer. */
+  readonly pollTimeoutMs: number;
+  /** Give up with exit code 3 when the first contact fails. */
+  readonly onceOnly: boolean;
+  /** How long another live process may have the identity before this one gives up. Default: lease_ttl + 15 s. */
+  readonly twinPatienceMs?: number;
+  readonly log: Log;
+  readonly random?: () => number;
+}
+
+/** What to do after a stream, or instead of one. */
+export type Next = "reopen" | "back-off" | "wait" | "register" | "close";
+
+/** What to do when the coordinator closes the stream. A reason that only a newer runner knows is taken as a shutdown. */
+export function nextAfterClosing(reason: StreamClosing_Reason): Next {
+  switch (reason) {
+    case StreamClosing_Reason.RECYCLE:
+      return "reopen";
+    case StreamClosing_Reason.SUPERSEDED:
+      return "wait";
+    case StreamClosing_Reason.REPLACED:
+      return "close";
+    case StreamClosing_Reason.REMOVED:
+      return "register";
+    default:
+      return "back-off";
+  }
+}
+
+/** True when repeating Register does not help. */
+export function isRefusal(code: Code): boolean {
+  return REFUSALS.has(code);
+}
+
+const REFUSALS: ReadonlySet<Code> = new Set([
+  Code.AlreadyExists,
+  Code.FailedPrecondition,
+  Code.InvalidArgument,
+  Code.PermissionDenied,
+  Code.Unauthenticated,
+  Code.Unimplemented,
+]);

@@ -1,0 +1,105 @@
+import { dirname } from "node:path";
+import type { InvocationBlueprint } from "../../gen/agentrunner/v1/executor_pb.ts";
+import type { RunOffer } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import { TIMER_MAX_MS } from "../../lib/config/kinds.ts";
+import { invocationJson } from "../../lib/invocation.ts";
+import type { Log } from "../../lib/log.ts";
+import { msOf } from "../connection/timing.ts";
+import { executorEnv } from "./environment.ts";
+import type { Leash } from "./leash.ts";
+import type { McpDoor } from "./mcp-server.ts";
+import { resolvePlaceholders } from "./placeholders.ts";
+import type { PlaceholderSources } from "./placeholders.ts";
+import type { RunnerSettings } from "../settings/settings.ts";
+import { supervise } from "./supervisor.ts";
+import type { Execution, ExecutionHooks } from "./supervisor.ts";
+
+/** An accepted run that is to be executed now. */
+export interface Assignment {
+  readonly offer: RunOffer;
+  /** The run's own directory, or the runner's. */
+  readonly projectDir: string;
+  readonly bootId: string;
+  readonly stopGraceMs: number;
+}
+
+/** Executes a run. Must not throw: what cannot be started is an outcome. */
+export type Execute = (assignment: Assignment, hooks: ExecutionHooks) => Execution;
+
+export interface ExecutorDeps {
+  readonly leash: Pick<Leash, "add" | "remove">;
+  /** Gives each run the URL of its tools. */
+  readonly mcp: McpDoor;
+  readonly log: Log;
+}
+
+/** Executes runs by spawning the executor, with the invocation on its stdin. */
+export function executorOf(settings: RunnerSettings, { leash, mcp, log }: ExecutorDeps): Execute {
+  const { executor, coordinatorUrl } = settings;
+  const nodeDir = dirname(process.execPath);
+  return ({ offer, projectDir, bootId, stopGraceMs }, hooks) => {
+    const { runId, runToken, invocation } = offer;
+    const sessionId = invocation?.sessionId ?? "";
+    const capability = mcp.open({ runId, sessionId, runToken });
+    const run = {
+      sessionId,
+      sessionName: invocation?.sessionName || sessionId,
+      runId,
+      attempt: offer.attempt,
+      apiUrl: coordinatorUrl,
+      runToken,
+      mcpUrl: capability.url,
+      bootId,
+    };
+    const sources = {
+      sessionId,
+      runId,
+      mcpUrl: capability.url,
+      parameters: invocation?.parameters ?? {},
+      env: named(executor.passEnv),
+    };
+    const spec = {
+      command: executor.command,
+      cwd: projectDir,
+      stdin:
+        invocation === undefined
+          ? ""
+          : invocationJson({
+              ...invocation,
+              projectDir,
+              executorConfig: executor.config,
+              ...resolved(invocation.agentBlueprint, sources, log),
+            }),
+      env: executorEnv(process.env, { passEnv: executor.passEnv, profileEnv: [], nodeDir, run }),
+      timeoutMs: limitMs(offer.timeout),
+      idleTimeoutMs: limitMs(offer.idleTimeout),
+      stopGraceMs,
+    };
+    const execution = supervise(spec, hooks, { leash });
+    void execution.done.then(() => capability.close());
+    return execution;
+  };
+}
+
+function resolved(blueprint: InvocationBlueprint | undefined, sources: PlaceholderSources, log: Log) {
+  if (blueprint === undefined) return {};
+  const { blueprint: agentBlueprint, unresolved } = resolvePlaceholders(blueprint, sources);
+  if (unresolved.length > 0) {
+    log.warn({ run_id: sources.runId, agent: blueprint.name, unresolved }, "placeholders mean nothing and stay");
+  }
+  return { agentBlueprint };
+}
+
+/** Variables of the runner's own environment by name, without those that are not set. */
+function named(names: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    names.flatMap((name) => {
+      const value = process.env[name];
+      return value === undefined ? [] : [[name, value]];
+    }),
+  );
+}
+
+function limitMs(duration: RunOffer["timeout"]): number | undefined {
+  return duration === undefined ? undefined : Math.min(msOf(duration), TIMER_MAX_MS);
+}

@@ -1,0 +1,114 @@
+import { create, fromJson, toBinary } from "@bufbuild/protobuf";
+import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
+import { ExecutorEventSchema, ExecutorResultSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
+import type { ExecutorEvent, ExecutorResult } from "../../gen/agentrunner/v1/executor_pb.ts";
+import { cutText, RESULT_TEXT_MAX_BYTES } from "../../lib/limits.ts";
+
+/** Largest event, as a line and as protobuf: four of them fit one message. A longer line is output. */
+export const EVENT_MAX_BYTES = 1024 * 1024;
+
+/** Largest `data` of a result, as protobuf. Larger data is left out, and the text says so. */
+export const RESULT_DATA_MAX_BYTES = RESULT_TEXT_MAX_BYTES;
+
+/**
+ * Deepest JSON inside an event. Each level is up to three nested messages on the wire, and readers in several languages
+ * stop at 100.
+ */
+const EVENT_MAX_DEPTH = 24;
+
+/** A JSON byte grows to at most 5.5 bytes of protobuf (`0,` is a Value of 11), so that shorter lines need no measuring. */
+const MEASURED_LINE_BYTES = EVENT_MAX_BYTES / 8;
+
+/** Known types, and of each group of fields at least one that an event must have. */
+const EVENT_FIELDS: Readonly<Record<string, readonly (readonly string[])[]>> = {
+  session: [["executor_session_id"]],
+  message: [["role"], ["text"]],
+  tool: [["tool_call_id", "name"]],
+  result: [["text", "data"]],
+  usage: [["input_tokens", "output_tokens", "cost_usd", "model"]],
+  status: [["text"]],
+};
+
+/** Shortest and longest strings, as the rules of executor.proto have them: a coordinator refuses others. */
+const LENGTHS = {
+  executorSessionId: [1, 1024],
+  role: [0, 64],
+  toolCallId: [0, 256],
+  name: [0, 256],
+  model: [0, 256],
+} as const;
+
+/** What a line is: an event, an event of a known type with the wrong shape, or neither. */
+export type Reading = { t: "event"; event: ExecutorEvent } | { t: "malformed"; reason: string } | { t: "output" };
+
+/**
+ * Reads one line of stdout. The field names are those of executor.proto (snake_case), unknown fields are ignored, and the
+ * event keeps every rule that a coordinator checks, so that no executor can get a whole batch refused.
+ */
+export function readEvent(line: Buffer): Reading {
+  // Most lines that begin with a brace are no events, and to find that out by JSON.parse costs 7 µs and an error each.
+  if (!line.includes('"type"')) return { t: "output" };
+  const json = parseObject(line.toString("utf8"));
+  const type = json?.["type"];
+  if (json === undefined || typeof type !== "string" || !Object.hasOwn(EVENT_FIELDS, type)) return { t: "output" };
+  const malformed = (reason: string): Reading => ({
+    t: "malformed",
+    reason: `${type}: ${reason}`.slice(0, 300).toWellFormed(),
+  });
+  for (const fields of EVENT_FIELDS[type]!) {
+    if (fields.every((field) => (json[field] ?? null) === null)) return malformed(`needs ${fields.join(" or ")}`);
+  }
+  let event: ExecutorEvent;
+  try {
+    event = fromJson(
+      ExecutorEventSchema,
+      { [type]: json },
+      { ignoreUnknownFields: true, recursionLimit: EVENT_MAX_DEPTH },
+    );
+  } catch (error) {
+    return malformed(error instanceof Error ? error.message : String(error));
+  }
+  if (![json["input"], json["output"], json["data"]].every(isSound))
+    return malformed("a number or text has no JSON form");
+  for (const [field, [min, max]] of Object.entries(LENGTHS)) {
+    const text = (event.event.value as unknown as Record<string, unknown>)[field];
+    if (typeof text === "string" && (text.length < min || text.length > max)) {
+      return malformed(`${field} has ${text.length} characters, ${min} to ${max} are allowed`);
+    }
+  }
+  if (event.event.case === "result") boundResult(event.event.value);
+  if (line.length > MEASURED_LINE_BYTES && toBinary(ExecutorEventSchema, event).length > EVENT_MAX_BYTES) {
+    return malformed(`larger than ${EVENT_MAX_BYTES} bytes as protobuf`);
+  }
+  return { t: "event", event };
+}
+
+function parseObject(text: string): JsonObject | undefined {
+  try {
+    const json = JSON.parse(text) as JsonValue;
+    return typeof json === "object" && json !== null && !Array.isArray(json) ? json : undefined;
+  } catch {
+    // Not JSON is no error: most of what a program prints is not.
+    return undefined;
+  }
+}
+
+/** JSON.parse reads `1e400` as Infinity and `"\\ud800"` as half a character, which no reader of protobuf JSON can write again. */
+function isSound(value: JsonValue | undefined): boolean {
+  if (typeof value === "number") return Number.isFinite(value);
+  if (typeof value === "string") return value.isWellFormed();
+  if (typeof value !== "object" || value === null) return true;
+  return Object.entries(value).every(([key, item]) => key.isWellFormed() && isSound(item));
+}
+
+function boundResult(result: ExecutorResult): void {
+  let note = "";
+  if (result.data !== undefined) {
+    const { length } = toBinary(ExecutorResultSchema, create(ExecutorResultSchema, { data: result.data }));
+    if (length > RESULT_DATA_MAX_BYTES) {
+      note = `\n[data of ${length} bytes left out: at most ${RESULT_DATA_MAX_BYTES} are kept]`;
+      delete result.data;
+    }
+  }
+  result.text = cutText(result.text, RESULT_TEXT_MAX_BYTES - note.length) + note;
+}

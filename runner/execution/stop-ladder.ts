@@ -1,0 +1,67 @@
+import { TIMER_MAX_MS } from "../../lib/config/kinds.ts";
+import type { ProcessGroup } from "./processes.ts";
+
+type Step =
+  | { t: "resting" }
+  | { t: "terminating"; since: number; killAt: number; timer: NodeJS.Timeout }
+  | { t: "killed"; at: number; graceMs: number }
+  | { t: "left" };
+
+/** The stop ladder of design §5: SIGTERM to the process group, a grace, SIGKILL. Times are of `performance.now()`. */
+export class StopLadder {
+  readonly #group: ProcessGroup;
+  readonly #onKilled: () => void;
+  #step: Step = { t: "resting" };
+
+  constructor(group: ProcessGroup, onKilled: () => void) {
+    this.#group = group;
+    this.#onKilled = onKilled;
+  }
+
+  get resting(): boolean {
+    return this.#step.t === "resting";
+  }
+
+  /** When SIGKILL was sent, and how long after SIGTERM. */
+  get killed(): { at: number; graceMs: number } | undefined {
+    return this.#step.t === "killed" ? this.#step : undefined;
+  }
+
+  /** Begins, or brings SIGKILL forward when `graceMs` from now is sooner; never puts it off. */
+  climb(graceMs: number): void {
+    const now = performance.now();
+    const killAt = now + Math.min(graceMs, TIMER_MAX_MS);
+    switch (this.#step.t) {
+      case "resting":
+        this.#group.signal("SIGTERM");
+        this.#step = { t: "terminating", since: now, killAt, timer: this.#arm(killAt - now) };
+        return;
+      case "terminating":
+        if (killAt >= this.#step.killAt) return;
+        clearTimeout(this.#step.timer);
+        this.#step = { ...this.#step, killAt, timer: this.#arm(killAt - now) };
+        return;
+      case "killed":
+      case "left":
+        return;
+      default:
+        this.#step satisfies never;
+    }
+  }
+
+  /** Ends it: the group is gone, and nothing is sent any more. */
+  leave(): void {
+    if (this.#step.t === "terminating") clearTimeout(this.#step.timer);
+    this.#step = { t: "left" };
+  }
+
+  #arm(delayMs: number): NodeJS.Timeout {
+    return setTimeout(() => {
+      if (this.#step.t !== "terminating") return;
+      const at = performance.now();
+      this.#group.signal("SIGKILL");
+      this.#step = { t: "killed", at, graceMs: at - this.#step.since };
+      this.#onKilled();
+    }, delayMs);
+  }
+}

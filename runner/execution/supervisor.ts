@@ -1,0 +1,283 @@
+import { spawn } from "node:child_process";
+import type { ChildProcessWithoutNullStreams } from "node:child_process";
+import { statSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
+import type { ExecutorEvent, ExecutorResult } from "../../gen/agentrunner/v1/executor_pb.ts";
+import { TIMER_MAX_MS } from "../../lib/config/kinds.ts";
+import { runMarkers } from "./environment.ts";
+import { executableProblem } from "../settings/executable.ts";
+import { OutputParser } from "./executor-output.ts";
+import type { OutputStream } from "./executor-output.ts";
+import { StopLadder } from "./stop-ladder.ts";
+import type { Leash } from "./leash.ts";
+import { outcomeOf } from "./outcome.ts";
+import type { EndedBy, Outcome, ProcessEnd } from "./outcome.ts";
+import { hasEnded, killMarked, ProcessGroup } from "./processes.ts";
+import type { Kill } from "./processes.ts";
+
+/** Longest wait of a line of output for more, so that a watcher sees it at once and a flood is still batched. */
+const FLUSH_MS = 50;
+
+/** Pause between two looks at a process group, whose end nobody announces. */
+const LOOK_AGAIN_MS = 50;
+
+/** What to run, and how long to wait for what. Times are milliseconds, at most 24.8 days. */
+export interface ExecutionSpec {
+  /** Absolute path of the executor. */
+  command: string;
+  /** Absolute directory that it is started in. */
+  cwd: string;
+  /** Written once to its stdin, which is then closed. */
+  stdin: string;
+  /** Its whole environment, of `executorEnv`. */
+  env: Readonly<Record<string, string>>;
+  /** Longest run. Absent: no limit. */
+  timeoutMs?: number | undefined;
+  /** Longest silence on stdout and stderr. Absent: no limit. */
+  idleTimeoutMs?: number | undefined;
+  /** Time from SIGTERM to SIGKILL where `stop` names no other. */
+  stopGraceMs?: number;
+  /** Time to exit after a `result` event. */
+  resultGraceMs?: number;
+  /** Time that what the executor leaves behind has to end by itself. */
+  orphanGraceMs?: number;
+  /** Time after SIGKILL for the processes to be gone and the pipes to be empty. */
+  pipeDrainMs?: number;
+  /** Output kept of the run. */
+  outputMaxBytes?: number;
+}
+
+const DEFAULTS = { stopGraceMs: 10_000, resultGraceMs: 10_000, orphanGraceMs: 2_000, pipeDrainMs: 5_000 };
+
+export interface ExecutionHooks {
+  /** The executor runs. Called before any event, and not at all when it cannot be spawned. */
+  onStarted(pid: number): void;
+  /** In the order of the output. The receiver must take them: an executor is never held up by its readers. */
+  onEvent(event: ExecutorEvent): void;
+}
+
+export interface SupervisorDeps {
+  /** Told of every process group while it lives. */
+  leash?: Pick<Leash, "add" | "remove">;
+  kill?: Kill;
+}
+
+export type StopReason = "requested" | "runner-shutdown";
+
+export interface ExecutorOutcome extends Outcome {
+  /** The last result that the executor gave, else its plain stdout. */
+  result: ExecutorResult | undefined;
+  /** The executor's own name for the conversation; empty when it said none. */
+  executorSessionId: string;
+  outputBytes: number;
+  /** Lines that looked like events and were not, and what was wrong with the first. */
+  malformedEvents: number;
+  malformedReason: string;
+}
+
+export interface Execution {
+  /** Pid, and id of the process group. Absent when it could not be spawned. */
+  readonly pid: number | undefined;
+  /** Resolves when the process group is gone and its output is read. Never rejects. */
+  readonly done: Promise<ExecutorOutcome>;
+  /** Climbs the stop ladder. A repetition can shorten the grace, never lengthen it; after the end it does nothing. */
+  stop(graceMs: number, reason?: StopReason): void;
+}
+
+/** Spawns an executor in a process group of its own and watches it to its end, by the table of design §5. */
+export function supervise(spec: ExecutionSpec, hooks: ExecutionHooks, deps: SupervisorDeps = {}): Execution {
+  const problem = directoryProblem(spec.cwd) ?? executableProblem(spec.command);
+  if (problem !== undefined) return notSpawned(Promise.resolve(problem));
+  const { command, cwd, env } = spec;
+  try {
+    const child = spawn(command, { cwd, env, detached: true, stdio: "pipe" });
+    if (child.pid !== undefined) return new Supervision(child, child.pid, spec, hooks, deps);
+    return notSpawned(new Promise((resolve) => child.once("error", (error) => resolve(describe(command, error)))));
+  } catch (error) {
+    return notSpawned(Promise.resolve(describe(command, error)));
+  }
+}
+
+function directoryProblem(cwd: string): string | undefined {
+  const status = statSync(cwd, { throwIfNoEntry: false });
+  if (status === undefined) return `project directory ${cwd} does not exist; create it or name another project_dir`;
+  return status.isDirectory() ? undefined : `project directory ${cwd} is not a directory; name another project_dir`;
+}
+
+/** What is left after the checks: too many processes or open files, too large an environment, a file system that forbids it. */
+function describe(command: string, error: unknown): string {
+  return `executor ${command} could not be started: ${error instanceof Error ? error.message : String(error)}`;
+}
+
+function notSpawned(message: Promise<string>): Execution {
+  const done = message.then((message) => ({
+    ...outcomeOf({ end: { t: "not-spawned", message }, outputTruncated: false, stderrTail: "" }),
+    ...new OutputParser().summary(),
+  }));
+  return { pid: undefined, done, stop: () => undefined };
+}
+
+class Supervision implements Execution {
+  readonly pid: number;
+  readonly done: Promise<ExecutorOutcome>;
+  readonly #child: ChildProcessWithoutNullStreams;
+  readonly #spec: ExecutionSpec & typeof DEFAULTS;
+  readonly #hooks: ExecutionHooks;
+  readonly #output: OutputParser;
+  readonly #group: ProcessGroup;
+  readonly #ladder: StopLadder;
+  readonly #timers: {
+    timeout?: NodeJS.Timeout;
+    idle?: NodeJS.Timeout;
+    result?: NodeJS.Timeout;
+    flush?: NodeJS.Timeout;
+  };
+  readonly #leader = Promise.withResolvers<ProcessEnd>();
+  readonly #pipes = Promise.withResolvers<void>();
+  #leaderRuns = true;
+  #pipesOpen = true;
+  #endedBy: EndedBy | undefined;
+
+  constructor(
+    child: ChildProcessWithoutNullStreams,
+    pid: number,
+    spec: ExecutionSpec,
+    hooks: ExecutionHooks,
+    deps: SupervisorDeps,
+  ) {
+    deps.leash?.add(pid);
+    this.pid = pid;
+    this.#child = child;
+    this.#spec = { ...DEFAULTS, ...spec };
+    this.#hooks = hooks;
+    this.#output = new OutputParser(spec);
+    this.#group = new ProcessGroup(pid, deps.kill);
+    this.#ladder = new StopLadder(this.#group, () => this.#giveUpLater());
+    const { timeoutMs, idleTimeoutMs } = spec;
+    this.#timers = {};
+    if (timeoutMs !== undefined) this.#timers.timeout = this.#watchdog({ t: "timeout", afterMs: timeoutMs });
+    if (idleTimeoutMs !== undefined) this.#timers.idle = this.#watchdog({ t: "idle", afterMs: idleTimeoutMs });
+    this.#listen();
+    this.done = this.#run(deps.leash);
+  }
+
+  stop(graceMs: number, reason: StopReason = "requested"): void {
+    this.#end({ t: reason === "requested" ? "stop" : "shutdown" }, graceMs);
+  }
+
+  #listen(): void {
+    const child = this.#child;
+    child.once("spawn", () => this.#hooks.onStarted(this.pid));
+    child.stdout.on("data", (chunk: Buffer) => this.#read("stdout", chunk));
+    child.stderr.on("data", (chunk: Buffer) => this.#read("stderr", chunk));
+    child.once("exit", (code, signal) =>
+      this.#leader.resolve(code === null ? { t: "signal", signal: signal! } : { t: "code", code }),
+    );
+    child.once("close", () => {
+      this.#pipesOpen = false;
+      this.#pipes.resolve();
+    });
+    // An executor that does not read its stdin (EPIPE), or ends first, is judged by its exit and not by this.
+    child.stdin.on("error", () => undefined);
+    child.stdin.end(this.#spec.stdin);
+  }
+
+  async #run(leash: SupervisorDeps["leash"]): Promise<ExecutorOutcome> {
+    const end = await this.#leader.promise;
+    this.#leaderRuns = false;
+    const killedAfterMs = this.#ladder.killed?.graceMs;
+    for (const name of ["timeout", "idle", "result"] as const) clearTimeout(this.#timers[name]);
+    const outputTruncated = end.t === "stuck" ? this.#closePipes() : await this.#settle();
+    this.#ladder.leave();
+    clearTimeout(this.#timers.flush);
+    for (const event of this.#output.end()) this.#hooks.onEvent(event);
+    // A group that cannot be ended stays on the leash.
+    if (end.t !== "stuck" && !this.#group.alive()) leash?.remove(this.pid);
+    const { stderrTail, ...summary } = this.#output.summary();
+    const facts = { end, endedBy: this.#endedBy, killedAfterMs, outputTruncated, stderrTail };
+    return { ...outcomeOf(facts), ...summary };
+  }
+
+  /** Waits, once the leader is gone, for the end of its group and of its pipes. True when something had to be cut off. */
+  async #settle(): Promise<boolean> {
+    const { orphanGraceMs, stopGraceMs, pipeDrainMs } = this.#spec;
+    const orphansUntil = performance.now() + orphanGraceMs;
+    const wasStopping = !this.#ladder.resting;
+    const cutOff = () => !wasStopping && !this.#ladder.resting;
+    let swept = this.#endedBy === undefined;
+    for (;;) {
+      const groupAlive = this.#group.alive();
+      if (!groupAlive && !swept) {
+        swept = true;
+        await this.#sweep();
+        continue;
+      }
+      if (!groupAlive && !this.#pipesOpen) return cutOff();
+      const now = performance.now();
+      const { killed } = this.#ladder;
+      if (killed === undefined ? !groupAlive && now >= orphansUntil : now >= killed.at + pipeDrainMs) {
+        return this.#closePipes() || cutOff();
+      }
+      if (groupAlive && this.#ladder.resting && now >= orphansUntil) this.#ladder.climb(stopGraceMs);
+      const look = delay(LOOK_AGAIN_MS);
+      await (this.#pipesOpen ? Promise.race([this.#pipes.promise, look]) : look);
+    }
+  }
+
+  /** A run that the runner ends leaves nothing behind: also what left the group, as far as its environment tells. */
+  async #sweep(): Promise<void> {
+    const markers = runMarkers(this.#spec.env);
+    if (markers !== undefined) await killMarked(markers, this.#spec.pipeDrainMs);
+  }
+
+  /** Stops reading. True when something could still have come. */
+  #closePipes(): boolean {
+    const open = this.#pipesOpen;
+    this.#child.stdout.destroy();
+    this.#child.stderr.destroy();
+    return open;
+  }
+
+  #read(stream: OutputStream, chunk: Buffer): void {
+    const resultsBefore = this.#output.results;
+    this.#deliver(this.#output.push(stream, chunk));
+    this.#timers.idle?.refresh();
+    if (this.#output.results === resultsBefore || !this.#leaderRuns) return;
+    clearTimeout(this.#timers.result);
+    this.#timers.result = this.#watchdog({ t: "result", afterMs: this.#spec.resultGraceMs });
+  }
+
+  #deliver(events: readonly ExecutorEvent[]): void {
+    for (const event of events) this.#hooks.onEvent(event);
+    if (!this.#output.pending || this.#timers.flush !== undefined) return;
+    this.#timers.flush = setTimeout(() => {
+      delete this.#timers.flush;
+      this.#deliver(this.#output.flush());
+    }, FLUSH_MS);
+  }
+
+  #watchdog(cause: Extract<EndedBy, { afterMs: number }>): NodeJS.Timeout {
+    const bite = () => {
+      // Once the executor is being stopped, the grace is that of who stopped it.
+      if (this.#ladder.resting) this.#end(cause, this.#spec.stopGraceMs);
+    };
+    return setTimeout(bite, Math.min(cause.afterMs, TIMER_MAX_MS));
+  }
+
+  /** The first cause counts, and only if the executor had not ended before: then its own end does. */
+  #end(cause: EndedBy, graceMs: number): void {
+    if (this.#leaderRuns && this.#ladder.resting && !hasEnded(this.pid)) this.#endedBy = cause;
+    this.#ladder.climb(graceMs);
+  }
+
+  /** A process that waits inside the kernel does not die of SIGKILL, and the run must end all the same. */
+  #giveUpLater(): void {
+    if (!this.#leaderRuns) return;
+    const giveUp = () => {
+      this.#child.unref();
+      this.#leader.resolve({ t: "stuck", pid: this.pid });
+    };
+    const timer = setTimeout(giveUp, this.#spec.pipeDrainMs);
+    void this.#leader.promise.then(() => clearTimeout(timer));
+  }
+}

@@ -1,0 +1,295 @@
+import { closeSync, fdatasync, fsyncSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { newId } from "../../lib/ids.ts";
+import type { Log } from "../../lib/log.ts";
+import { DatabaseUnusableError, GroupCommit, openDatabase, statements } from "../../lib/sqlite.ts";
+import type { DatabaseSync, StatementSync } from "../../lib/sqlite.ts";
+
+/** "AGRS" in ASCII. */
+const APPLICATION_ID = 0x41475253;
+
+const MIGRATIONS = [
+  `CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+   CREATE TABLE lease (
+     lease_id TEXT PRIMARY KEY,
+     run_id TEXT NOT NULL,
+     store_id TEXT NOT NULL,
+     attempt INTEGER NOT NULL,
+     phase TEXT NOT NULL CHECK (phase IN ('ACCEPTING', 'SPAWNING', 'RUNNING')),
+     pid INTEGER
+   ) WITHOUT ROWID;
+   CREATE TABLE outbox (
+     lease_id TEXT NOT NULL,
+     seq INTEGER NOT NULL,
+     store_id TEXT NOT NULL,
+     final INTEGER NOT NULL,
+     written_at_ms INTEGER NOT NULL,
+     report BLOB NOT NULL,
+     PRIMARY KEY (lease_id, seq)
+   ) WITHOUT ROWID`,
+];
+
+/** Pause before an unwritable state directory is tried again. */
+const PROBE_MS = 1_000;
+
+/** Longest that something lazy waits for a commit to ride on. */
+const LAZY_MS = 250;
+
+const dataSync = promisify(fdatasync);
+
+export interface LeaseRecord {
+  readonly leaseId: string;
+  readonly runId: string;
+  /** Store of the coordinator that made the offer. */
+  readonly storeId: string;
+  readonly attempt: number;
+  /** ACCEPTING: nothing was spawned. SPAWNING: something may have been. RUNNING: it was. */
+  readonly phase: "ACCEPTING" | "SPAWNING" | "RUNNING";
+}
+
+/** The runner cannot have its state directory. The message says what to do; programs exit with 4. */
+export class StateRefusedError extends Error {
+  override readonly name = "StateRefusedError";
+}
+
+/** Opens the state directory of a runner and logs when it cannot be written any more. Throws StateRefusedError. */
+export function openStateDir(base: string, runnerId: string, log: Log): StateDir {
+  try {
+    return new StateDir(base, runnerId, (reason) => {
+      if (reason === undefined) log.info("the state directory can be written again; offers are taken");
+      else log.error({ reason }, "the state directory cannot be written; no offers are taken until it can");
+    });
+  } catch (error) {
+    const locked = error instanceof DatabaseUnusableError && error.locked;
+    const text = locked
+      ? `${runnerId} already runs on this host: it holds ${join(base, runnerId)}. End it, or give this one a --name of its own.`
+      : `runner state ${join(base, runnerId)}: ${error instanceof Error ? error.message : String(error)}`;
+    throw new StateRefusedError(text, { cause: error });
+  }
+}
+
+/**
+ * What a runner remembers across its processes: its boot ids, the leases it holds, and the reports that are not answered
+ * (outbox.ts). One SQLite file, locked for the life of the process, so that two processes cannot be one runner.
+ *
+ * Commits are not synced by SQLite, which would block the event loop, but by fdatasync in a thread, and only for what must
+ * outlive a power failure. The lease records need to outlive no more than the process: after a power failure the coordinator
+ * hears nothing of them and loses the leases by `on_lost`, which is safe, while a half of them is not. So records of
+ * another boot of the machine do not count.
+ */
+export class StateDir {
+  readonly path: string;
+  /** Identity of this process. */
+  readonly bootId: string = newId("boot");
+  /** Identity of the process before it; empty for the first. */
+  readonly previousBootId: string;
+  /** Leases that the process before it left behind. Of those from before a restart of the machine, all count as spawned. */
+  readonly inherited: readonly LeaseRecord[];
+  readonly sql: (text: string) => StatementSync;
+  readonly #db: DatabaseSync;
+  readonly #group: GroupCommit;
+  readonly #onTrouble: (reason: string | undefined) => void;
+  #lazy: (() => void)[] = [];
+  #lazyTimer: NodeJS.Timeout | undefined;
+  #trouble: string | undefined;
+  #probe: NodeJS.Timeout | undefined;
+  readonly #wal: number;
+  /** The sync that is under way, and the one that begins after it. */
+  #syncing: Promise<void> = Promise.resolve();
+  #nextSync: Promise<void> | undefined;
+  #closed = false;
+
+  /**
+   * Opens `<base>/<runnerId>/state.db`, made when missing, and becomes the runner's current process.
+   *
+   * `onTrouble` hears why the directory cannot be written, and undefined when it can be again.
+   *
+   * @throws DatabaseUnusableError when another process has it (`locked`), or it is damaged.
+   */
+  constructor(base: string, runnerId: string, onTrouble: (reason: string | undefined) => void) {
+    const dir = join(base, runnerId);
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    this.path = join(dir, "state.db");
+    this.#onTrouble = onTrouble;
+    this.#db = openDatabase({
+      path: this.path,
+      applicationId: APPLICATION_ID,
+      migrations: MIGRATIONS,
+      what: "runner state",
+    });
+    this.#group = new GroupCommit(this.#db);
+    this.sql = statements(this.#db);
+    this.previousBootId = this.#meta("boot_id");
+    const machineBoot = machineBootId();
+    const sameBoot = machineBoot !== "" && this.#meta("machine_boot_id") === machineBoot;
+    const records = this.sql("SELECT * FROM lease").all().map(leaseRecord);
+    this.inherited = sameBoot ? records : records.map((record) => ({ ...record, phase: "SPAWNING" }));
+    this.#setMeta("boot_id", this.bootId);
+    this.#setMeta("machine_boot_id", machineBoot);
+    // From here on the write-ahead log exists, and what is synced is its file.
+    this.#db.exec("PRAGMA synchronous = NORMAL");
+    this.#wal = openSync(`${this.path}-wal`, "r+");
+    syncDirectory(dir);
+  }
+
+  #meta(key: string): string {
+    return String(this.sql("SELECT value FROM meta WHERE key = ?").get(key)?.["value"] ?? "");
+  }
+
+  #setMeta(key: string, value: string): void {
+    this.sql("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value").run(key, value);
+  }
+
+  /** Why nothing can be written; undefined when it can. */
+  get trouble(): string | undefined {
+    return this.#trouble;
+  }
+
+  /** The accept of a lease is about to be sent. Resolves when that outlives this process; rejects when it cannot. */
+  recordAccepting({ leaseId, runId, storeId, attempt }: Omit<LeaseRecord, "phase">): Promise<void> {
+    return this.write(() =>
+      this.sql("INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?, 'ACCEPTING', NULL)").run(
+        leaseId,
+        runId,
+        storeId,
+        attempt,
+      ),
+    );
+  }
+
+  /** The executor of a lease is about to be spawned. Resolves when that outlives this process; rejects when it cannot. */
+  recordSpawning(leaseId: string): Promise<void> {
+    return this.write(() => this.sql("UPDATE lease SET phase = 'SPAWNING' WHERE lease_id = ?").run(leaseId));
+  }
+
+  /** The executor runs. For people who look; nothing depends on it. */
+  noteRunning(leaseId: string, pid: number): void {
+    this.writeLazily(() =>
+      this.sql("UPDATE lease SET phase = 'RUNNING', pid = ? WHERE lease_id = ?").run(pid, leaseId),
+    );
+  }
+
+  /** The lease is over. */
+  forgetLease(leaseId: string): void {
+    this.writeLazily(() => this.sql("DELETE FROM lease WHERE lease_id = ?").run(leaseId));
+  }
+
+  /** Runs `operation` in the next group commit. Resolves when it outlives this process; rejects when it cannot. */
+  async write(operation: () => unknown): Promise<void> {
+    if (this.#closed) throw new Error("the state directory is closed");
+    const lazy = this.#takeLazy();
+    try {
+      await this.#group.run(() => {
+        for (const one of lazy) one();
+        operation();
+      });
+      this.#setTrouble(undefined);
+    } catch (error) {
+      this.#lazy.unshift(...lazy);
+      this.#setTrouble(error instanceof Error ? error.message : String(error));
+      throw error;
+    }
+  }
+
+  /** As `write`, and resolves when it outlives a power failure too. */
+  async writeSynced(operation: () => unknown): Promise<void> {
+    await this.write(operation);
+    try {
+      await this.#sync();
+    } catch (error) {
+      this.#setTrouble(error instanceof Error ? error.message : String(error));
+      throw error;
+    }
+  }
+
+  /** Syncs everything committed before the call. One sync serves all that wait for it. */
+  #sync(): Promise<void> {
+    this.#nextSync ??= this.#syncAfter(this.#syncing);
+    return this.#nextSync;
+  }
+
+  async #syncAfter(before: Promise<void>): Promise<void> {
+    // Who waited for the earlier sync hears its error.
+    await before.catch(() => undefined);
+    this.#syncing = dataSync(this.#wal);
+    this.#nextSync = undefined;
+    await this.#syncing;
+  }
+
+  /** Runs `operation` with the next commit, or after a quarter of a second. Doing it twice or losing it must be harmless. */
+  writeLazily(operation: () => unknown): void {
+    if (this.#closed) return;
+    this.#lazy.push(operation);
+    this.#lazyTimer ??= setTimeout(() => {
+      this.#lazyTimer = undefined;
+      // A failure is told by onTrouble, and the operations ride on the next commit.
+      if (this.#lazy.length > 0) this.write(() => undefined).catch(() => undefined);
+    }, LAZY_MS).unref();
+  }
+
+  /** Writes what is waiting and lets go of the lock. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    // What cannot be written now is found again by the successor, and settled harmlessly.
+    await this.write(() => undefined).catch(() => undefined);
+    await this.abandon();
+  }
+
+  /** Lets go of the lock and leaves unwritten what is lazy, as a killed process does. */
+  async abandon(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearTimeout(this.#lazyTimer);
+    clearTimeout(this.#probe);
+    // A group that is already queued commits in the next round of the event loop, before the file is closed.
+    await new Promise((resolve) => setImmediate(resolve));
+    await this.#sync().catch(() => undefined);
+    closeSync(this.#wal);
+    this.#db.close();
+  }
+
+  #takeLazy(): (() => void)[] {
+    clearTimeout(this.#lazyTimer);
+    this.#lazyTimer = undefined;
+    const lazy = this.#lazy;
+    this.#lazy = [];
+    return lazy;
+  }
+
+  #setTrouble(reason: string | undefined): void {
+    if ((reason === undefined) !== (this.#trouble === undefined)) this.#onTrouble(reason);
+    this.#trouble = reason;
+    if (reason === undefined || this.#closed) return;
+    clearTimeout(this.#probe);
+    // A failing probe comes back here and arms the next one.
+    const probe = () => this.#setMeta("probed_at", new Date().toISOString());
+    this.#probe = setTimeout(() => void this.writeSynced(probe).catch(() => undefined), PROBE_MS).unref();
+  }
+}
+
+/** Identity of the running system, new after every start of the machine; empty where there is no /proc. */
+function machineBootId(): string {
+  try {
+    return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+  } catch {
+    return "";
+  }
+}
+
+/** Makes the names in a directory outlive a power failure. */
+function syncDirectory(dir: string): void {
+  const handle = openSync(dir, "r");
+  fsyncSync(handle);
+  closeSync(handle);
+}
+
+function leaseRecord(row: Record<string, unknown>): LeaseRecord {
+  return {
+    leaseId: String(row["lease_id"]),
+    runId: String(row["run_id"]),
+    storeId: String(row["store_id"]),
+    attempt: Number(row["attempt"]),
+    phase: row["phase"] as LeaseRecord["phase"],
+  };
+}

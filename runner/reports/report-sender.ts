@@ -1,0 +1,179 @@
+import { clone, create } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import {
+  ReportSchema,
+  ReportVerdictSchema,
+  ReportVerdict_Kind,
+  Report_Kind,
+} from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { Report, ReportStatusResponse, ReportVerdict } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import { cutText } from "../../lib/limits.ts";
+import type { Log } from "../../lib/log.ts";
+import type { Line } from "./uplink.ts";
+import { Pump } from "./pump.ts";
+
+/** Limits of one ReportStatus: the protocol's 500, and well under the 4 MiB of a message. */
+const BATCH_MAX_REPORTS = 500;
+const BATCH_MAX_BYTES = 3.5 * 1024 * 1024;
+
+/** What a report keeps of its texts when even alone it is too large. */
+const CUT_TEXT_BYTES = 16 * 1024;
+
+/** A report that waits for its answer. */
+export interface OutgoingReport {
+  readonly report: Report;
+  /** Store of the lease: the report goes to no other. */
+  readonly storeId: string;
+  /** Encoded size, or an upper bound of it. */
+  readonly bytes: number;
+  /** Called once, unless the report is dropped first. */
+  readonly onVerdict: (verdict: ReportVerdict) => void;
+}
+
+/** Sends a batch. Rejects with ConnectError. */
+export type SendReports = (reports: Report[]) => Promise<ReportStatusResponse>;
+
+/**
+ * Sends the reports of all leases, each until it is answered. One ReportStatus is in flight; what comes meanwhile goes
+ * together in the next. The reports of one lease keep their order, and what follows an ACCEPT waits for its answer.
+ *
+ * The queue is bounded by its callers: a lease has at most a handful of reports that are not answered.
+ */
+export class ReportSender {
+  readonly #line: Line;
+  readonly #pump: Pump<OutgoingReport[]>;
+  readonly #send: SendReports;
+  readonly #log: Log;
+  #queue: OutgoingReport[] = [];
+  readonly #dropped = new WeakSet<OutgoingReport>();
+  #inFlight: readonly OutgoingReport[] = [];
+  #maxReports = BATCH_MAX_REPORTS;
+
+  constructor(line: Line, send: SendReports, log: Log) {
+    this.#line = line;
+    this.#pump = new Pump(line, {
+      take: (storeId) => this.#take(storeId),
+      attempt: (batch) => this.#attempt(batch),
+    });
+    this.#send = send;
+    this.#log = log;
+  }
+
+  /** Reports that are not answered. */
+  get pending(): number {
+    return this.#queue.length + this.#inFlight.length;
+  }
+
+  send(outgoing: OutgoingReport): void {
+    this.#queue.push(outgoing);
+    this.wake();
+  }
+
+  /** Takes back every unanswered report of a lease; one that is in flight may still arrive, and is not repeated. */
+  drop(leaseId: string): void {
+    this.#queue = this.#queue.filter(({ report }) => report.leaseId !== leaseId);
+    for (const one of this.#inFlight) if (one.report.leaseId === leaseId) this.#dropped.add(one);
+  }
+
+  /** Looks again whether something can be sent: another store may answer now. */
+  wake(): void {
+    this.#pump.wake();
+  }
+
+  async #attempt(batch: readonly OutgoingReport[]): Promise<boolean> {
+    this.#inFlight = batch;
+    try {
+      const answer = await this.#send(batch.map(({ report }) => report));
+      this.#inFlight = [];
+      this.#maxReports = Math.min(BATCH_MAX_REPORTS, this.#maxReports * 2);
+      this.#deliver(batch, answer);
+      return true;
+    } catch (error) {
+      this.#inFlight = [];
+      const again = this.#afterFailure(batch, ConnectError.from(error)).filter((one) => !this.#dropped.has(one));
+      this.#queue = [...again, ...this.#queue];
+      return false;
+    }
+  }
+
+  /** The next batch: in order, within the limits, for the store that answers now. */
+  #take(storeId: string): OutgoingReport[] | undefined {
+    const batch: OutgoingReport[] = [];
+    const rest: OutgoingReport[] = [];
+    const accepts = new Set<string>();
+    const held = new Set<string>();
+    let bytes = 0;
+    for (const one of this.#queue) {
+      const { leaseId, kind } = one.report;
+      const foreign = one.storeId !== storeId;
+      const full = batch.length >= this.#maxReports || (batch.length > 0 && bytes + one.bytes > BATCH_MAX_BYTES);
+      if (foreign || full || held.has(leaseId) || accepts.has(leaseId)) {
+        // A later report of the lease must not overtake this one.
+        held.add(leaseId);
+        rest.push(one);
+        continue;
+      }
+      if (kind === Report_Kind.ACCEPT) accepts.add(leaseId);
+      batch.push(one);
+      bytes += one.bytes;
+    }
+    this.#queue = rest;
+    return batch.length === 0 ? undefined : batch;
+  }
+
+  #deliver(batch: readonly OutgoingReport[], answer: ReportStatusResponse): void {
+    for (const [i, one] of batch.entries()) {
+      const verdict = answer.verdicts[i];
+      if (verdict === undefined) this.#queue.push(one);
+      else if (!this.#dropped.has(one)) one.onVerdict(verdict);
+    }
+    this.#line.obey(answer.directives);
+  }
+
+  /** What of a batch that failed as a whole is to be sent again. */
+  #afterFailure(batch: readonly OutgoingReport[], error: ConnectError): readonly OutgoingReport[] {
+    const tooMuch = error.code === Code.ResourceExhausted || error.code === Code.InvalidArgument;
+    if (!tooMuch) {
+      this.#log.debug({ code: Code[error.code], reason: error.rawMessage }, "reports could not be sent");
+      return batch;
+    }
+    const [only] = batch;
+    if (batch.length > 1 || only === undefined) {
+      // One of them may be the culprit: smaller batches find it.
+      this.#maxReports = Math.max(1, Math.floor(batch.length / 2));
+      return batch;
+    }
+    const cut = cutReport(only.report);
+    const { runId: run_id, leaseId: lease_id, kind } = only.report;
+    if (cut !== undefined) {
+      this.#log.warn({ run_id, lease_id, bytes: only.bytes, reason: error.rawMessage }, "report cut and sent again");
+      return [{ ...only, report: cut, bytes: Math.min(only.bytes, 4 * CUT_TEXT_BYTES) }];
+    }
+    if (error.code === Code.ResourceExhausted) return batch;
+    this.#log.error({ run_id, lease_id, kind, reason: error.rawMessage }, "report refused; it is not repeated");
+    only.onVerdict(
+      create(ReportVerdictSchema, {
+        leaseId: lease_id,
+        seq: only.report.seq,
+        kind: ReportVerdict_Kind.INVALID,
+        message: error.rawMessage,
+      }),
+    );
+    return [];
+  }
+}
+
+/** The report with its texts cut to 16 KiB and without result data; undefined when that changes nothing. */
+function cutReport(report: Report): Report | undefined {
+  const cut = clone(ReportSchema, report);
+  cut.message = cutText(report.message, CUT_TEXT_BYTES);
+  if (cut.result !== undefined) {
+    cut.result.text = cutText(cut.result.text, CUT_TEXT_BYTES);
+    if (cut.result.data !== undefined) {
+      delete cut.result.data;
+      cut.message = `${cut.message}${cut.message === "" ? "" : "; "}the result's data was too large and is left out`;
+    }
+  }
+  const same = cut.message === report.message && cut.result?.text === report.result?.text;
+  return same ? undefined : cut;
+}

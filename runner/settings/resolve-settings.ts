@@ -1,0 +1,132 @@
+import { readFileSync, realpathSync, statSync } from "node:fs";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { UsageError } from "../../lib/config/config.ts";
+import type { RunnerOptions } from "../config.ts";
+import { ExecutorError, discoverExecutors, findExecutor, profileNameOf, resolveExecutorPath } from "./discovery.ts";
+import type { Discovery } from "./discovery.ts";
+import { ProfileError, findProfile, listProfiles, profilesDir } from "./profiles.ts";
+import type { ProfileList } from "./profiles.ts";
+import type { RunnerSettings } from "./settings.ts";
+
+const PACKAGE_ROOT = fileURLToPath(new URL("../..", import.meta.url));
+
+/** Executor of a runner that names none, as in seed 001. */
+const DEFAULT_EXECUTOR = "claude-code";
+
+/** What a runner with these options finds on this machine. */
+export interface Findings {
+  readonly discovery: Discovery;
+  readonly profiles: ProfileList;
+}
+
+export function find({ executorsDirs, projectDir }: RunnerOptions): Findings {
+  const discovery = discoverExecutors(join(PACKAGE_ROOT, "executors"), executorsDirs);
+  return { discovery, profiles: listProfiles([profilesDir(projectDir)], discovery) };
+}
+
+/** `--executor-list`: a name and a path a line. */
+export function executorListText({ discovery }: Findings): string {
+  return table(discovery.executors.map(({ name, path }) => [name, path]));
+}
+
+/** `--profile-list`: a name, an executor type and a path a line. */
+export function profileListText({ profiles }: Findings): string {
+  return table(profiles.profiles.map(({ name, type, command }) => [name, type, command]));
+}
+
+/** What was found and cannot be used, a line each. */
+export function problemsOf({ discovery, profiles }: Findings): string[] {
+  return [...discovery.problems, ...profiles.problems].map(({ message }) => message);
+}
+
+/**
+ * Turns options into what a runner needs: paths made real, the executor found and startable.
+ *
+ * @throws UsageError (exit 2) naming what is missing and what there is.
+ */
+export function resolveSettings(options: RunnerOptions, findings: Findings, cwd: string): RunnerSettings {
+  const { executorProfile, executor, tags } = chooseExecutor(options, findings, cwd);
+  const { coordinatorUrl, tlsCa, requireMatchingTags, maxRuns, name, stateDir } = options;
+  const { pollTimeoutMs, heartbeatIntervalMs, drainTimeoutMs, mcpPort, externalMcpUrl, once } = options;
+  return {
+    coordinatorUrl,
+    tlsCaPem: tlsCa === undefined ? undefined : readPem(tlsCa),
+    hostname: hostname(),
+    projectDir: realDirectory(options.projectDir),
+    executorProfile,
+    executor,
+    tags: [...new Set([...tags, ...options.tags])],
+    requireMatchingTags,
+    maxRuns,
+    name,
+    stateDir,
+    pollTimeoutMs,
+    heartbeatIntervalMs,
+    drainTimeoutMs,
+    mcp: externalMcpUrl === undefined ? { port: mcpPort } : { externalUrl: externalMcpUrl },
+    once,
+  };
+}
+
+type Choice = Pick<RunnerSettings, "executorProfile" | "executor" | "tags">;
+
+function chooseExecutor(options: RunnerOptions, findings: Findings, cwd: string): Choice {
+  const { passEnv } = options;
+  try {
+    if (options.profile !== undefined) {
+      const { name, type, command, config, portable, env, tags } = findProfile(findings.profiles, options.profile);
+      const executor = { type, command, config, portable, passEnv: [...passEnv, ...env] };
+      return { executorProfile: name, executor, tags };
+    }
+    if (options.executorPath !== undefined) {
+      const command = resolveExecutorPath(options.executorPath, PACKAGE_ROOT, cwd);
+      return plain(profileNameOf(command), command, passEnv);
+    }
+    const name = options.executor ?? defaultExecutor(findings);
+    return plain(name, findExecutor(findings.discovery, name).path, passEnv);
+  } catch (error) {
+    if (error instanceof ExecutorError || error instanceof ProfileError) throw new UsageError(error.message);
+    throw error;
+  }
+}
+
+function plain(name: string, command: string, passEnv: readonly string[]): Choice {
+  return { executorProfile: name, executor: { type: name, command, config: {}, portable: false, passEnv }, tags: [] };
+}
+
+function defaultExecutor({ discovery }: Findings): string {
+  const names = discovery.executors.map(({ name }) => name);
+  if (names.includes(DEFAULT_EXECUTOR)) return DEFAULT_EXECUTOR;
+  throw new UsageError(
+    `no executor is named, and ${DEFAULT_EXECUTOR} is not installed; found: ${names.join(", ") || "none"}\n` +
+      "name one with --executor NAME, --executor-path PATH or --profile NAME",
+  );
+}
+
+function realDirectory(dir: string): string {
+  const status = statSync(dir, { throwIfNoEntry: false });
+  if (status === undefined) throw new UsageError(`--project-dir ${dir} does not exist`);
+  if (!status.isDirectory()) throw new UsageError(`--project-dir ${dir} is not a directory`);
+  return realpathSync(dir);
+}
+
+function readPem(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw new UsageError(`--tls-ca ${path} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+function table(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  const lines = rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join("  ")
+      .trimEnd(),
+  );
+  return lines.map((line) => `${line}\n`).join("");
+}
