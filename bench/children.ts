@@ -5,11 +5,11 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
+import { inPackage } from "../lib/package-root.ts";
 import type { Memory } from "./answer.ts";
 import { parseSamples } from "./stats.ts";
 
-const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const ROOT = inPackage("");
 const LOG_LINES_KEPT = 20;
 const STOP_MS = 5_000;
 const UNTIL_MS = 180_000;

@@ -4,13 +4,13 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { constants } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
+import { inPackage } from "../lib/package-root.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import { CliError } from "./errors.ts";
 
 const MAIN = {
-  coordinator: fileURLToPath(new URL("../coordinator/main.ts", import.meta.url)),
-  runner: fileURLToPath(new URL("../runner/main.ts", import.meta.url)),
+  coordinator: inPackage("coordinator/main.ts"),
+  runner: inPackage("runner/main.ts"),
 } as const;
 
 /** A coordinator or runner that was started as a process of its own. */

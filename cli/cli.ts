@@ -6,6 +6,7 @@ import type { Command } from "commander";
 import { readFileSync } from "node:fs";
 import type { Readable } from "node:stream";
 import { getCACertificates, setDefaultCACertificates } from "node:tls";
+import { bearer } from "../lib/rpc/bearer.ts";
 import { BlueprintService } from "../gen/agentrunner/v1/blueprint_service_pb.ts";
 import { FleetService } from "../gen/agentrunner/v1/fleet_service_pb.ts";
 import { RunService } from "../gen/agentrunner/v1/run_service_pb.ts";
@@ -100,7 +101,7 @@ export function createCli(io: Io, options: GlobalOptions): Cli & { close(): void
   const url = coordinatorUrl(options.coordinatorUrl ?? io.env["AGENT_ORCHESTRATOR_API_URL"] ?? DEFAULT_URL);
   if (options.tlsCa !== undefined) trust(options.tlsCa);
   const token = io.env["AGENT_ORCHESTRATOR_TOKEN"] ?? "";
-  const link = connectTransport(url, token === "" ? {} : { interceptors: [bearer(token)] });
+  const link = connectTransport(url, token === "" ? {} : { interceptors: [authorize(token)] });
   const print = (line: string): void => void io.stdout.write(`${line}\n`);
   const paint = painter(io, io.stdout, options.color);
   return {
@@ -144,9 +145,9 @@ function trust(path: string): void {
 }
 
 /** An executor that calls `ao` speaks with the token of its run. */
-function bearer(token: string): Interceptor {
+function authorize(token: string): Interceptor {
   return (next) => (request) => {
-    request.header.set("authorization", `Bearer ${token}`);
+    request.header.set("authorization", bearer(token));
     return next(request);
   };
 }

@@ -18,7 +18,7 @@ process.exitCode = await main();
 async function main(): Promise<number> {
   try {
     const parsed = parseCoordinatorConfig(process.argv.slice(2), process.env, readFileIfThere);
-    if (parsed.t === "text") {
+    if (parsed.type === "text") {
       process.stdout.write(parsed.text);
       return EXIT.ok;
     }

@@ -15,11 +15,8 @@ export const CLIENT_WRITE_MAX_BYTES = MESSAGE_MAX_BYTES - 64 * KIB;
 /** Largest stored invocation; CreateRun refuses more. It travels inside an offer, which keeps 1 MiB of a message for everything else. */
 export const INVOCATION_MAX_BYTES = MESSAGE_MAX_BYTES - MIB;
 
-/** Largest result text of a run; sixteen results still fit one message. */
-export const RESULT_TEXT_MAX_BYTES = 256 * KIB;
-
-/** Largest result of a run, text and data together. */
-export const RESULT_MAX_BYTES = 2 * RESULT_TEXT_MAX_BYTES;
+/** Largest text, and largest data as protobuf, of the result of a run; eight results still fit one message. */
+export const RESULT_PART_MAX_BYTES = 256 * KIB;
 
 /** Tail of stderr that explains a failed run: some 200 lines. */
 export const STDERR_TAIL_MAX_BYTES = 16 * KIB;

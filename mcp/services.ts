@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import type { Client, Transport } from "@connectrpc/connect";
+import { bearer } from "../lib/rpc/bearer.ts";
 import { BlueprintService } from "../gen/agentrunner/v1/blueprint_service_pb.ts";
 import { RunService } from "../gen/agentrunner/v1/run_service_pb.ts";
 import { SessionService } from "../gen/agentrunner/v1/session_service_pb.ts";
@@ -43,7 +44,7 @@ export function servicesOf(
 ): Services {
   const signed = (header: ConstructorParameters<typeof Headers>[0]): Headers => {
     const headers = new Headers(header);
-    if (token !== undefined) headers.set("authorization", `Bearer ${token}`);
+    if (token !== undefined) headers.set("authorization", bearer(token));
     return headers;
   };
   const transport: Transport = {

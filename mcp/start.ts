@@ -3,9 +3,10 @@ import type { JsonObject, MessageInitShape } from "@bufbuild/protobuf";
 import { ExecutionMode, RunState, RunStateSchema } from "../gen/agentrunner/v1/run_pb.ts";
 import type { Run } from "../gen/agentrunner/v1/run_pb.ts";
 import type { CreateRunRequestSchema } from "../gen/agentrunner/v1/run_service_pb.ts";
+import { isFinalState } from "../lib/final.ts";
 import type { Caller } from "./caller.ts";
 import { ToolError } from "./errors.ts";
-import { facts, isFinal, resultView, runView, word } from "./views.ts";
+import { facts, resultView, runView, word } from "./views.ts";
 import { firstOf, runEnd, runStuck } from "./waiting.ts";
 
 /** How the caller learns of the end of what it starts. */
@@ -50,7 +51,7 @@ export async function begin(
   const { runId } = run;
   const known = await waits.within(1, () => firstOf([runEnd(services, runId), runStuck(services, runId)], waiting));
   const last = known ?? (await services.runs.getRun({ runId }, { signal })).run ?? run;
-  return isFinal(last) ? outcome(last) : { ...started(last, nextOf(last)), ...runView(last) };
+  return isFinalState(last.state) ? outcome(last) : { ...started(last, nextOf(last)), ...runView(last) };
 }
 
 const NEXT = {

@@ -3,7 +3,7 @@ import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { AgentBlueprint } from "../gen/agentrunner/v1/blueprint_pb.ts";
 import type { ExecutorResult } from "../gen/agentrunner/v1/executor_pb.ts";
-import { FailureReason, FailureReasonSchema, RunState, RunStateSchema } from "../gen/agentrunner/v1/run_pb.ts";
+import { FailureReason, FailureReasonSchema, RunStateSchema } from "../gen/agentrunner/v1/run_pb.ts";
 import type { Run } from "../gen/agentrunner/v1/run_pb.ts";
 import { SessionStatusSchema } from "../gen/agentrunner/v1/session_pb.ts";
 import type { Session } from "../gen/agentrunner/v1/session_pb.ts";
@@ -32,12 +32,6 @@ export function facts(entries: Readonly<Record<string, JsonValue | undefined>>):
 /** Name of an enum's value as models read it: `running`, `executor_exit`. */
 export function word(names: DescEnum, value: number): string {
   return (names.value[value]?.localName ?? `unknown_${value}`).toLowerCase();
-}
-
-const FINAL: ReadonlySet<RunState> = new Set([RunState.COMPLETED, RunState.FAILED, RunState.STOPPED]);
-
-export function isFinal({ state }: Pick<Run, "state">): boolean {
-  return FINAL.has(state);
 }
 
 export function sessionView(session: Session): JsonObject {

@@ -9,7 +9,7 @@ import { Backoff } from "../lib/rpc/backoff.ts";
 import { ToolError } from "./errors.ts";
 import { isTransient } from "./services.ts";
 import type { Services } from "./services.ts";
-import { isFinal } from "./views.ts";
+import { isFinalState } from "../lib/final.ts";
 
 /** Time in which a free runner is offered a new run, many times over. */
 const OFFER_MS = 250;
@@ -91,7 +91,7 @@ export function runEnd({ runs }: Services, runId: string): Wait<Run> {
   return async (signal) => {
     const open = (cursor: string, call: CallOptions) => runs.watchRun({ runId, cursor }, call);
     for await (const { update } of follow(open, "", signal)) {
-      if (update.case === "run" && isFinal(update.value)) return update.value;
+      if (update.case === "run" && isFinalState(update.value.state)) return update.value;
     }
     return undefined;
   };
@@ -122,7 +122,7 @@ export function sessionSettled(services: Services, sessionId: string, waits: Wai
 }
 
 function endsRun({ event }: SessionEvent): boolean {
-  return event.case === "transition" && isFinal(event.value);
+  return event.case === "transition" && isFinalState(event.value.state);
 }
 
 /**

@@ -244,7 +244,7 @@ export function parseRunnerOptions(
   cwd: string = process.cwd(),
 ): Parsed<RunnerOptions> {
   const parsed = parseConfig(runnerProgram(env, cwd), argv, env, readFile);
-  return parsed.t === "text" ? parsed : { ...parsed, config: withStrongestChoice(parsed.config, parsed.sources) };
+  return parsed.type === "text" ? parsed : { ...parsed, config: withStrongestChoice(parsed.config, parsed.sources) };
 }
 
 type Sources = Readonly<Record<keyof RunnerOptions, Source>>;

@@ -21,7 +21,7 @@ process.exit(await main(process.argv.slice(2)));
 async function main(argv: readonly string[]): Promise<number> {
   try {
     const parsed = parseRunnerOptions(argv, process.env, readFileIfThere);
-    if (parsed.t === "text") return print(parsed.text);
+    if (parsed.type === "text") return print(parsed.text);
     const options = parsed.config;
     const findings = find(options);
     const lists = options.executorList || options.profileList;

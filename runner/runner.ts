@@ -283,7 +283,7 @@ class Runner implements RunningRunner, ConnectionHandler {
     this.#ending = "flushing";
     clearTimeout(this.#endTimer);
     this.#endTimer = setTimeout(() => void this.#leave(), FLUSH_MS);
-    if (this.#leases.open === 0 || this.#connection.state.t === "closed") await this.#leave();
+    if (this.#leases.open === 0 || this.#connection.state.type === "closed") await this.#leave();
   }
 
   async #leave(): Promise<void> {

@@ -1,12 +1,12 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { relative } from "node:path";
-import { fileURLToPath } from "node:url";
+import { inPackage } from "../../lib/package-root.ts";
 import { Notification_State, SessionStatus } from "../../gen/agentrunner/v1/session_pb.ts";
 import type { Session } from "../../gen/agentrunner/v1/session_pb.ts";
 import { expect } from "./stage.ts";
 import type { Stage } from "./stage.ts";
 
-const PLAN = fileURLToPath(new URL("../../examples/tree.json", import.meta.url));
+const PLAN = inPackage("examples/tree.json");
 const ROOT = "release";
 /** Sessions of the plan below the root, and below its review. */
 const CHILDREN = 4;

@@ -125,7 +125,7 @@ async function echo(cli: Cli, runner: Runner): Promise<Check> {
   const { run } = await cli.runs.createRun(request);
   const runId = run?.runId ?? "";
   for await (const update of watchRun(cli, runId, AbortSignal.timeout(ECHO_TIMEOUT_MS))) {
-    if (update.t !== "ended") continue;
+    if (update.type !== "ended") continue;
     const { state, failure, message, result, runnerId } = update.run;
     const took = duration(performance.now() - start);
     if (state === RunState.COMPLETED && result?.text.includes(prompt)) {

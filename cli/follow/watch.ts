@@ -5,7 +5,7 @@ import type { WatchRunResponse } from "../../gen/agentrunner/v1/run_service_pb.t
 import type { SessionEvent } from "../../gen/agentrunner/v1/session_pb.ts";
 import { Backoff } from "../../lib/rpc/backoff.ts";
 import type { Cli } from "../cli.ts";
-import { isFinal } from "../text/tables-and-cards.ts";
+import { isFinalState } from "../../lib/final.ts";
 
 /** How long to wait for a coordinator that does not answer. */
 export interface Patience {
@@ -130,9 +130,9 @@ async function pause(waitMs: number, signal: AbortSignal): Promise<void> {
 
 /** What a follower of a run sees: the run as it was found, each event once, and the run as it ended. */
 export type RunUpdate =
-  | { readonly t: "found"; readonly run: Run; readonly message: WatchRunResponse }
-  | { readonly t: "event"; readonly event: SessionEvent; readonly message: WatchRunResponse }
-  | { readonly t: "ended"; readonly run: Run; readonly message: WatchRunResponse };
+  | { readonly type: "found"; readonly run: Run; readonly message: WatchRunResponse }
+  | { readonly type: "event"; readonly event: SessionEvent; readonly message: WatchRunResponse }
+  | { readonly type: "ended"; readonly run: Run; readonly message: WatchRunResponse };
 
 /** Follows a run to its end, across restarts of the coordinator; ends early only when `signal` says so. */
 export async function* watchRun(cli: Cli, runId: string, signal: AbortSignal): AsyncGenerator<RunUpdate, void> {
@@ -146,17 +146,17 @@ export async function* watchRun(cli: Cli, runId: string, signal: AbortSignal): A
   for await (const item of messages) {
     const { message } = item;
     const { update } = message;
-    if (update.case === "event") yield { t: "event", event: update.value, message };
+    if (update.case === "event") yield { type: "event", event: update.value, message };
     if (update.case !== "run") continue;
-    if (isEnd(item)) yield { t: "ended", run: update.value, message };
-    else if (!found) yield { t: "found", run: update.value, message };
+    if (isEnd(item)) yield { type: "ended", run: update.value, message };
+    else if (!found) yield { type: "found", run: update.value, message };
     found = true;
   }
 }
 
 /** The first message of every stream is the run as it is; a later one says that it is over. */
 function isEnd({ message: { update }, first }: Received<WatchRunResponse>): boolean {
-  return update.case === "run" && !first && isFinal(update.value.state);
+  return update.case === "run" && !first && isFinalState(update.value.state);
 }
 
 /** Says on stderr that the coordinator is away, and that it is back. */

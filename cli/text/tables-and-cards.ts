@@ -1,5 +1,6 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import { durationMs, timestampMs } from "@bufbuild/protobuf/wkt";
+import { isFinalState } from "../../lib/final.ts";
 import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import type { ExecutorResult } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { Attempt, Demands, Exit, OnLost, Run } from "../../gen/agentrunner/v1/run_pb.ts";
@@ -23,11 +24,6 @@ import { ago, between, clean, clock, duration, shorten, table, word } from "./fo
  * The texts of `ao`: pure functions of messages and of the time. Lists are tables, single things are pages of
  * `name  value` lines without the empty ones. Ids are never cut, so that they can be copied.
  */
-
-/** True for COMPLETED, FAILED and STOPPED. */
-export function isFinal(state: RunState): boolean {
-  return state === RunState.COMPLETED || state === RunState.FAILED || state === RunState.STOPPED;
-}
 
 const STATE_STYLES: Partial<Record<RunState, Style>> = {
   [RunState.COMPLETED]: "green",
@@ -85,7 +81,7 @@ export function stateAge(run: Run, nowMs: number, paint: Paint): string {
   const [style, state] = styled(stateCell(run.state));
   const since = (from: Run["createdAt"], to: Run["createdAt"]) =>
     from === undefined ? "" : duration((to === undefined ? nowMs : timestampMs(to)) - timestampMs(from));
-  const age = isFinal(run.state)
+  const age = isFinalState(run.state)
     ? `after ${since(run.createdAt, run.endedAt)}`
     : since(run.startedAt ?? run.claimedAt ?? run.createdAt, undefined);
   return `${paint(style, state)} ${age}`;

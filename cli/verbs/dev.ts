@@ -5,7 +5,7 @@ import { InvalidArgumentError } from "commander";
 import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
+import { inPackage } from "../../lib/package-root.ts";
 import { COORDINATOR_TABLE } from "../../coordinator/config.ts";
 import { FleetService } from "../../gen/agentrunner/v1/fleet_service_pb.ts";
 import type { Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
@@ -32,7 +32,7 @@ interface DevOptions {
 }
 
 const DEFAULT_EXECUTOR = "test-executor";
-const EXECUTORS_DIR = fileURLToPath(new URL("../../executors", import.meta.url));
+const EXECUTORS_DIR = inPackage("executors");
 
 /** Time that a child gets after each signal when the other one has died. */
 const END_GRACE_MS = 5_000;

@@ -40,8 +40,8 @@ async function followLogs(cli: Cli, runId: string, printer: EventPrinter): Outco
   const undo = cli.io.onInterrupt(() => left.abort());
   try {
     for await (const update of watchRun(cli, runId, left.signal)) {
-      if (update.t === "event") printEvent(cli, printer, update.event);
-      if (update.t === "ended") {
+      if (update.type === "event") printEvent(cli, printer, update.event);
+      if (update.type === "ended") {
         printer.endLine();
         return exitOf(update.run.state);
       }

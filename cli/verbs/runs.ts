@@ -2,13 +2,14 @@ import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import { InvalidArgumentError, Option } from "commander";
 import type { Command } from "commander";
+import { isFinalState } from "../../lib/final.ts";
 import type { Run, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import { RunSchema, RunStateSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import { PruneRunsResponseSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { Cli, Program } from "../cli.ts";
 import { collectPages } from "../collect-pages.ts";
 import { count, durationOption, sessionRef } from "../options.ts";
-import { isFinal, runPage, runTable, stateLine } from "../text/tables-and-cards.ts";
+import { runPage, runTable, stateLine } from "../text/tables-and-cards.ts";
 import { addLogs } from "./runs-logs.ts";
 
 /** `ao runs`: ls, get, stop, logs, prune. */
@@ -96,7 +97,7 @@ function addStop(runs: Command, program: Program): void {
         const run = found(answer.run);
         cli.printMessage(RunSchema, run, () => `${run.runId}  ${stateLine(run, Date.now(), cli.paint)}`);
         for (const stopped of answer.stoppedRunIds) cli.say(`${stopped} is stopped too`);
-        if (!isFinal(run.state)) cli.say(`it ends soon; \`ao runs logs -f ${run.runId}\` shows it`);
+        if (!isFinalState(run.state)) cli.say(`it ends soon; \`ao runs logs -f ${run.runId}\` shows it`);
       }),
     );
 }

@@ -1,6 +1,7 @@
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { HandlerContext } from "@connectrpc/connect";
+import { bearerToken } from "../../lib/rpc/bearer.ts";
 import { tokenHash } from "../../lib/ids.ts";
 import type { Store } from "../store/store.ts";
 
@@ -28,7 +29,7 @@ export class Auth {
 
   /** @throws ConnectError NOT_FOUND for a runner that is not registered, before UNAUTHENTICATED for a wrong token. */
   async runner(context: HandlerContext, runnerId: string): Promise<{ bootId: string }> {
-    const found = await this.#store.runnerOfToken(runnerId, tokenHash(bearer(context) ?? ""));
+    const found = await this.#store.runnerOfToken(runnerId, tokenHash(bearerToken(context.requestHeader) ?? ""));
     if (found === "UNKNOWN") throw new ConnectError(`no runner ${runnerId}: register`, Code.NotFound);
     if (found !== undefined) return found;
     throw new ConnectError(
@@ -40,7 +41,7 @@ export class Auth {
 
   /** @throws ConnectError UNAUTHENTICATED for a token that is not of a live lease. */
   async caller(context: HandlerContext): Promise<Caller> {
-    const token = bearer(context);
+    const token = bearerToken(context.requestHeader);
     if (token === undefined) return { kind: "LOCAL" };
     const leaseId = this.#leaseOf(token);
     const lease = leaseId === undefined ? undefined : await this.#store.leaseOfToken(leaseId);
@@ -73,9 +74,4 @@ export function denied(what: string): ConnectError {
     `a run token is good for its own session and those below it, not for ${what}`,
     Code.PermissionDenied,
   );
-}
-
-function bearer(context: HandlerContext): string | undefined {
-  const header = context.requestHeader.get("authorization");
-  return header === null ? undefined : (/^Bearer (.+)$/i.exec(header)?.[1]?.trim() ?? "");
 }

@@ -178,7 +178,7 @@ export class BlueprintDir {
     return entries
       .filter((entry) => entry.isDirectory() || entry.isSymbolicLink())
       .map(({ name }) => name)
-      .filter((name) => !name.startsWith("..") && Buffer.byteLength(name) <= NAME_MAX_BYTES)
+      .filter((name) => !name.startsWith(".") && Buffer.byteLength(name) <= NAME_MAX_BYTES)
       .sort((a, b) => (a < b ? -1 : 1));
   }
 

@@ -18,8 +18,8 @@ export interface Asked {
 
 /** What a run is made with, or why it is refused, in words for the caller. */
 export type AgentRun =
-  | { readonly t: "ok"; readonly prompt: string; readonly demands: Demands | undefined }
-  | { readonly t: "refused"; readonly message: string };
+  | { readonly type: "ok"; readonly prompt: string; readonly demands: Demands | undefined }
+  | { readonly type: "refused"; readonly message: string };
 
 /**
  * Puts what is asked for and the agent together.
@@ -41,11 +41,11 @@ export function agentRun(asked: Asked, blueprint: AgentBlueprint | undefined, re
     return refused(`${choice}: a run needs a text for the agent`);
   }
   const demands = mergeDemands(blueprint, asked.demands);
-  return typeof demands === "string" ? refused(demands) : { t: "ok", prompt: text, demands };
+  return typeof demands === "string" ? refused(demands) : { type: "ok", prompt: text, demands };
 }
 
 function refused(message: string): AgentRun {
-  return { t: "refused", message };
+  return { type: "refused", message };
 }
 
 /** Parameters as text: a line each, in the order of the schema. Lists and objects are JSON, further lines are indented. */

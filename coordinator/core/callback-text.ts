@@ -1,5 +1,6 @@
 import { cutText } from "../../lib/limits.ts";
-import type { FailureName, FinalState } from "./run.ts";
+import type { FailureName } from "./run.ts";
+import type { FinalState } from "../../lib/final.ts";
 
 /** Largest text of one child, and of all of them in one resume (design §4.3). */
 export const CHILD_TEXT_MAX_BYTES = 32 * 1024;

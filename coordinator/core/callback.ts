@@ -1,4 +1,5 @@
-import type { FailureName, FinalState } from "./run.ts";
+import type { FailureName } from "./run.ts";
+import type { FinalState } from "../../lib/final.ts";
 
 /** Runs that may be lost before a notification is given up (design §4.3). */
 export const MAX_DELIVERIES = 3;

@@ -20,7 +20,7 @@ export interface RunnerFacts extends RunnerTraits {
 }
 
 /** What a run asks for. Empty strings and lists ask for nothing. */
-export interface Wants {
+export interface Requirements {
   readonly executorProfile: string;
   readonly hostname: string;
   readonly projectDir: string;
@@ -36,29 +36,29 @@ export interface Mismatch {
 }
 
 /** Both lists are empty when the runner can take the run now (design §4.2). */
-export function match(runner: RunnerFacts, wants: Wants): Mismatch {
-  return { never: obstacles(runner, wants), notNow: delays(runner) };
+export function match(runner: RunnerFacts, requirements: Requirements): Mismatch {
+  return { never: obstacles(runner, requirements), notNow: delays(runner) };
 }
 
 /** True when the runner could take the run at some time. */
-export function suits(runner: RunnerTraits, wants: Wants): boolean {
-  return obstacles(runner, wants).length === 0;
+export function suits(runner: RunnerTraits, requirements: Requirements): boolean {
+  return obstacles(runner, requirements).length === 0;
 }
 
-function obstacles(runner: RunnerTraits, wants: Wants): string[] {
+function obstacles(runner: RunnerTraits, requirements: Requirements): string[] {
   const reasons: string[] = [];
-  if (wants.affinityRunnerId !== "" && wants.affinityRunnerId !== runner.runnerId) {
-    reasons.push(`does not hold the session's files, ${wants.affinityRunnerId} does`);
+  if (requirements.affinityRunnerId !== "" && requirements.affinityRunnerId !== runner.runnerId) {
+    reasons.push(`does not hold the session's files, ${requirements.affinityRunnerId} does`);
   }
   const differs = (what: string, wanted: string, has: string): void => {
     if (wanted !== "" && wanted !== has) reasons.push(`has ${what} ${has}, not ${wanted}`);
   };
-  differs("executor profile", wants.executorProfile, runner.executorProfile);
-  differs("hostname", wants.hostname, runner.hostname);
-  differs("project_dir", wants.projectDir, runner.projectDir);
-  const missing = wants.tags.filter((tag) => !runner.tags.includes(tag));
+  differs("executor profile", requirements.executorProfile, runner.executorProfile);
+  differs("hostname", requirements.hostname, runner.hostname);
+  differs("project_dir", requirements.projectDir, runner.projectDir);
+  const missing = requirements.tags.filter((tag) => !runner.tags.includes(tag));
   if (missing.length > 0) reasons.push(`lacks ${missing.length === 1 ? "tag" : "tags"} ${missing.join(", ")}`);
-  if (runner.requireMatchingTags && !wants.tags.some((tag) => runner.tags.includes(tag))) {
+  if (runner.requireMatchingTags && !requirements.tags.some((tag) => runner.tags.includes(tag))) {
     reasons.push(`takes only runs that name one of its tags (${runner.tags.join(", ") || "it has none"})`);
   }
   return reasons;
@@ -80,10 +80,10 @@ const MAX_NAMED = 20;
  * Why a pending run is pending, for people: a head line, then one line a runner, at most 20. The same text reaches GetRun,
  * the command line and the log.
  */
-export function explain(runners: readonly RunnerFacts[], wants: Wants): string[] {
+export function explain(runners: readonly RunnerFacts[], requirements: Requirements): string[] {
   if (runners.length === 0) return ["no runner is registered"];
   const lines = runners.map((runner) => {
-    const { never, notNow } = match(runner, wants);
+    const { never, notNow } = match(runner, requirements);
     return { runner, never, notNow };
   });
   const possible = lines.filter((line) => line.never.length === 0);
@@ -105,13 +105,13 @@ export function explain(runners: readonly RunnerFacts[], wants: Wants): string[]
 }
 
 /** Names what a run asks for: runs with the same key can be taken by the same runners. */
-export function demandClass(wants: Wants): string {
-  const { executorProfile, hostname, projectDir, tags, affinityRunnerId } = wants;
+export function demandClass(requirements: Requirements): string {
+  const { executorProfile, hostname, projectDir, tags, affinityRunnerId } = requirements;
   return JSON.stringify([executorProfile, hostname, projectDir, [...tags].toSorted(), affinityRunnerId]);
 }
 
 /** Inverse of `demandClass`. */
-export function wantsOf(demandClass: string): Wants {
+export function requirementsOf(demandClass: string): Requirements {
   const [executorProfile, hostname, projectDir, tags, affinityRunnerId] = JSON.parse(demandClass) as [
     string,
     string,

@@ -20,15 +20,6 @@ export function registration(
   return incumbent.live ? "TWIN" : "REPLACE";
 }
 
-/** Protocol versions that this coordinator speaks. */
-export const PROTOCOL = { min: 1, max: 1 } as const;
-
-/** Highest version that both sides speak; undefined when there is none. 0 is taken as 1. */
-export function protocolVersion(min: number, max: number): number | undefined {
-  const version = Math.min(max || 1, PROTOCOL.max);
-  return version >= Math.max(min || 1, PROTOCOL.min) ? version : undefined;
-}
-
 /** Longest rest of a runner and a run after a refusal. */
 const MAX_REST_MS = 60_000;
 

@@ -27,6 +27,9 @@
  * (2) INVALID when it was started. (3) Exit 75 under RETRY → PENDING while attempts remain.
  */
 
+import { isFinalName } from "../../lib/final.ts";
+import type { FinalState } from "../../lib/final.ts";
+
 /** Offers that may be refused, or accepted and not started, before the run fails with the reasons. */
 export const MAX_REFUSALS = 10;
 
@@ -85,8 +88,6 @@ interface Waiting {
   readonly lapsed: Lease | undefined;
 }
 
-export type FinalState = "COMPLETED" | "FAILED" | "STOPPED";
-
 export type Run = Facts &
   (
     | ({ readonly state: "PENDING" } & Waiting)
@@ -144,10 +145,6 @@ export type Effect =
 export type Decision =
   | { readonly verdict: "OK"; readonly run: Run; readonly effects: readonly Effect[] }
   | { readonly verdict: "STALE" | "INVALID" | "REFUSED"; readonly message: string };
-
-export function isFinal(state: RunStateName): state is FinalState {
-  return state === "COMPLETED" || state === "FAILED" || state === "STOPPED";
-}
 
 /** True when a runner answers for the run: its lease is accepted and not over. */
 export function isHeld(run: Run): run is Extract<Run, { state: "CLAIMED" | "RUNNING" | "STOPPING" }> {
@@ -284,7 +281,7 @@ function report(run: Run, event: ReportEvent): Decision {
   if (run.state === "PENDING" || run.state === "OFFERED") {
     if (run.lapsed?.leaseId === event.leaseId) return reportOfLapsed(run, run.lapsed, event);
   }
-  if (run.state === "PENDING" || isFinal(run.state) || run.lease?.leaseId !== event.leaseId) return stale(run);
+  if (run.state === "PENDING" || isFinalName(run.state) || run.lease?.leaseId !== event.leaseId) return stale(run);
   switch (event.type) {
     case "ACCEPT":
       return run.state === "OFFERED"

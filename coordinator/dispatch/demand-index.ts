@@ -1,12 +1,12 @@
 import type { Log } from "../../lib/log.ts";
 import type { CoordinatorConfig } from "../config.ts";
-import { explain, suits, wantsOf } from "../core/match.ts";
-import type { RunnerFacts, Wants } from "../core/match.ts";
+import { explain, suits, requirementsOf } from "../core/match.ts";
+import type { RunnerFacts, Requirements } from "../core/match.ts";
 import type { Changes, Committed, RunnerRecord, Store } from "../store/store.ts";
 
 /** A demand class in which runs are, or were lately, pending. */
 export interface DemandClass {
-  readonly wants: Wants;
+  readonly requirements: Requirements;
   /** Registered runners that could take its runs. */
   readonly suitable: Set<string>;
   /** When runs became pending last, on the dispatcher's own count of events. */
@@ -79,12 +79,12 @@ export class DemandIndex {
   }
 
   #add(key: string): DemandClass {
-    const wants = wantsOf(key);
+    const requirements = requirementsOf(key);
     const suitable = new Set<string>();
     for (const record of this.#runners.values()) {
-      if (this.#fits(record, wants)) suitable.add(record.facts.runnerId);
+      if (this.#fits(record, requirements)) suitable.add(record.facts.runnerId);
     }
-    const added = { wants, suitable, pending: 0, unmatched: false };
+    const added = { requirements, suitable, pending: 0, unmatched: false };
     this.#classes.set(key, added);
     return added;
   }
@@ -96,7 +96,7 @@ export class DemandIndex {
     const first = !found.unmatched;
     found.unmatched = true;
     await store.setUnmatched(key, now());
-    if (first) log.warn({ reasons: await this.explain(found.wants) }, "no runner matches a pending run");
+    if (first) log.warn({ reasons: await this.explain(found.requirements) }, "no runner matches a pending run");
   }
 
   /**
@@ -127,7 +127,7 @@ export class DemandIndex {
     for (const [key, demandClass] of this.#classes) {
       for (const runnerId of changed) {
         const record = this.#runners.get(runnerId);
-        if (record !== undefined && this.#fits(record, demandClass.wants)) demandClass.suitable.add(runnerId);
+        if (record !== undefined && this.#fits(record, demandClass.requirements)) demandClass.suitable.add(runnerId);
         else demandClass.suitable.delete(runnerId);
       }
       if (demandClass.suitable.size === 0 && !demandClass.unmatched) clocks.push(this.#startClock(key));
@@ -140,9 +140,9 @@ export class DemandIndex {
   }
 
   /** A runner that has left is expected back by the sessions whose files it holds, and by nobody else. */
-  #fits({ facts, left }: RunnerRecord, wants: Wants): boolean {
-    if (left && wants.affinityRunnerId !== facts.runnerId) return false;
-    return this.#isPresent(facts.runnerId) && suits(facts, wants);
+  #fits({ facts, left }: RunnerRecord, requirements: Requirements): boolean {
+    if (left && requirements.affinityRunnerId !== facts.runnerId) return false;
+    return this.#isPresent(facts.runnerId) && suits(facts, requirements);
   }
 
   #isPresent(runnerId: string): boolean {
@@ -160,15 +160,15 @@ export class DemandIndex {
     return this.#deps.now() - this.#deps.config.runnerAwayMs;
   }
 
-  /** Why a run with these wants is pending, one reason a runner. */
-  async explain(wants: Wants): Promise<string[]> {
+  /** Why a run with these requirements is pending, one reason a runner. */
+  async explain(requirements: Requirements): Promise<string[]> {
     const records = await this.#deps.store.runnerFacts("all");
-    const expected = records.filter(({ left, facts }) => !left || facts.runnerId === wants.affinityRunnerId);
+    const expected = records.filter(({ left, facts }) => !left || facts.runnerId === requirements.affinityRunnerId);
     const runners = expected.map(({ facts, bootId, lastHeardAt }) => ({
       ...facts,
       presence: this.presence(facts.runnerId, bootId, lastHeardAt),
     }));
-    return explain(runners, wants);
+    return explain(runners, requirements);
   }
 
   presence(runnerId: string, bootId: string, lastHeardAt: number): RunnerFacts["presence"] {
@@ -190,15 +190,16 @@ export class DemandIndex {
     for (const { runnerId } of absent) this.#absent.add(runnerId);
     if (absent.length > 0) await this.#rematch(absent.map(({ runnerId }) => runnerId));
     await this.#forgetEmpty();
-    for (const [key, { wants }] of this.#classes) {
-      if (wants.affinityRunnerId !== "" && !this.#isPresent(wants.affinityRunnerId)) await this.#strand(key, wants);
+    for (const [key, { requirements }] of this.#classes) {
+      if (requirements.affinityRunnerId !== "" && !this.#isPresent(requirements.affinityRunnerId))
+        await this.#strand(key, requirements);
     }
     if (config.noMatchTimeoutMs === 0) return;
     const before = now() - config.noMatchTimeoutMs;
     for (const key of await store.unmatchedClasses(before)) {
       // A runner may have come while the end of the clock is being stored.
       if (this.#classes.get(key)?.suitable.size !== 0) continue;
-      const message = (await this.explain(wantsOf(key))).join("; ");
+      const message = (await this.explain(requirementsOf(key))).join("; ");
       this.#act(await store.failPending(key, "UNMATCHED", message, before, now()));
     }
   }
@@ -211,7 +212,7 @@ export class DemandIndex {
     }
   }
 
-  async #strand(key: string, { affinityRunnerId }: Wants): Promise<void> {
+  async #strand(key: string, { affinityRunnerId }: Requirements): Promise<void> {
     const { store, now } = this.#deps;
     const why = this.#runners.has(affinityRunnerId) ? "has been away too long" : "was removed";
     const message =

@@ -1,15 +1,15 @@
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import { newId } from "../../lib/ids.ts";
-import type { RunnerFacts, Wants } from "../core/match.ts";
+import type { RunnerFacts, Requirements } from "../core/match.ts";
 import { DemandIndex } from "./demand-index.ts";
 import type { DemandIndexDeps } from "./demand-index.ts";
 import { StreamClosing_Reason } from "./runner-stream.ts";
 import type { RunnerStream } from "./runner-stream.ts";
 import { durationFromMs } from "../store/commands/rows.ts";
-import type { Committed, Offer, Offered, Supply } from "../store/store.ts";
+import type { Committed, Offer, Offered, Candidate } from "../store/store.ts";
 
 /** Runners that one offer command considers; more follow in the next. */
-const MAX_SUPPLIES = 64;
+const MAX_CANDIDATES = 64;
 
 /** A runner with an open stream. */
 interface Connection {
@@ -199,9 +199,9 @@ export class Dispatcher {
     await this.#demand.runnersChanged(ids, () => this.freed(ids));
   }
 
-  /** Why a run with these wants is pending, one reason a runner. */
-  explain(wants: Wants): Promise<string[]> {
-    return this.#demand.explain(wants);
+  /** Why a run with these requirements is pending, one reason a runner. */
+  explain(requirements: Requirements): Promise<string[]> {
+    return this.#demand.explain(requirements);
   }
 
   presence(runnerId: string, bootId: string, lastHeardAt: number): RunnerFacts["presence"] {
@@ -226,12 +226,12 @@ export class Dispatcher {
       while (this.#dirty || fruitless < this.#connections.size) {
         if (this.#dirty) fruitless = 0;
         this.#dirty = false;
-        const supplies = this.#supplies();
-        if (supplies.length === 0 || this.#stopped) return;
-        const before = this.#counters(supplies);
-        const offered = await store.offer(supplies, () => newId("lease"), now() + config.acceptDeadlineMs, now());
+        const candidates = this.#candidates();
+        if (candidates.length === 0 || this.#stopped) return;
+        const before = this.#counters(candidates);
+        const offered = await store.offer(candidates, () => newId("lease"), now() + config.acceptDeadlineMs, now());
         this.#settle(offered, before);
-        fruitless = offered.value.offers.length > 0 ? 0 : fruitless + supplies.length;
+        fruitless = offered.value.offers.length > 0 ? 0 : fruitless + candidates.length;
       }
     } catch (error) {
       log.error({ err: error }, "offers could not be stored; trying again in a second");
@@ -243,18 +243,18 @@ export class Dispatcher {
   }
 
   /** Runners to ask for, least recently asked first, with the classes in which runs wait for them. */
-  #supplies(): Supply[] {
+  #candidates(): Candidate[] {
     const waiting = this.#demand.matched();
     if (waiting.length === 0) return [];
-    const supplies: Supply[] = [];
+    const candidates: Candidate[] = [];
     for (const [runnerId, connection] of this.#connections) {
-      if (supplies.length === MAX_SUPPLIES) break;
+      if (candidates.length === MAX_CANDIDATES) break;
       if (connection.full || connection.deaf) continue;
       const demandClasses = waiting.filter(([, { suitable }]) => suitable.has(runnerId)).map(([key]) => key);
-      if (demandClasses.length > 0) supplies.push({ runnerId, bootId: connection.stream.bootId, demandClasses });
+      if (demandClasses.length > 0) candidates.push({ runnerId, bootId: connection.stream.bootId, demandClasses });
     }
-    this.#askLast(supplies);
-    return supplies;
+    this.#askLast(candidates);
+    return candidates;
   }
 
   #askLast(runners: readonly { readonly runnerId: string }[]): void {
@@ -266,9 +266,9 @@ export class Dispatcher {
     }
   }
 
-  #counters(supplies: readonly Supply[]): Map<string, number> {
+  #counters(candidates: readonly Candidate[]): Map<string, number> {
     const counters = new Map<string, number>();
-    for (const { runnerId, demandClasses } of supplies) {
+    for (const { runnerId, demandClasses } of candidates) {
       counters.set(runnerId, this.#connections.get(runnerId)?.freed ?? 0);
       for (const key of demandClasses) counters.set(key, this.#demand.get(key)?.pending ?? 0);
     }

@@ -1,4 +1,5 @@
 import type { Transport } from "@connectrpc/connect";
+import { bearerToken } from "../../lib/rpc/bearer.ts";
 import type { HttpRequest, HttpResponse } from "../../lib/rpc/http.ts";
 import type { Log } from "../../lib/log.ts";
 import { tagsOf, WAIT_MAX_MS } from "../../mcp/caller.ts";
@@ -29,7 +30,7 @@ export function mcpPage(local: Transport, log: Log): McpPage {
     const { mcpEndpoint } = await import("../../mcp/endpoint.ts");
     return mcpEndpoint({
       callerOf: (headers) => ({
-        services: servicesOf(links, bearerOf(headers)),
+        services: servicesOf(links, bearerToken(headers)),
         sessionId: headers.get("x-agent-session-id") || undefined,
         tags: tagsOf(headers),
         waits,
@@ -43,8 +44,4 @@ export function mcpPage(local: Transport, log: Log): McpPage {
     handle: async (request, response) => (await (endpoint ??= open())).handle(request, response),
     close: async () => (await endpoint)?.close(),
   };
-}
-
-function bearerOf(headers: Headers): string | undefined {
-  return headers.get("authorization")?.replace(/^Bearer /i, "") ?? undefined;
 }

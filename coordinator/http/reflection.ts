@@ -92,7 +92,7 @@ function errorAnswer(errorCode: Code, errorMessage: string) {
 function fileOfSymbol(registry: Registry, symbol: string): DescFile | undefined {
   const type = registry.get(symbol);
   if (type !== undefined) return type.file;
-  const dot = symbol.lastIndexOf("..");
+  const dot = symbol.lastIndexOf(".");
   const name = symbol.slice(dot + 1);
   const parent = registry.get(symbol.slice(0, Math.max(dot, 0)));
   const members = parent?.kind === "service" ? parent.methods : parent?.kind === "message" ? parent.members : [];

@@ -24,11 +24,11 @@ export function mountRunService(router: ConnectRouter, coordinator: Coordinator,
     const answer = await store.getRun(runId);
     if (answer === undefined) throw new ConnectError(`no run ${runId}`, Code.NotFound);
     await auth.mayUse(caller, answer.run.sessionId);
-    const { run, wants, waitsFor, refusals } = answer;
+    const { run, requirements, waitsFor, refusals } = answer;
     if (waitsFor !== undefined) run.pendingReasons = [`waits for ${waitsFor} of its session`];
-    else if (run.state === RunState.PENDING && wants !== undefined) {
+    else if (run.state === RunState.PENDING && requirements !== undefined) {
       const refused = refusals.map((reason) => `refused by ${reason}`);
-      run.pendingReasons = [...(await dispatcher.explain(wants)), ...refused];
+      run.pendingReasons = [...(await dispatcher.explain(requirements)), ...refused];
     }
     return run;
   };

@@ -6,7 +6,7 @@ import {
   EVENT_CHUNK_MAX_BYTES,
   MESSAGE_MAX_BYTES,
   OUTPUT_MAX_BYTES,
-  RESULT_TEXT_MAX_BYTES,
+  RESULT_PART_MAX_BYTES,
   STDERR_TAIL_MAX_BYTES,
 } from "../../lib/limits.ts";
 import { VERSION } from "../../lib/version.ts";
@@ -15,7 +15,7 @@ import type { RunnerConfig } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { Report_Kind, ReportVerdict_Kind, RunnerService } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { CoordinatorConfig } from "../config.ts";
 import type { Coordinator } from "../coordinator.ts";
-import { PROTOCOL, protocolVersion } from "../core/registration.ts";
+import { PROTOCOL, protocolVersion } from "../../lib/protocol-version.ts";
 import { leaseWithReportAfterAccept } from "../core/report-batch.ts";
 import { RunnerStream, StreamClosing_Reason } from "../dispatch/runner-stream.ts";
 import { durationFromMs, optionalMs } from "../store/commands/rows.ts";
@@ -140,7 +140,7 @@ function runnerConfig(config: CoordinatorConfig): RunnerConfig {
     limits: {
       messageMaxBytes: BigInt(MESSAGE_MAX_BYTES),
       eventChunkMaxBytes: BigInt(EVENT_CHUNK_MAX_BYTES),
-      resultTextMaxBytes: BigInt(RESULT_TEXT_MAX_BYTES),
+      resultTextMaxBytes: BigInt(RESULT_PART_MAX_BYTES),
       stderrTailMaxBytes: BigInt(STDERR_TAIL_MAX_BYTES),
       outputMaxBytes: BigInt(OUTPUT_MAX_BYTES),
     },

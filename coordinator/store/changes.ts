@@ -1,4 +1,5 @@
-import type { Effect, FinalState } from "../core/run.ts";
+import type { Effect } from "../core/run.ts";
+import type { FinalState } from "../../lib/final.ts";
 import type { Changes } from "./store.ts";
 
 /** Collects, while a command runs, what the outside has to be told once it is committed. */

@@ -12,8 +12,9 @@ import type {
 } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { Session, SessionEvent, SessionStatus } from "../../gen/agentrunner/v1/session_pb.ts";
 import type { UpdateSessionRequest } from "../../gen/agentrunner/v1/session_service_pb.ts";
-import type { RunnerFacts, Wants } from "../core/match.ts";
-import type { Effect, FinalState, Stop } from "../core/run.ts";
+import type { RunnerFacts, Requirements } from "../core/match.ts";
+import type { Effect, Stop } from "../core/run.ts";
+import type { FinalState } from "../../lib/final.ts";
 import type { FamilyLimits } from "./commands/session-tree.ts";
 
 export type { FamilyLimits };
@@ -77,7 +78,7 @@ export interface Page<T> {
 export interface FoundRun {
   readonly run: Run;
   /** Set while the run is the first of its session that has not ended. */
-  readonly wants: Wants | undefined;
+  readonly requirements: Requirements | undefined;
   /** Run of the same session that it waits behind. */
   readonly waitsFor: string | undefined;
   /** Why runners refused it, a `lnch_…: reason` each. */
@@ -99,7 +100,7 @@ export interface Offer {
 }
 
 /** A runner that has an open stream and may take runs of these demand classes. */
-export interface Supply {
+export interface Candidate {
   readonly runnerId: string;
   readonly bootId: string;
   readonly demandClasses: readonly string[];
@@ -250,7 +251,7 @@ export interface Store {
   /** Demand classes in which a run is pending. */
   pendingClasses(): Promise<string[]>;
   offer(
-    supplies: readonly Supply[],
+    candidates: readonly Candidate[],
     newLeaseId: () => string,
     acceptBy: number,
     now: number,

@@ -47,9 +47,14 @@ export interface Program<C> {
 }
 
 export type Parsed<C> =
-  | { readonly t: "config"; readonly config: C; readonly sources: Record<keyof C, Source>; readonly warnings: string[] }
+  | {
+      readonly type: "config";
+      readonly config: C;
+      readonly sources: Record<keyof C, Source>;
+      readonly warnings: string[];
+    }
   /** `--help` or `--version`: print it on stdout and exit with 0. */
-  | { readonly t: "text"; readonly text: string };
+  | { readonly type: "text"; readonly text: string };
 
 /** Reads a text file; undefined when it is not there. Other errors are thrown. */
 export type ReadFile = (path: string) => string | undefined;
@@ -69,8 +74,8 @@ export function parseConfig<C extends object>(
 ): Parsed<C> {
   const settings = Object.entries(program.table) as [keyof C & string, Setting<unknown>][];
   const flags = readFlags(program.name, settings, argv);
-  if (flags.has("help")) return { t: "text", text: helpText(program) };
-  if (flags.has("version")) return { t: "text", text: `${program.name} ${program.version}\n` };
+  if (flags.has("help")) return { type: "text", text: helpText(program) };
+  if (flags.has("version")) return { type: "text", text: `${program.name} ${program.version}\n` };
   const file = readConfigFile(program, settings, flags.get("config")?.at(-1), readFile);
 
   const warnings: string[] = [];
@@ -83,7 +88,7 @@ export function parseConfig<C extends object>(
   }
   const problem = program.check?.(config as C, sources as Record<keyof C, Source>);
   if (problem !== undefined) throw usage(program.name, problem);
-  return { t: "config", config: config as C, sources: sources as Record<keyof C, Source>, warnings };
+  return { type: "config", config: config as C, sources: sources as Record<keyof C, Source>, warnings };
 }
 
 interface Found {

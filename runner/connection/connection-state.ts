@@ -9,16 +9,16 @@ import type { Log } from "../../lib/log.ts";
 /** Where the connection is. */
 export type ConnectionState =
   /** Not known to the coordinator, or not any more. */
-  | { readonly t: "registering" }
+  | { readonly type: "registering" }
   /** Registered; the stream was asked for and has not said `opened`. */
-  | { readonly t: "opening" }
+  | { readonly type: "opening" }
   /** The stream works: offers can come. */
-  | { readonly t: "attached"; readonly streamId: string; readonly sinceMs: number }
+  | { readonly type: "attached"; readonly streamId: string; readonly sinceMs: number }
   /** A newer stream of this process counts. Only a heartbeat that finds none opens another. */
-  | { readonly t: "superseded" }
+  | { readonly type: "superseded" }
   /** Waits before the next attempt. */
-  | { readonly t: "backing-off" }
-  | { readonly t: "closed"; readonly end: ConnectionEnd };
+  | { readonly type: "backing-off" }
+  | { readonly type: "closed"; readonly end: ConnectionEnd };
 
 /** Why a connection ended for good. */
 export interface ConnectionEnd {

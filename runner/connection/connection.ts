@@ -9,6 +9,8 @@ import type {
   RegisterResponse,
   StreamClosing_Reason,
 } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import { PROTOCOL } from "../../lib/protocol-version.ts";
+import { bearer } from "../../lib/rpc/bearer.ts";
 import { abortable } from "../../lib/rpc/abortable.ts";
 import { Backoff } from "../../lib/rpc/backoff.ts";
 import { EXIT } from "../../lib/exit-codes.ts";
@@ -54,7 +56,7 @@ export class Connection {
   readonly #backoff: Backoff;
   readonly #end = Promise.withResolvers<ConnectionEnd>();
   readonly #closing = new AbortController();
-  #state: ConnectionState = { t: "registering" };
+  #state: ConnectionState = { type: "registering" };
   #timing: Timing = BUILT_IN;
   #registration: Registration | undefined;
   #registered = Promise.withResolvers<Registration>();
@@ -89,7 +91,7 @@ export class Connection {
   /** Sends the runner token with every call but Register. */
   readonly authorization: Interceptor = (next) => (request) => {
     const token = this.#registration?.token;
-    if (token !== undefined) request.header.set("authorization", `Bearer ${token}`);
+    if (token !== undefined) request.header.set("authorization", bearer(token));
     return next(request);
   };
 
@@ -101,8 +103,8 @@ export class Connection {
 
   /** Ends it, and every call that waits. The first end counts. */
   close(end: ConnectionEnd = { exitCode: EXIT.ok, text: "" }): void {
-    if (this.#state.t === "closed") return;
-    this.#state = { t: "closed", end };
+    if (this.#state.type === "closed") return;
+    this.#state = { type: "closed", end };
     this.#closing.abort(new ConnectError("the connection was closed", Code.Canceled));
     this.#stream?.abort();
     this.#link.abort();
@@ -164,14 +166,14 @@ export class Connection {
   /** A heartbeat sent at `sentAtMs` found no stream of this process: an older stream of ours is deaf. */
   streamMissing(sentAtMs: number): void {
     const state = this.#state;
-    if (state.t === "superseded") this.#wake.resolve();
-    if (state.t !== "attached" || state.sinceMs > sentAtMs) return;
+    if (state.type === "superseded") this.#wake.resolve();
+    if (state.type !== "attached" || state.sinceMs > sentAtMs) return;
     this.#log.warn("the coordinator misses the stream; opening another one");
     this.#stream?.abort();
   }
 
   async #main(): Promise<void> {
-    while (this.#state.t !== "closed") {
+    while (this.#state.type !== "closed") {
       const next = await this.#round();
       // The coordinator closes the stream of a runner that leaves; to open another would be to come back.
       if (this.#leaving) return;
@@ -190,7 +192,7 @@ export class Connection {
 
   /** Registers; repeats for a while when another process has the identity, and lets every other error out. */
   async #register(): Promise<Registration> {
-    this.#state = { t: "registering" };
+    this.#state = { type: "registering" };
     let giveUpAtMs: number | undefined;
     for (;;) {
       try {
@@ -211,7 +213,14 @@ export class Connection {
 
   #registerRequest(): MessageInitShape<typeof RegisterRequestSchema> {
     const { identity, bootId, previousBootId } = this.#options;
-    return { ...identity, bootId, previousBootId, protocolMin: 1, protocolMax: 1, held: this.#handler.held() };
+    return {
+      ...identity,
+      bootId,
+      previousBootId,
+      protocolMin: PROTOCOL.min,
+      protocolMax: PROTOCOL.max,
+      held: this.#handler.held(),
+    };
   }
 
   #welcome(answer: RegisterResponse): Registration {
@@ -235,7 +244,7 @@ export class Connection {
   }
 
   async #watch({ runnerId }: Registration): Promise<Next> {
-    this.#state = { t: "opening" };
+    this.#state = { type: "opening" };
     const { bootId } = this.#options;
     const request = { runnerId, bootId, freeSlots: this.#handler.freeSlots(), held: this.#handler.held() };
     const openedAtMs = performance.now();
@@ -257,7 +266,7 @@ export class Connection {
     const handler = this.#handler;
     return {
       opened: ({ streamId }) => {
-        this.#state = { t: "attached", streamId, sinceMs: performance.now() };
+        this.#state = { type: "attached", streamId, sinceMs: performance.now() };
         this.#log.debug({ stream_id: streamId }, "stream opened");
       },
       offered: (offer) => handler.offered(offer),
@@ -271,7 +280,7 @@ export class Connection {
 
   #afterStream(end: StreamEnd): Next {
     if (this.closing.aborted) return "close";
-    switch (end.t) {
+    switch (end.type) {
       case "closing":
         return this.#afterClosing(end.reason);
       case "ended":
@@ -337,13 +346,13 @@ export class Connection {
   }
 
   async #untilMissing(): Promise<void> {
-    if (this.#state.t !== "closed") this.#state = { t: "superseded" };
+    if (this.#state.type !== "closed") this.#state = { type: "superseded" };
     this.#wake = Promise.withResolvers();
     await abortable(this.#wake.promise, this.closing).catch(() => undefined);
   }
 
   async #backOff(): Promise<void> {
-    if (this.#state.t !== "closed") this.#state = { t: "backing-off" };
+    if (this.#state.type !== "closed") this.#state = { type: "backing-off" };
     await this.#sleep(this.#backoff.next());
   }
 

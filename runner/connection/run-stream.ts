@@ -9,14 +9,14 @@ import type {
 /** How a stream came to its end. */
 export type StreamEnd =
   /** The coordinator said why. */
-  | { readonly t: "closing"; readonly reason: StreamClosing_Reason }
+  | { readonly type: "closing"; readonly reason: StreamClosing_Reason }
   /** It ended without a word. */
-  | { readonly t: "ended" }
+  | { readonly type: "ended" }
   /** Nothing came for too long. */
-  | { readonly t: "silent" }
+  | { readonly type: "silent" }
   /** `abort` was called. */
-  | { readonly t: "aborted" }
-  | { readonly t: "failed"; readonly error: unknown };
+  | { readonly type: "aborted" }
+  | { readonly type: "failed"; readonly error: unknown };
 
 /** What a stream brings. Nothing here may throw or block. */
 export interface StreamHandler {
@@ -44,7 +44,7 @@ export class RunStream {
 
   /** Ends the stream from this side. */
   abort(): void {
-    this.#finish({ t: "aborted" });
+    this.#finish({ type: "aborted" });
   }
 
   /** Reads the stream that `open` opens to its end. Never rejects. */
@@ -57,9 +57,9 @@ export class RunStream {
         this.#hear(message);
         if (this.#end !== undefined) break;
       }
-      return this.#end ?? { t: "ended" };
+      return this.#end ?? { type: "ended" };
     } catch (error) {
-      return this.#end ?? { t: "failed", error };
+      return this.#end ?? { type: "failed", error };
     } finally {
       clearTimeout(watchdog);
       // A stream that is left before its end stays open on the other side unless it is cancelled.
@@ -68,7 +68,7 @@ export class RunStream {
   }
 
   #watch(): NodeJS.Timeout {
-    return setTimeout(() => this.#finish({ t: "silent" }), this.#silenceMs()).unref();
+    return setTimeout(() => this.#finish({ type: "silent" }), this.#silenceMs()).unref();
   }
 
   #finish(end: StreamEnd): void {
@@ -92,7 +92,7 @@ export class RunStream {
       case "config":
         return this.#handler.configured(event.value);
       case "closing":
-        return this.#finish({ t: "closing", reason: event.value.reason });
+        return this.#finish({ type: "closing", reason: event.value.reason });
       case undefined:
         // Something that only a newer runner knows.
         return undefined;

@@ -7,7 +7,7 @@ import type { Log } from "../../lib/log.ts";
 import { msOf } from "../connection/timing.ts";
 import { executorEnv } from "./environment.ts";
 import type { Leash } from "./leash.ts";
-import type { McpDoor } from "./mcp-server.ts";
+import type { ToolServer } from "./mcp-server.ts";
 import { resolvePlaceholders } from "./placeholders.ts";
 import type { PlaceholderSources } from "./placeholders.ts";
 import type { RunnerSettings } from "../settings/settings.ts";
@@ -29,7 +29,7 @@ export type Execute = (assignment: Assignment, hooks: ExecutionHooks) => Executi
 export interface ExecutorDeps {
   readonly leash: Pick<Leash, "add" | "remove">;
   /** Gives each run the URL of its tools. */
-  readonly mcp: McpDoor;
+  readonly mcp: ToolServer;
   readonly log: Log;
 }
 

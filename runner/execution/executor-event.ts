@@ -1,14 +1,11 @@
-import { create, fromJson, toBinary } from "@bufbuild/protobuf";
+import { fromJson, toBinary } from "@bufbuild/protobuf";
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
-import { ExecutorEventSchema, ExecutorResultSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
-import type { ExecutorEvent, ExecutorResult } from "../../gen/agentrunner/v1/executor_pb.ts";
-import { cutText, RESULT_TEXT_MAX_BYTES } from "../../lib/limits.ts";
+import { ExecutorEventSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
+import type { ExecutorEvent } from "../../gen/agentrunner/v1/executor_pb.ts";
+import { boundResult } from "../../lib/bound-result.ts";
 
 /** Largest event, as a line and as protobuf: four of them fit one message. A longer line is output. */
 export const EVENT_MAX_BYTES = 1024 * 1024;
-
-/** Largest `data` of a result, as protobuf. Larger data is left out, and the text says so. */
-export const RESULT_DATA_MAX_BYTES = RESULT_TEXT_MAX_BYTES;
 
 /**
  * Deepest JSON inside an event. Each level is up to three nested messages on the wire, and readers in several languages
@@ -39,7 +36,10 @@ const LENGTHS = {
 } as const;
 
 /** What a line is: an event, an event of a known type with the wrong shape, or neither. */
-export type Reading = { t: "event"; event: ExecutorEvent } | { t: "malformed"; reason: string } | { t: "output" };
+export type Reading =
+  | { type: "event"; event: ExecutorEvent }
+  | { type: "malformed"; reason: string }
+  | { type: "output" };
 
 /**
  * Reads one line of stdout. The field names are those of executor.proto (snake_case), unknown fields are ignored, and the
@@ -47,12 +47,12 @@ export type Reading = { t: "event"; event: ExecutorEvent } | { t: "malformed"; r
  */
 export function readEvent(line: Buffer): Reading {
   // Most lines that begin with a brace are no events, and to find that out by JSON.parse costs 7 µs and an error each.
-  if (!line.includes('"type"')) return { t: "output" };
+  if (!line.includes('"type"')) return { type: "output" };
   const json = parseObject(line.toString("utf8"));
   const type = json?.["type"];
-  if (json === undefined || typeof type !== "string" || !Object.hasOwn(EVENT_FIELDS, type)) return { t: "output" };
+  if (json === undefined || typeof type !== "string" || !Object.hasOwn(EVENT_FIELDS, type)) return { type: "output" };
   const malformed = (reason: string): Reading => ({
-    t: "malformed",
+    type: "malformed",
     reason: `${type}: ${reason}`.slice(0, 300).toWellFormed(),
   });
   for (const fields of EVENT_FIELDS[type]!) {
@@ -80,7 +80,7 @@ export function readEvent(line: Buffer): Reading {
   if (line.length > MEASURED_LINE_BYTES && toBinary(ExecutorEventSchema, event).length > EVENT_MAX_BYTES) {
     return malformed(`larger than ${EVENT_MAX_BYTES} bytes as protobuf`);
   }
-  return { t: "event", event };
+  return { type: "event", event };
 }
 
 function parseObject(text: string): JsonObject | undefined {
@@ -99,16 +99,4 @@ function isSound(value: JsonValue | undefined): boolean {
   if (typeof value === "string") return value.isWellFormed();
   if (typeof value !== "object" || value === null) return true;
   return Object.entries(value).every(([key, item]) => key.isWellFormed() && isSound(item));
-}
-
-function boundResult(result: ExecutorResult): void {
-  let note = "";
-  if (result.data !== undefined) {
-    const { length } = toBinary(ExecutorResultSchema, create(ExecutorResultSchema, { data: result.data }));
-    if (length > RESULT_DATA_MAX_BYTES) {
-      note = `\n[data of ${length} bytes left out: at most ${RESULT_DATA_MAX_BYTES} are kept]`;
-      delete result.data;
-    }
-  }
-  result.text = cutText(result.text, RESULT_TEXT_MAX_BYTES - note.length) + note;
 }

@@ -11,7 +11,7 @@ import {
   cutText,
   EVENT_CHUNK_MAX_BYTES,
   OUTPUT_MAX_BYTES,
-  RESULT_TEXT_MAX_BYTES,
+  RESULT_PART_MAX_BYTES,
   STDERR_TAIL_MAX_BYTES,
 } from "../../lib/limits.ts";
 import { EVENT_MAX_BYTES, readEvent } from "./executor-event.ts";
@@ -167,7 +167,7 @@ export class OutputParser {
   /** A whole line that may be an event. */
   #readLine(line: Buffer): void {
     const read = readEvent(line);
-    switch (read.t) {
+    switch (read.type) {
       case "event":
         this.#emitEvent(read.event, line.length);
         return;
@@ -203,7 +203,7 @@ export class OutputParser {
 
   #printPlain(bytes: Buffer): void {
     this.#plain.bytes += bytes.length;
-    for (let at = 0; at < bytes.length && this.#plain.text.length < RESULT_TEXT_MAX_BYTES; at += DECODED_BYTES) {
+    for (let at = 0; at < bytes.length && this.#plain.text.length < RESULT_PART_MAX_BYTES; at += DECODED_BYTES) {
       this.#plain.text += this.#plain.decoder.write(bytes.subarray(at, at + DECODED_BYTES));
     }
     this.#print("stdout", bytes);
@@ -256,7 +256,7 @@ export class OutputParser {
 
   #plainResult(): ExecutorResult | undefined {
     if (this.#plain.bytes === 0) return undefined;
-    return create(ExecutorResultSchema, { text: cutText(this.#plain.text, RESULT_TEXT_MAX_BYTES, this.#plain.bytes) });
+    return create(ExecutorResultSchema, { text: cutText(this.#plain.text, RESULT_PART_MAX_BYTES, this.#plain.bytes) });
   }
 
   #take(): ExecutorEvent[] {

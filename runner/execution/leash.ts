@@ -47,9 +47,9 @@ export function startLeash(bootId: string, { log, script = SCRIPT }: LeashOption
 }
 
 type State =
-  | { t: "running"; child: ChildProcess; since: number }
-  | { t: "waiting"; timer: NodeJS.Timeout }
-  | { t: "closed" };
+  | { type: "running"; child: ChildProcess; since: number }
+  | { type: "waiting"; timer: NodeJS.Timeout }
+  | { type: "closed" };
 
 class RestartingLeash implements Leash {
   readonly #marker: string;
@@ -67,7 +67,7 @@ class RestartingLeash implements Leash {
   }
 
   get pid(): number | undefined {
-    return this.#state.t === "running" ? this.#state.child.pid : undefined;
+    return this.#state.type === "running" ? this.#state.child.pid : undefined;
   }
 
   add(pgid: number): void {
@@ -81,9 +81,9 @@ class RestartingLeash implements Leash {
 
   async close(): Promise<void> {
     const state = this.#state;
-    this.#state = { t: "closed" };
-    if (state.t === "waiting") clearTimeout(state.timer);
-    if (state.t !== "running") return;
+    this.#state = { type: "closed" };
+    if (state.type === "waiting") clearTimeout(state.timer);
+    if (state.type !== "running") return;
     const { child } = state;
     const gone = Promise.withResolvers<void>();
     child.ref();
@@ -111,21 +111,21 @@ class RestartingLeash implements Leash {
     child.stdin?.write([...this.#groups].map((pgid) => `+${pgid}\n`).join(""));
     child.unref();
     if (child.stdin instanceof Socket) child.stdin.unref();
-    return { t: "running", child, since: performance.now() };
+    return { type: "running", child, since: performance.now() };
   }
 
   #restart(child: ChildProcess, reason: string): void {
-    if (this.#state.t !== "running" || this.#state.child !== child) return;
+    if (this.#state.type !== "running" || this.#state.child !== child) return;
     if (performance.now() - this.#state.since > STEADY_MS) this.#pauseMs = RESTART_MS.shortest;
     const pauseMs = this.#pauseMs;
     this.#pauseMs = Math.min(pauseMs * 2, RESTART_MS.longest);
     this.#log.warn({ leash_pid: child.pid, reason, pause_ms: pauseMs }, "the leash ended and is started again");
     const timer = setTimeout(() => (this.#state = this.#start()), pauseMs).unref();
-    this.#state = { t: "waiting", timer };
+    this.#state = { type: "waiting", timer };
   }
 
   #tell(line: string): void {
-    if (this.#state.t === "running") this.#state.child.stdin?.write(line);
+    if (this.#state.type === "running") this.#state.child.stdin?.write(line);
   }
 }
 

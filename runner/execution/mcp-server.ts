@@ -40,7 +40,7 @@ export interface McpCapability {
 }
 
 /** Where executors find the orchestrator's MCP tools. */
-export interface McpDoor {
+export interface ToolServer {
   open(run: McpRun): McpCapability;
   close(): Promise<void>;
 }
@@ -62,13 +62,13 @@ export class McpPortError extends Error {
 }
 
 /** The door that the settings ask for. @throws McpPortError */
-export async function openMcp({ mcp, coordinatorUrl, tlsCaPem }: RunnerSettings, log: Log): Promise<McpDoor> {
+export async function openMcp({ mcp, coordinatorUrl, tlsCaPem }: RunnerSettings, log: Log): Promise<ToolServer> {
   if ("externalUrl" in mcp) return externalMcp(mcp.externalUrl);
   return startMcp({ port: mcp.port, coordinatorUrl, tlsCaPem, log });
 }
 
 /** A door to a server of somebody else: every run gets its URL as it is. */
-function externalMcp(url: string): McpDoor {
+function externalMcp(url: string): ToolServer {
   return { open: () => ({ url, close: () => undefined }), close: () => Promise.resolve() };
 }
 
@@ -77,7 +77,7 @@ function externalMcp(url: string): McpDoor {
  *
  * @throws McpPortError
  */
-export async function startMcp(options: McpOptions): Promise<McpDoor> {
+export async function startMcp(options: McpOptions): Promise<ToolServer> {
   const { port, coordinatorUrl, tlsCaPem, log } = options;
   const calls = connectTransport(coordinatorUrl, { ca: tlsCaPem });
   const watches = connectTransport(coordinatorUrl, { ca: tlsCaPem });

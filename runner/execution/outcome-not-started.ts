@@ -7,7 +7,7 @@ import type { ExecutorOutcome, StopReason } from "./supervisor.ts";
 export function notStartedOutcome(killed: StopReason | undefined): ExecutorOutcome {
   const message = "stopped before the executor was started";
   return {
-    ...outcomeOf({ end: { t: "not-spawned", message }, outputTruncated: false, stderrTail: "" }),
+    ...outcomeOf({ end: { type: "not-spawned", message }, outputTruncated: false, stderrTail: "" }),
     kind: Report_Kind.STOPPED,
     failure: killed === "runner-shutdown" ? FailureReason.RUNNER_SHUTDOWN : FailureReason.UNSPECIFIED,
     result: undefined,

@@ -8,23 +8,23 @@ const ENVIRONMENT_EXIT_CODE = 75;
 
 /** How the executor's own process ended. */
 export type ProcessEnd =
-  | { t: "code"; code: number }
-  | { t: "signal"; signal: NodeJS.Signals }
+  | { type: "code"; code: number }
+  | { type: "signal"; signal: NodeJS.Signals }
   /** Never ran; `message` says why. */
-  | { t: "not-spawned"; message: string }
+  | { type: "not-spawned"; message: string }
   /** Still there after SIGKILL, as a process is that waits for a dead disk. */
-  | { t: "stuck"; pid: number };
+  | { type: "stuck"; pid: number };
 
 /** Why the runner sent the executor a signal. */
 export type EndedBy =
   /** Somebody asked for it. */
-  | { t: "stop" }
+  | { type: "stop" }
   /** The runner was told to end itself. */
-  | { t: "shutdown" }
-  | { t: "timeout"; afterMs: number }
-  | { t: "idle"; afterMs: number }
+  | { type: "shutdown" }
+  | { type: "timeout"; afterMs: number }
+  | { type: "idle"; afterMs: number }
   /** It gave its result and did not exit. */
-  | { t: "result"; afterMs: number };
+  | { type: "result"; afterMs: number };
 
 export interface ExecutionFacts {
   end: ProcessEnd;
@@ -50,9 +50,9 @@ export interface Outcome {
 /** What a run comes to: the table of design §5. The runner's first signal decides, if the executor still ran; else its own end. */
 export function outcomeOf(facts: ExecutionFacts): Outcome {
   const { end, endedBy, outputTruncated } = facts;
-  const exit = create(ExitSchema, { outputTruncated, forced: endedBy?.t === "result" });
-  if (end.t === "code") exit.code = end.code;
-  if (end.t === "signal") exit.signal = end.signal;
+  const exit = create(ExitSchema, { outputTruncated, forced: endedBy?.type === "result" });
+  if (end.type === "code") exit.code = end.code;
+  if (end.type === "signal") exit.signal = end.signal;
   const { kind, failure, message } = endedBy === undefined ? ownOutcome(facts) : forcedOutcome(endedBy, facts);
   return { kind, failure, message, exit };
 }
@@ -60,7 +60,7 @@ export function outcomeOf(facts: ExecutionFacts): Outcome {
 type Verdict = Omit<Outcome, "exit">;
 
 function ownOutcome({ end, stderrTail, outputTruncated }: ExecutionFacts): Verdict {
-  switch (end.t) {
+  switch (end.type) {
     case "code": {
       if (end.code === 0) return completed(outputTruncated ? "executor left processes behind, which were ended" : "");
       const code = `executor exited with code ${end.code}`;
@@ -84,7 +84,7 @@ function ownOutcome({ end, stderrTail, outputTruncated }: ExecutionFacts): Verdi
 
 function forcedOutcome(endedBy: EndedBy, facts: ExecutionFacts): Verdict {
   const how = manner(facts);
-  switch (endedBy.t) {
+  switch (endedBy.type) {
     case "stop":
       return { kind: Report_Kind.STOPPED, failure: FailureReason.UNSPECIFIED, message: `stopped on request; ${how}` };
     case "shutdown":
@@ -120,7 +120,7 @@ function failed(failure: FailureReason, reason: string, stderrTail: string): Ver
 
 /** How an executor ended that the runner had signalled. */
 function manner({ end, killedAfterMs }: ExecutionFacts): string {
-  switch (end.t) {
+  switch (end.type) {
     case "code":
       return `it exited with code ${end.code} on SIGTERM`;
     case "signal":

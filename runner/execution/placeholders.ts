@@ -71,7 +71,7 @@ function valueOf(name: string, sources: PlaceholderSources): string | undefined 
     default:
       break;
   }
-  const dot = name.indexOf("..");
+  const dot = name.indexOf(".");
   const key = name.slice(dot + 1);
   if (name.startsWith("env.")) return own(sources.env, key);
   return name.startsWith("params.") ? textOf(own(sources.parameters, key)) : undefined;

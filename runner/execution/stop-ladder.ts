@@ -2,16 +2,16 @@ import { TIMER_MAX_MS } from "../../lib/config/kinds.ts";
 import type { ProcessGroup } from "./processes.ts";
 
 type Step =
-  | { t: "resting" }
-  | { t: "terminating"; since: number; killAt: number; timer: NodeJS.Timeout }
-  | { t: "killed"; at: number; graceMs: number }
-  | { t: "left" };
+  | { type: "resting" }
+  | { type: "terminating"; since: number; killAt: number; timer: NodeJS.Timeout }
+  | { type: "killed"; at: number; graceMs: number }
+  | { type: "left" };
 
 /** The stop ladder of design §5: SIGTERM to the process group, a grace, SIGKILL. Times are of `performance.now()`. */
 export class StopLadder {
   readonly #group: ProcessGroup;
   readonly #onKilled: () => void;
-  #step: Step = { t: "resting" };
+  #step: Step = { type: "resting" };
 
   constructor(group: ProcessGroup, onKilled: () => void) {
     this.#group = group;
@@ -19,22 +19,22 @@ export class StopLadder {
   }
 
   get resting(): boolean {
-    return this.#step.t === "resting";
+    return this.#step.type === "resting";
   }
 
   /** When SIGKILL was sent, and how long after SIGTERM. */
   get killed(): { at: number; graceMs: number } | undefined {
-    return this.#step.t === "killed" ? this.#step : undefined;
+    return this.#step.type === "killed" ? this.#step : undefined;
   }
 
   /** Begins, or brings SIGKILL forward when `graceMs` from now is sooner; never puts it off. */
   climb(graceMs: number): void {
     const now = performance.now();
     const killAt = now + Math.min(graceMs, TIMER_MAX_MS);
-    switch (this.#step.t) {
+    switch (this.#step.type) {
       case "resting":
         this.#group.signal("SIGTERM");
-        this.#step = { t: "terminating", since: now, killAt, timer: this.#arm(killAt - now) };
+        this.#step = { type: "terminating", since: now, killAt, timer: this.#arm(killAt - now) };
         return;
       case "terminating":
         if (killAt >= this.#step.killAt) return;
@@ -51,16 +51,16 @@ export class StopLadder {
 
   /** Ends it: the group is gone, and nothing is sent any more. */
   leave(): void {
-    if (this.#step.t === "terminating") clearTimeout(this.#step.timer);
-    this.#step = { t: "left" };
+    if (this.#step.type === "terminating") clearTimeout(this.#step.timer);
+    this.#step = { type: "left" };
   }
 
   #arm(delayMs: number): NodeJS.Timeout {
     return setTimeout(() => {
-      if (this.#step.t !== "terminating") return;
+      if (this.#step.type !== "terminating") return;
       const at = performance.now();
       this.#group.signal("SIGKILL");
-      this.#step = { t: "killed", at, graceMs: at - this.#step.since };
+      this.#step = { type: "killed", at, graceMs: at - this.#step.since };
       this.#onKilled();
     }, delayMs);
   }

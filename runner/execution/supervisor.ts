@@ -111,7 +111,7 @@ function describe(command: string, error: unknown): string {
 
 function notSpawned(message: Promise<string>): Execution {
   const done = message.then((message) => ({
-    ...outcomeOf({ end: { t: "not-spawned", message }, outputTruncated: false, stderrTail: "" }),
+    ...outcomeOf({ end: { type: "not-spawned", message }, outputTruncated: false, stderrTail: "" }),
     ...new OutputParser().summary(),
   }));
   return { pid: undefined, done, stop: () => undefined };
@@ -155,14 +155,14 @@ class Supervision implements Execution {
     this.#ladder = new StopLadder(this.#group, () => this.#giveUpLater());
     const { timeoutMs, idleTimeoutMs } = spec;
     this.#timers = {};
-    if (timeoutMs !== undefined) this.#timers.timeout = this.#watchdog({ t: "timeout", afterMs: timeoutMs });
-    if (idleTimeoutMs !== undefined) this.#timers.idle = this.#watchdog({ t: "idle", afterMs: idleTimeoutMs });
+    if (timeoutMs !== undefined) this.#timers.timeout = this.#watchdog({ type: "timeout", afterMs: timeoutMs });
+    if (idleTimeoutMs !== undefined) this.#timers.idle = this.#watchdog({ type: "idle", afterMs: idleTimeoutMs });
     this.#listen();
     this.done = this.#run(deps.leash);
   }
 
   stop(graceMs: number, reason: StopReason = "requested"): void {
-    this.#end({ t: reason === "requested" ? "stop" : "shutdown" }, graceMs);
+    this.#end({ type: reason === "requested" ? "stop" : "shutdown" }, graceMs);
   }
 
   #listen(): void {
@@ -171,7 +171,7 @@ class Supervision implements Execution {
     child.stdout.on("data", (chunk: Buffer) => this.#read("stdout", chunk));
     child.stderr.on("data", (chunk: Buffer) => this.#read("stderr", chunk));
     child.once("exit", (code, signal) =>
-      this.#leader.resolve(code === null ? { t: "signal", signal: signal! } : { t: "code", code }),
+      this.#leader.resolve(code === null ? { type: "signal", signal: signal! } : { type: "code", code }),
     );
     child.once("close", () => {
       this.#pipesOpen = false;
@@ -187,12 +187,12 @@ class Supervision implements Execution {
     this.#leaderRuns = false;
     const killedAfterMs = this.#ladder.killed?.graceMs;
     for (const name of ["timeout", "idle", "result"] as const) clearTimeout(this.#timers[name]);
-    const outputTruncated = end.t === "stuck" ? this.#closePipes() : await this.#settle();
+    const outputTruncated = end.type === "stuck" ? this.#closePipes() : await this.#settle();
     this.#ladder.leave();
     clearTimeout(this.#timers.flush);
     for (const event of this.#output.end()) this.#hooks.onEvent(event);
     // A group that cannot be ended stays on the leash.
-    if (end.t !== "stuck" && !this.#group.alive()) leash?.remove(this.pid);
+    if (end.type !== "stuck" && !this.#group.alive()) leash?.remove(this.pid);
     const { stderrTail, ...summary } = this.#output.summary();
     const facts = { end, endedBy: this.#endedBy, killedAfterMs, outputTruncated, stderrTail };
     return { ...outcomeOf(facts), ...summary };
@@ -244,7 +244,7 @@ class Supervision implements Execution {
     this.#timers.idle?.refresh();
     if (this.#output.results === resultsBefore || !this.#leaderRuns) return;
     clearTimeout(this.#timers.result);
-    this.#timers.result = this.#watchdog({ t: "result", afterMs: this.#spec.resultGraceMs });
+    this.#timers.result = this.#watchdog({ type: "result", afterMs: this.#spec.resultGraceMs });
   }
 
   #deliver(events: readonly ExecutorEvent[]): void {
@@ -275,7 +275,7 @@ class Supervision implements Execution {
     if (!this.#leaderRuns) return;
     const giveUp = () => {
       this.#child.unref();
-      this.#leader.resolve({ t: "stuck", pid: this.pid });
+      this.#leader.resolve({ type: "stuck", pid: this.pid });
     };
     const timer = setTimeout(giveUp, this.#spec.pipeDrainMs);
     void this.#leader.promise.then(() => clearTimeout(timer));

@@ -20,87 +20,87 @@ import type { StopReason } from "../execution/supervisor.ts";
 /** Where a lease is. */
 export type LeaseState =
   /** The offer was heard; ACCEPTING is being written. Nothing was sent. */
-  | { readonly t: "recording" }
+  | { readonly type: "recording" }
   /** The accept was sent and is not answered. `instead` says what to do instead of a spawn once it is. */
-  | { readonly t: "accepting"; readonly instead: "stopped" | "declined" | undefined }
+  | { readonly type: "accepting"; readonly instead: "stopped" | "declined" | undefined }
   /** The accept is answered OK; SPAWNING is being written. */
-  | { readonly t: "claimed" }
+  | { readonly type: "claimed" }
   /** The executor is spawned and has not ended. */
-  | { readonly t: "executing" }
+  | { readonly type: "executing" }
   /** The lease is over and its executor is being ended. Nothing is reported. */
-  | { readonly t: "abandoned" }
+  | { readonly type: "abandoned" }
   /** NOT_STARTED was sent and is not answered. */
-  | { readonly t: "declining" }
+  | { readonly type: "declining" }
   /** The final report is in the outbox and is not answered. */
-  | { readonly t: "reporting" }
-  | { readonly t: "over" };
+  | { readonly type: "reporting" }
+  | { readonly type: "over" };
 
 export type LeaseEvent =
   /** What the last effect asked to be recorded is on disk. */
-  | { readonly t: "recorded" }
+  | { readonly type: "recorded" }
   /** It could not be written. */
-  | { readonly t: "unrecorded"; readonly reason: string }
+  | { readonly type: "unrecorded"; readonly reason: string }
   /** The accept was answered OK. */
-  | { readonly t: "accepted" }
+  | { readonly type: "accepted" }
   /** The accept was answered STALE, UNKNOWN or INVALID. */
-  | { readonly t: "refused" }
+  | { readonly type: "refused" }
   /** lease_ttl passed since the accept was first sent. */
-  | { readonly t: "silent" }
+  | { readonly type: "silent" }
   /** The coordinator wants the run stopped. */
-  | { readonly t: "stop"; readonly graceMs: number }
+  | { readonly type: "stop"; readonly graceMs: number }
   /** The runner ends. */
-  | { readonly t: "withdraw"; readonly graceMs: number }
+  | { readonly type: "withdraw"; readonly graceMs: number }
   /** The lease is over: STALE or UNKNOWN to a report, or UNKNOWN to a heartbeat. `known`: the coordinator knows the run. */
-  | { readonly t: "revoked"; readonly known: boolean; readonly graceMs: number }
+  | { readonly type: "revoked"; readonly known: boolean; readonly graceMs: number }
   /** The executor's process group is gone. */
-  | { readonly t: "ended" }
+  | { readonly type: "ended" }
   /** The last report of the lease was answered, whatever the answer. */
-  | { readonly t: "answered" };
+  | { readonly type: "answered" };
 
 export type LeaseEffect =
-  | { readonly t: "send-accept" }
+  | { readonly type: "send-accept" }
   /** Say REFUSE; nothing was accepted. */
-  | { readonly t: "refuse"; readonly reason: string }
-  | { readonly t: "record-spawn" }
-  | { readonly t: "spawn" }
-  | { readonly t: "kill"; readonly graceMs: number; readonly reason: StopReason }
+  | { readonly type: "refuse"; readonly reason: string }
+  | { readonly type: "record-spawn" }
+  | { readonly type: "spawn" }
+  | { readonly type: "kill"; readonly graceMs: number; readonly reason: StopReason }
   /** Take back every report of the lease that is not answered. */
-  | { readonly t: "drop-reports" }
+  | { readonly type: "drop-reports" }
   /** Say NOT_STARTED. */
-  | { readonly t: "send-not-started" }
+  | { readonly type: "send-not-started" }
   /** Put the final report into the outbox, then send it: STOPPED when nothing was spawned. */
-  | { readonly t: "report"; readonly spawned: boolean }
+  | { readonly type: "report"; readonly spawned: boolean }
   /** Delete what is recorded of the lease. */
-  | { readonly t: "forget" };
+  | { readonly type: "forget" };
 
 export interface LeaseStep {
   readonly state: LeaseState;
   readonly effects: readonly LeaseEffect[];
 }
 
-const OVER: LeaseState = { t: "over" };
-const FORGET: LeaseStep = { state: OVER, effects: [{ t: "forget" }] };
-const DROP: LeaseStep = { state: OVER, effects: [{ t: "drop-reports" }, { t: "forget" }] };
-const ACCEPT: LeaseStep = { state: { t: "accepting", instead: undefined }, effects: [{ t: "send-accept" }] };
-const CLAIM: LeaseStep = { state: { t: "claimed" }, effects: [{ t: "record-spawn" }] };
-const SPAWN: LeaseStep = { state: { t: "executing" }, effects: [{ t: "spawn" }] };
+const OVER: LeaseState = { type: "over" };
+const FORGET: LeaseStep = { state: OVER, effects: [{ type: "forget" }] };
+const DROP: LeaseStep = { state: OVER, effects: [{ type: "drop-reports" }, { type: "forget" }] };
+const ACCEPT: LeaseStep = { state: { type: "accepting", instead: undefined }, effects: [{ type: "send-accept" }] };
+const CLAIM: LeaseStep = { state: { type: "claimed" }, effects: [{ type: "record-spawn" }] };
+const SPAWN: LeaseStep = { state: { type: "executing" }, effects: [{ type: "spawn" }] };
 const DECLINE: LeaseStep = {
-  state: { t: "declining" },
-  effects: [{ t: "drop-reports" }, { t: "send-not-started" }],
+  state: { type: "declining" },
+  effects: [{ type: "drop-reports" }, { type: "send-not-started" }],
 };
-const REPORT: LeaseStep = { state: { t: "reporting" }, effects: [{ t: "report", spawned: true }] };
+const REPORT: LeaseStep = { state: { type: "reporting" }, effects: [{ type: "report", spawned: true }] };
 const REPORT_STOPPED: LeaseStep = {
-  state: { t: "reporting" },
-  effects: [{ t: "drop-reports" }, { t: "report", spawned: false }],
+  state: { type: "reporting" },
+  effects: [{ type: "drop-reports" }, { type: "report", spawned: false }],
 };
 
 /** State of a lease whose offer was just heard. The shell records ACCEPTING and answers with `recorded`. */
-export const HEARD: LeaseState = { t: "recording" };
+export const HEARD: LeaseState = { type: "recording" };
 
 /** What happens to a lease, and what is to be done about it. Pure; an event that means nothing here changes nothing. */
 export function nextLease(state: LeaseState, event: LeaseEvent): LeaseStep {
   const stay: LeaseStep = { state, effects: [] };
-  switch (state.t) {
+  switch (state.type) {
     case "recording":
       return whileRecording(event) ?? stay;
     case "accepting":
@@ -112,11 +112,11 @@ export function nextLease(state: LeaseState, event: LeaseEvent): LeaseStep {
     case "abandoned":
       return whileAbandoned(state, event) ?? stay;
     case "declining":
-      if (event.t === "answered") return FORGET;
-      return event.t === "revoked" ? DROP : stay;
+      if (event.type === "answered") return FORGET;
+      return event.type === "revoked" ? DROP : stay;
     case "reporting":
-      if (event.t === "answered") return FORGET;
-      return event.t === "revoked" && !event.known ? DROP : stay;
+      if (event.type === "answered") return FORGET;
+      return event.type === "revoked" && !event.known ? DROP : stay;
     case "over":
       return stay;
     default:
@@ -125,13 +125,13 @@ export function nextLease(state: LeaseState, event: LeaseEvent): LeaseStep {
 }
 
 function whileRecording(event: LeaseEvent): LeaseStep | undefined {
-  switch (event.t) {
+  switch (event.type) {
     case "recorded":
       return ACCEPT;
     case "unrecorded":
-      return { state: OVER, effects: [{ t: "refuse", reason: event.reason }, { t: "forget" }] };
+      return { state: OVER, effects: [{ type: "refuse", reason: event.reason }, { type: "forget" }] };
     case "withdraw":
-      return { state: OVER, effects: [{ t: "refuse", reason: "the runner ends" }, { t: "forget" }] };
+      return { state: OVER, effects: [{ type: "refuse", reason: "the runner ends" }, { type: "forget" }] };
     case "stop":
     case "revoked":
       return FORGET;
@@ -140,10 +140,10 @@ function whileRecording(event: LeaseEvent): LeaseStep | undefined {
   }
 }
 
-type Accepting = Extract<LeaseState, { t: "accepting" }>;
+type Accepting = Extract<LeaseState, { type: "accepting" }>;
 
 function whileAccepting(state: Accepting, event: LeaseEvent): LeaseStep | undefined {
-  switch (event.t) {
+  switch (event.type) {
     case "accepted":
       if (state.instead === "stopped") return REPORT_STOPPED;
       return state.instead === "declined" ? DECLINE : CLAIM;
@@ -152,9 +152,9 @@ function whileAccepting(state: Accepting, event: LeaseEvent): LeaseStep | undefi
     case "refused":
       return FORGET;
     case "stop":
-      return { state: { t: "accepting", instead: "stopped" }, effects: [] };
+      return { state: { type: "accepting", instead: "stopped" }, effects: [] };
     case "withdraw":
-      return { state: { t: "accepting", instead: state.instead ?? "declined" }, effects: [] };
+      return { state: { type: "accepting", instead: state.instead ?? "declined" }, effects: [] };
     case "revoked":
       return DROP;
     default:
@@ -163,7 +163,7 @@ function whileAccepting(state: Accepting, event: LeaseEvent): LeaseStep | undefi
 }
 
 function whileClaimed(event: LeaseEvent): LeaseStep | undefined {
-  switch (event.t) {
+  switch (event.type) {
     case "recorded":
       return SPAWN;
     case "unrecorded":
@@ -179,15 +179,15 @@ function whileClaimed(event: LeaseEvent): LeaseStep | undefined {
 }
 
 function whileExecuting(state: LeaseState, event: LeaseEvent): LeaseStep | undefined {
-  switch (event.t) {
+  switch (event.type) {
     case "stop":
-      return { state, effects: [{ t: "kill", graceMs: event.graceMs, reason: "requested" }] };
+      return { state, effects: [{ type: "kill", graceMs: event.graceMs, reason: "requested" }] };
     case "withdraw":
-      return { state, effects: [{ t: "kill", graceMs: event.graceMs, reason: "runner-shutdown" }] };
+      return { state, effects: [{ type: "kill", graceMs: event.graceMs, reason: "runner-shutdown" }] };
     case "revoked":
       return {
-        state: { t: "abandoned" },
-        effects: [{ t: "drop-reports" }, { t: "kill", graceMs: event.graceMs, reason: "requested" }],
+        state: { type: "abandoned" },
+        effects: [{ type: "drop-reports" }, { type: "kill", graceMs: event.graceMs, reason: "requested" }],
       };
     case "ended":
       return REPORT;
@@ -197,13 +197,13 @@ function whileExecuting(state: LeaseState, event: LeaseEvent): LeaseStep | undef
 }
 
 function whileAbandoned(state: LeaseState, event: LeaseEvent): LeaseStep | undefined {
-  switch (event.t) {
+  switch (event.type) {
     case "ended":
       return FORGET;
     case "stop":
     case "withdraw":
     case "revoked":
-      return { state, effects: [{ t: "kill", graceMs: event.graceMs, reason: "requested" }] };
+      return { state, effects: [{ type: "kill", graceMs: event.graceMs, reason: "requested" }] };
     default:
       return undefined;
   }

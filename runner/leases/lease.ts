@@ -88,7 +88,7 @@ export class RunLease implements reports.LeaseRef {
   /** Gives back what the process before this one had accepted without spawning. */
   giveBack(): void {
     this.#seq = reports.FIRST_SEQ;
-    this.apply({ t: "silent" });
+    this.apply({ type: "silent" });
   }
 
   apply(event: LeaseEvent): void {
@@ -101,7 +101,7 @@ export class RunLease implements reports.LeaseRef {
 
   /** The lease is over; `known` says whether the coordinator knows the run. */
   revoke(known: boolean): void {
-    this.apply({ t: "revoked", known, graceMs: this.#context.timing().stopGraceMs });
+    this.apply({ type: "revoked", known, graceMs: this.#context.timing().stopGraceMs });
   }
 
   /** Ends the executor at once. Nothing is reported any more. */
@@ -112,7 +112,7 @@ export class RunLease implements reports.LeaseRef {
 
   #carryOut(effect: LeaseEffect): void {
     const { state, reports: sender, events, onRefused } = this.#context;
-    switch (effect.t) {
+    switch (effect.type) {
       case "send-accept":
         return this.#accept();
       case "refuse":
@@ -129,7 +129,7 @@ export class RunLease implements reports.LeaseRef {
         return events.drop(this.leaseId);
       case "send-not-started": {
         const report = reports.notStartedReport(this, this.#nextSeq(), "accepted, but nothing was started");
-        return this.#send(report, () => this.apply({ t: "answered" }));
+        return this.#send(report, () => this.apply({ type: "answered" }));
       }
       case "report":
         return void this.#report();
@@ -151,8 +151,8 @@ export class RunLease implements reports.LeaseRef {
 
   #whenWritten(written: Promise<void>): void {
     written.then(
-      () => this.apply({ t: "recorded" }),
-      (error: unknown) => this.apply({ t: "unrecorded", reason: String(error) }),
+      () => this.apply({ type: "recorded" }),
+      (error: unknown) => this.apply({ type: "unrecorded", reason: String(error) }),
     );
   }
 
@@ -160,13 +160,13 @@ export class RunLease implements reports.LeaseRef {
     const { log, timing } = this.#context;
     this.#silence = setTimeout(() => {
       log.warn({ run_id: this.runId }, "the accept was not answered; nothing is started");
-      this.apply({ t: "silent" });
+      this.apply({ type: "silent" });
     }, timing().leaseTtlMs);
     this.#send(reports.acceptReport(this), ({ kind, message }) => {
       clearTimeout(this.#silence);
-      if (kind === ReportVerdict_Kind.OK) return this.apply({ t: "accepted" });
+      if (kind === ReportVerdict_Kind.OK) return this.apply({ type: "accepted" });
       log.info({ run_id: this.runId, reason: message }, "the offer is over");
-      return this.apply({ t: "refused" });
+      return this.apply({ type: "refused" });
     });
     this.#seq = reports.FIRST_SEQ;
   }
@@ -215,11 +215,11 @@ export class RunLease implements reports.LeaseRef {
 
   #end(outcome: ExecutorOutcome): void {
     this.#outcome = outcome;
-    this.apply({ t: "ended" });
+    this.apply({ type: "ended" });
   }
 
   #onEvent(event: ExecutorEvent): void {
-    if (this.#state.t !== "executing") return;
+    if (this.#state.type !== "executing") return;
     this.#context.events.append(this, event);
     if (event.event.case !== "session") return;
     const { executorSessionId } = event.event.value;
@@ -232,7 +232,7 @@ export class RunLease implements reports.LeaseRef {
   async #reportSession(): Promise<void> {
     const report = reports.progressReport(this, this.#nextSeq(), this.#executorSessionId);
     await this.#keep(report);
-    if (this.#state.t !== "executing") return;
+    if (this.#state.type !== "executing") return;
     this.#send(report, (verdict) => {
       this.#context.outbox.remove(this.leaseId, report.seq);
       this.#onInterimVerdict(verdict);
@@ -251,7 +251,7 @@ export class RunLease implements reports.LeaseRef {
     log.info({ run_id: this.runId, outcome, reason: report.message }, `Run ${this.runId} ended: ${outcome}`);
     const bytes = await this.#keep(report);
     report.eventsMissing = BigInt(await events.finish(this.leaseId, EVENTS_WAIT_MS));
-    if (this.#state.t !== "reporting") return;
+    if (this.#state.type !== "reporting") return;
     sender.send({ report, storeId: this.storeId, bytes, onVerdict: (verdict) => this.onFinalVerdict(verdict) });
   }
 
@@ -261,7 +261,7 @@ export class RunLease implements reports.LeaseRef {
       const verdict = ReportVerdict_KindSchema.value[kind]?.localName;
       this.#context.log.warn({ run_id: this.runId, verdict, reason: message }, "the final report did not count");
     }
-    this.apply({ t: "answered" });
+    this.apply({ type: "answered" });
   }
 
   /** Puts a report into the outbox and answers its size; when that fails it goes from memory. */

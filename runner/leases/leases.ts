@@ -40,7 +40,7 @@ export interface LeasesOptions {
 }
 
 /** States that use a slot. */
-const BUSY: ReadonlySet<LeaseState["t"]> = new Set(["recording", "accepting", "claimed", "executing", "abandoned"]);
+const BUSY: ReadonlySet<LeaseState["type"]> = new Set(["recording", "accepting", "claimed", "executing", "abandoned"]);
 
 /** The leases of a runner. The only place that decides to take an offer. */
 export class Leases {
@@ -102,7 +102,7 @@ export class Leases {
     for (const { report, final, storeId, bytes } of outbox.entries()) {
       const { leaseId, seq } = report;
       if (final) {
-        const lease = this.#add(new RunLease(this.#context, report, storeId, { t: "reporting" }));
+        const lease = this.#add(new RunLease(this.#context, report, storeId, { type: "reporting" }));
         reports.send({ report, storeId, bytes, onVerdict: (verdict) => lease.onFinalVerdict(verdict) });
       } else {
         reports.send({ report, storeId, bytes, onVerdict: () => outbox.remove(leaseId, seq) });
@@ -111,7 +111,7 @@ export class Leases {
     for (const record of state.inherited) {
       if (this.#leases.has(record.leaseId)) continue;
       if (record.phase === "ACCEPTING") {
-        const accepting: LeaseState = { t: "accepting", instead: "declined" };
+        const accepting: LeaseState = { type: "accepting", instead: "declined" };
         this.#add(new RunLease(this.#context, record, record.storeId, accepting)).giveBack();
       } else {
         state.forgetLease(record.leaseId);
@@ -122,7 +122,7 @@ export class Leases {
   /** Another store answers than before: what it cannot know is given up, but for final reports, which wait in the outbox. */
   storeChanged(): void {
     for (const lease of this.#leases.values()) {
-      if (this.#isHere(lease) || lease.state.t === "reporting") continue;
+      if (this.#isHere(lease) || lease.state.type === "reporting") continue;
       this.#options.log.warn({ run_id: lease.runId }, "the coordinator has another store and cannot know the run");
       lease.revoke(false);
     }
@@ -144,7 +144,7 @@ export class Leases {
     const lease = this.#leases.get(leaseId);
     if (lease === undefined) return;
     this.#options.log.debug({ run_id: lease.runId, reason }, "told to stop the run");
-    lease.apply({ t: "stop", graceMs: grace === undefined ? this.#options.timing().stopGraceMs : msOf(grace) });
+    lease.apply({ type: "stop", graceMs: grace === undefined ? this.#options.timing().stopGraceMs : msOf(grace) });
   }
 
   verdicts(verdicts: readonly LeaseVerdict[]): void {
@@ -152,7 +152,7 @@ export class Leases {
       const lease = this.#leases.get(leaseId);
       // A store says nothing about another store's leases.
       if (lease === undefined || !this.#isHere(lease)) continue;
-      if (kind === LeaseVerdict_Kind.STOP) lease.apply({ t: "stop", graceMs: this.#options.timing().stopGraceMs });
+      if (kind === LeaseVerdict_Kind.STOP) lease.apply({ type: "stop", graceMs: this.#options.timing().stopGraceMs });
       if (kind !== LeaseVerdict_Kind.UNKNOWN) continue;
       this.#options.log.warn({ run_id: lease.runId, reason }, "the coordinator does not know the run");
       lease.revoke(false);
@@ -167,7 +167,7 @@ export class Leases {
   /** The runner ends: what was not spawned is given back, what runs is stopped. */
   withdraw(): void {
     const { stopGraceMs: graceMs } = this.#options.timing();
-    for (const lease of this.#leases.values()) lease.apply({ t: "withdraw", graceMs });
+    for (const lease of this.#leases.values()) lease.apply({ type: "withdraw", graceMs });
   }
 
   /** Ends every executor at once, and reports nothing. */
@@ -182,13 +182,13 @@ export class Leases {
 
   #add(lease: RunLease): RunLease {
     this.#leases.set(lease.leaseId, lease);
-    if (BUSY.has(lease.state.t)) this.#busy += 1;
+    if (BUSY.has(lease.state.type)) this.#busy += 1;
     return lease;
   }
 
   #onMoved(lease: RunLease, before: LeaseState, after: LeaseState): void {
-    const freed = BUSY.has(before.t) && !BUSY.has(after.t);
-    const over = after.t === "over";
+    const freed = BUSY.has(before.type) && !BUSY.has(after.type);
+    const over = after.type === "over";
     if (freed) this.#busy -= 1;
     if (over) this.#leases.delete(lease.leaseId);
     if (freed || over) this.#options.onChange();
@@ -214,7 +214,7 @@ export class Leases {
 }
 
 function phaseOf(state: LeaseState): HeldLease_Phase | undefined {
-  switch (state.t) {
+  switch (state.type) {
     case "accepting":
     case "declining":
       return HeldLease_Phase.ACCEPTING;

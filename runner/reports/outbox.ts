@@ -1,6 +1,7 @@
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
-import { ReportSchema, Report_Kind } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import { ReportSchema } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { Report } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import { isFinalKind } from "../../lib/final.ts";
 import type { StateDir } from "../leases/state-dir.ts";
 
 /** How long reports for a store that does not come back are kept, design §4.1. */
@@ -13,11 +14,6 @@ export interface OutboxEntry {
   /** Encoded size of the report. */
   readonly bytes: number;
   readonly final: boolean;
-}
-
-/** True for the kinds that end a run. */
-export function isFinal(kind: Report_Kind): boolean {
-  return kind === Report_Kind.COMPLETED || kind === Report_Kind.FAILED || kind === Report_Kind.STOPPED;
 }
 
 /** Reports that must not get lost: on disk before they are sent, until they are answered (design §4.1 "Outbox"). */
@@ -34,7 +30,7 @@ export class Outbox {
    */
   async put(storeId: string, report: Report): Promise<number> {
     const body = toBinary(ReportSchema, report);
-    const final = isFinal(report.kind);
+    const final = isFinalKind(report.kind);
     await this.#state.writeSynced(() => {
       if (final) this.#state.sql("DELETE FROM outbox WHERE lease_id = ?").run(report.leaseId);
       this.#state

@@ -1,5 +1,6 @@
 import { clone, create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { boundResult } from "../../lib/bound-result.ts";
 import {
   ReportSchema,
   ReportVerdictSchema,
@@ -163,17 +164,10 @@ export class ReportSender {
   }
 }
 
-/** The report with its texts cut to 16 KiB and without result data; undefined when that changes nothing. */
+/** The report with its texts, and its result's data, cut to 16 KiB; undefined when that changes nothing. */
 function cutReport(report: Report): Report | undefined {
   const cut = clone(ReportSchema, report);
   cut.message = cutText(report.message, CUT_TEXT_BYTES);
-  if (cut.result !== undefined) {
-    cut.result.text = cutText(cut.result.text, CUT_TEXT_BYTES);
-    if (cut.result.data !== undefined) {
-      delete cut.result.data;
-      cut.message = `${cut.message}${cut.message === "" ? "" : "; "}the result's data was too large and is left out`;
-    }
-  }
-  const same = cut.message === report.message && cut.result?.text === report.result?.text;
-  return same ? undefined : cut;
+  const resultChanged = cut.result !== undefined && boundResult(cut.result, CUT_TEXT_BYTES);
+  return resultChanged || cut.message !== report.message ? cut : undefined;
 }

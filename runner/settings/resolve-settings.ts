@@ -1,7 +1,7 @@
 import { readFileSync, realpathSync, statSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { inPackage } from "../../lib/package-root.ts";
 import { UsageError } from "../../lib/config/config.ts";
 import type { RunnerOptions } from "../config.ts";
 import { ExecutorError, discoverExecutors, findExecutor, profileNameOf, resolveExecutorPath } from "./discovery.ts";
@@ -10,7 +10,7 @@ import { ProfileError, findProfile, listProfiles, profilesDir } from "./profiles
 import type { ProfileList } from "./profiles.ts";
 import type { RunnerSettings } from "./settings.ts";
 
-const PACKAGE_ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const PACKAGE_ROOT = inPackage("");
 
 /** Executor of a runner that names none, as in seed 001. */
 const DEFAULT_EXECUTOR = "claude-code";

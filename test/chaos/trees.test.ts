@@ -3,7 +3,6 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { afterEach, expect, test } from "vitest";
@@ -20,11 +19,12 @@ import { randomTree } from "../support/random-tree.ts";
 import { treeViolations } from "../support/tree-history.ts";
 import type { SessionHistory } from "../support/tree-history.ts";
 import { until } from "../support/until.ts";
+import { inRepository } from "../support/paths.ts";
 
 const TREES = Number(process.env["TREES"] ?? 200);
 const SEED = Number(process.env["TREES_SEED"] ?? randomInt(2 ** 31));
 const AT_A_TIME = 6;
-const SCRIPT_AGENT = fileURLToPath(new URL("../../executors/script-agent/ao-script-agent-exec", import.meta.url));
+const SCRIPT_AGENT = inRepository("executors/script-agent/ao-script-agent-exec");
 const RUNNER = { executorPath: SCRIPT_AGENT, maxRuns: 4 };
 const RUNNERS = [
   { ...RUNNER, tags: ["alpha"] },

@@ -5,11 +5,11 @@ import { mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { constants, tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { processesMarked } from "../../runner/execution/processes.ts";
 import { until } from "../support/until.ts";
+import { inRepository } from "../support/paths.ts";
 
-export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+export const ROOT = inRepository("");
 
 const MAIN = {
   ao: "cli/main.ts",

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { COMMAND_NAMES, CommandError, LONG_MS, parseCommands } from "../../executors/test-executor/commands.ts";
+import { inRepository } from "../support/paths.ts";
 
 describe("the commands of the test executor", () => {
   it.each([
@@ -73,7 +74,7 @@ describe("the commands of the test executor", () => {
   });
 
   it("are each explained in executors/README.md", () => {
-    const readme = readFileSync(new URL("../../executors/README.md", import.meta.url), "utf8");
+    const readme = readFileSync(inRepository("executors/README.md"), "utf8");
     const table = readme.slice(readme.search(/^\| Command +\|/m));
     for (const name of COMMAND_NAMES) expect(table).toMatch(new RegExp(`^\\|.*\`${name}[ \`].* \\|`, "m"));
   });

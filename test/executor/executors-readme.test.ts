@@ -1,17 +1,17 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { fromJson } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ExecutorEventSchema, ExecutorInvocationSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { parseInvocation } from "../../lib/invocation.ts";
 import { killStarted, start } from "./executors-support.ts";
 import { missing } from "./python-support.ts";
+import { inRepository } from "../support/paths.ts";
 
-const EXECUTORS = fileURLToPath(new URL("../../executors", import.meta.url));
+const EXECUTORS = inRepository("executors");
 const README = readFileSync(join(EXECUTORS, "README.md"), "utf8");
-const golden = (name: string) => readFileSync(new URL(`../golden/files/${name}.json`, import.meta.url), "utf8");
+const golden = (name: string) => readFileSync(inRepository(`test/golden/files/${name}.json`), "utf8");
 
 const blocks = Array.from(README.matchAll(/^```(\w+)\n(.*?)^```$/gms), ([, language = "", text = ""]) => ({
   language,

@@ -1,9 +1,9 @@
 import { spawn } from "node:child_process";
 import { dirname } from "node:path";
 import { text } from "node:stream/consumers";
-import { fileURLToPath } from "node:url";
+import { inRepository } from "../support/paths.ts";
 
-export const TEST_EXECUTOR = fileURLToPath(new URL("../../executors/test-executor/ao-test-exec", import.meta.url));
+export const TEST_EXECUTOR = inRepository("executors/test-executor/ao-test-exec");
 
 export interface Ended {
   code: number | null;

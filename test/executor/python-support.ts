@@ -1,10 +1,10 @@
 import { spawnSync } from "node:child_process";
-import { fileURLToPath } from "node:url";
 import type { Ended } from "./executors-support.ts";
 import { start } from "./executors-support.ts";
+import { inRepository } from "../support/paths.ts";
 
-export const LIB = fileURLToPath(new URL("../../lib", import.meta.url));
-export const FIXTURES = fileURLToPath(new URL("../fixtures/python", import.meta.url));
+export const LIB = inRepository("lib");
+export const FIXTURES = inRepository("test/fixtures/python");
 
 /** Why tests that need a program are skipped, said on stderr too; undefined when it is installed. */
 export function missing(program: string): string | undefined {

@@ -1,14 +1,14 @@
 import { cpSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { parseInvocation } from "../../lib/invocation.ts";
 import { BROKEN, NO_DOCUMENT, VALID } from "../golden/invocation-broken.ts";
 import { invocationOf, killStarted, start } from "./executors-support.ts";
 import { FIXTURES, LIB, missing, python } from "./python-support.ts";
+import { inRepository } from "../support/paths.ts";
 
-const GOLDEN = fileURLToPath(new URL("../golden/files", import.meta.url));
+const GOLDEN = inRepository("test/golden/files");
 
 /** uv fetches the executor's dependency: what a runner would be told to pass on with --pass-env. */
 const NETWORK = Object.fromEntries(
@@ -21,12 +21,13 @@ const NETWORK = Object.fromEntries(
 const noPython = missing("python3");
 const noUv = missing("uv");
 
-/** A tree with lib/ and executors/minimal/, laid out as ours is. */
+/** A tree with lib/, sdk/python and executors/minimal/, laid out as ours is. */
 let root: string;
 let minimal: string;
 beforeAll(() => {
   root = mkdtempSync(join(tmpdir(), "python-"));
   for (const file of globSync("*.py", { cwd: LIB })) cpSync(join(LIB, file), join(root, "lib", file));
+  cpSync(inRepository("sdk/python"), join(root, "sdk/python"), { recursive: true });
   minimal = join(root, "executors/minimal/ao-minimal-exec");
   mkdirSync(join(root, "executors/minimal"), { recursive: true });
   cpSync(join(FIXTURES, "ao-minimal-exec"), minimal);

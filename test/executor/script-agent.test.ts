@@ -6,11 +6,11 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { json } from "node:stream/consumers";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { invocationOf, killStarted, start } from "./executors-support.ts";
+import { inRepository } from "../support/paths.ts";
 
-const SCRIPT_AGENT = fileURLToPath(new URL("../../executors/script-agent/ao-script-agent-exec", import.meta.url));
+const SCRIPT_AGENT = inRepository("executors/script-agent/ao-script-agent-exec");
 
 interface Call {
   readonly name: string;

@@ -7,6 +7,7 @@ import { describe, expect, it } from "vitest";
 import { ExecutorInvocationSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { InvocationError, invocationJson, parseInvocation, SCHEMA_VERSION } from "../../lib/invocation.ts";
 import { BROKEN, NO_DOCUMENT, VALID } from "./invocation-broken.ts";
+import { inRepository } from "../support/paths.ts";
 
 type Init = MessageInitShape<typeof ExecutorInvocationSchema>;
 
@@ -169,7 +170,7 @@ const invocations = fc.record(
 /** VALID with a change, as text. */
 const changed = (change: object) => JSON.stringify({ ...VALID, ...change });
 
-const schema = JSON.parse(readFileSync(new URL("../../executors/invocation.schema.json", import.meta.url), "utf8"));
+const schema = JSON.parse(readFileSync(inRepository("executors/invocation.schema.json"), "utf8"));
 const validate = new Ajv2020({ strict: true, strictRequired: false, allErrors: true }).compile(schema);
 
 describe("parseInvocation", () => {

@@ -5,10 +5,10 @@ import { createWriteStream, mkdirSync } from "node:fs";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { until } from "./until.ts";
+import { inRepository } from "./paths.ts";
 
-const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const ROOT = inRepository("");
 
 /** Timings that make what takes minutes in production take seconds in a test. */
 const FAST = [

@@ -1,12 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { dirname } from "node:path";
-import { fileURLToPath } from "node:url";
 import { BOOT_VARIABLE, executorEnv } from "../../runner/execution/environment.ts";
 import { processesMarked } from "../../runner/execution/processes.ts";
+import { inRepository } from "./paths.ts";
 
 /** Absolute path of a program in test/fixtures/executors. */
 export function fixture(name: string): string {
-  return fileURLToPath(new URL(`../fixtures/executors/${name}`, import.meta.url));
+  return inRepository(`test/fixtures/executors/${name}`);
 }
 
 /** The environment of an executor of a boot that only this test has. */

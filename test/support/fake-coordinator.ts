@@ -35,19 +35,19 @@ import { until } from "./until.ts";
 
 /** What came to the coordinator, what it answered, and what a test noted, in one order. */
 export type Entry = { readonly atMs: number } & (
-  | { readonly t: "register"; readonly request: RegisterRequest }
-  | { readonly t: "watch"; readonly request: WatchRunsRequest; readonly authorization: string }
-  | { readonly t: "batch"; readonly reports: readonly Report[] }
-  | { readonly t: "report"; readonly report: Report }
-  | { readonly t: "answered"; readonly report: Report; readonly verdict: ReportVerdict_Kind }
-  | { readonly t: "heartbeat"; readonly request: HeartbeatRequest }
-  | { readonly t: "events"; readonly request: AppendEventsRequest }
-  | { readonly t: "deregister"; readonly request: DeregisterRequest }
-  | { readonly t: "spawn"; readonly leaseId: string }
+  | { readonly type: "register"; readonly request: RegisterRequest }
+  | { readonly type: "watch"; readonly request: WatchRunsRequest; readonly authorization: string }
+  | { readonly type: "batch"; readonly reports: readonly Report[] }
+  | { readonly type: "report"; readonly report: Report }
+  | { readonly type: "answered"; readonly report: Report; readonly verdict: ReportVerdict_Kind }
+  | { readonly type: "heartbeat"; readonly request: HeartbeatRequest }
+  | { readonly type: "events"; readonly request: AppendEventsRequest }
+  | { readonly type: "deregister"; readonly request: DeregisterRequest }
+  | { readonly type: "spawn"; readonly leaseId: string }
 );
 
 type NewEntry = Entry extends infer E ? (E extends unknown ? Omit<E, "atMs"> : never) : never;
-type Of<T extends Entry["t"]> = Extract<Entry, { t: T }>;
+type Of<T extends Entry["type"]> = Extract<Entry, { type: T }>;
 
 /** An answer to one report; "silence" leaves the whole batch unanswered. */
 export type ReportAnswer = ReportVerdict_Kind | "silence";
@@ -127,8 +127,8 @@ export class FakeCoordinator {
     this.history.push({ ...entry, atMs: performance.now() });
   }
 
-  of<T extends Entry["t"]>(t: T): Of<T>[] {
-    return this.history.filter((entry): entry is Of<T> => entry.t === t);
+  of<T extends Entry["type"]>(t: T): Of<T>[] {
+    return this.history.filter((entry): entry is Of<T> => entry.type === t);
   }
 
   reports(kind?: Report_Kind): Report[] {
@@ -167,7 +167,7 @@ export class FakeCoordinator {
   #routes(router: ConnectRouter): void {
     router.service(RunnerService, {
       register: (request) => {
-        this.note({ t: "register", request });
+        this.note({ type: "register", request });
         this.onRegister(request);
         this.#tokens += 1;
         return {
@@ -183,12 +183,12 @@ export class FakeCoordinator {
       watchRuns: (request, context) => this.#watch(request, context),
       reportStatus: (request, context) => this.#report(request, context),
       heartbeat: (request) => {
-        this.note({ t: "heartbeat", request });
+        this.note({ type: "heartbeat", request });
         this.onHeartbeat(request);
         return { verdicts: this.#verdicts(request.held), streamMissing: this.streamMissing };
       },
       appendEvents: async (request, context) => {
-        this.note({ t: "events", request });
+        this.note({ type: "events", request });
         const committed = this.onEvents(request);
         if (committed === "silence") return await silence(context);
         const verdicts = request.batches.map(({ leaseId, firstSeq, events }) => ({
@@ -199,7 +199,7 @@ export class FakeCoordinator {
         return { verdicts };
       },
       deregister: (request) => {
-        this.note({ t: "deregister", request });
+        this.note({ type: "deregister", request });
         // As the real one: a runner that left has no stream any more.
         const removed = { case: "closing", value: { reason: StreamClosing_Reason.REMOVED } } as const;
         for (const stream of this.streams.filter(({ closed }) => !closed)) stream.push(removed);
@@ -213,20 +213,20 @@ export class FakeCoordinator {
   }
 
   async #report({ reports }: ReportStatusRequest, context: HandlerContext) {
-    this.note({ t: "batch", reports });
-    for (const report of reports) this.note({ t: "report", report });
+    this.note({ type: "batch", reports });
+    for (const report of reports) this.note({ type: "report", report });
     const verdicts: { leaseId: string; seq: bigint; kind: ReportVerdict_Kind }[] = [];
     for (const report of reports) {
       const kind = this.onReport(report);
       if (kind === "silence") return await silence(context);
       verdicts.push({ leaseId: report.leaseId, seq: report.seq, kind });
     }
-    for (const [i, report] of reports.entries()) this.note({ t: "answered", report, verdict: verdicts[i]!.kind });
+    for (const [i, report] of reports.entries()) this.note({ type: "answered", report, verdict: verdicts[i]!.kind });
     return { verdicts };
   }
 
   async *#watch(request: WatchRunsRequest, context: HandlerContext): AsyncGenerator<WatchRunsResponse> {
-    this.note({ t: "watch", request, authorization: context.requestHeader.get("authorization") ?? "" });
+    this.note({ type: "watch", request, authorization: context.requestHeader.get("authorization") ?? "" });
     const queue: (WatchRunsResponse | ConnectError | "end")[] = [];
     let wake = () => {};
     let closed = false;
@@ -272,12 +272,12 @@ async function silence(context: HandlerContext): Promise<never> {
 /** Throws when anything was spawned before its accept was answered OK. */
 export function assertAcceptBeforeSpawn(history: readonly Entry[]): void {
   for (const [i, entry] of history.entries()) {
-    if (entry.t !== "spawn") continue;
+    if (entry.type !== "spawn") continue;
     const accepted = history
       .slice(0, i)
       .some(
         (before) =>
-          before.t === "answered" &&
+          before.type === "answered" &&
           before.report.leaseId === entry.leaseId &&
           before.report.kind === Report_Kind.ACCEPT &&
           before.verdict === ReportVerdict_Kind.OK,

@@ -17,7 +17,7 @@ import { SessionService } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import type { RunningServer, ServerOptions } from "../../coordinator/http/server.ts";
 import { startServer } from "../../coordinator/http/server.ts";
 import { createLogger } from "../../lib/log.ts";
-import { isFinal } from "../../cli/text/tables-and-cards.ts";
+import { isFinalState } from "../../lib/final.ts";
 
 /** Moment at which everything of the fake happens. */
 export const T0_MS = Date.UTC(2026, 10, 21, 7, 50, 12, 123);
@@ -146,7 +146,7 @@ export class FakeCoordinator {
       },
       stopRun: ({ runId, reason }) => {
         const run = this.#find(runId);
-        if (!isFinal(run.state)) this.move(run, RunState.STOPPED, { message: reason });
+        if (!isFinalState(run.state)) this.move(run, RunState.STOPPED, { message: reason });
         return { run };
       },
       watchRun: (request, context) => this.#watch(request, context.signal),
@@ -165,7 +165,7 @@ export class FakeCoordinator {
         return { events, nextCursor: events.at(-1)?.cursor ?? cursor, more: rest.length > events.length };
       },
       getSessionResult: ({ sessionId }) => {
-        const run = this.runs.findLast((run) => run.sessionId === sessionId && isFinal(run.state));
+        const run = this.runs.findLast((run) => run.sessionId === sessionId && isFinalState(run.state));
         if (run === undefined) throw new ConnectError("nothing has ended yet", Code.FailedPrecondition);
         const { runId, state, failure, message } = run;
         return { runId, state, failure, message, ...(run.result && { result: run.result }) };
@@ -215,7 +215,7 @@ export class FakeCoordinator {
         next += 1;
         if (event.runId !== runId) continue;
         yield create(WatchRunResponseSchema, { cursor: event.cursor, update: { case: "event", value: event } });
-      } else if (isFinal(run.state)) {
+      } else if (isFinalState(run.state)) {
         yield create(WatchRunResponseSchema, { update: { case: "run", value: run } });
         return;
       } else {

@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
+import { inRepository } from "./paths.ts";
 
-const README = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
-const ARCHITECTURE = readFileSync(new URL("../../ARCHITECTURE.md", import.meta.url), "utf8");
+const README = readFileSync(inRepository("README.md"), "utf8");
+const ARCHITECTURE = readFileSync(inRepository("ARCHITECTURE.md"), "utf8");
 
 /** Port that the commands of the README name; tests put a free one in its place. */
 const PORT = /\b8765\b/g;

@@ -1,5 +1,6 @@
 import fc from "fast-check";
-import { isFinal, isHeld } from "../../coordinator/core/run.ts";
+import { isHeld } from "../../coordinator/core/run.ts";
+import { isFinalName } from "../../lib/final.ts";
 import type { Decision, Lease, OnLostPolicy, Run, RunEvent, Stop } from "../../coordinator/core/run.ts";
 
 /** What a run carries whatever its state. */
@@ -175,7 +176,7 @@ export function live(next: Next, [facts, steps]: [RunFacts, Step[]], visit: (mom
 /** What the coordinator can do by itself to end a run: stop it, and count its lease as lost. Returns where that leads. */
 export function ended(next: Next, run: Run): Run {
   const stopped = next(run, EVENTS.STOP(FOREIGN));
-  if (stopped.verdict !== "OK" || isFinal(stopped.run.state) || !isHeld(stopped.run)) {
+  if (stopped.verdict !== "OK" || isFinalName(stopped.run.state) || !isHeld(stopped.run)) {
     return stopped.verdict === "OK" ? stopped.run : run;
   }
   const lost = next(stopped.run, EVENTS.LEASE_LOST(stopped.run.lease));

@@ -71,7 +71,7 @@ export async function startTestRunner(fake: FakeCoordinator, options: TestRunner
         destination: { write: (line: string) => void log.push(line) },
       }),
       executor: () => (assignment, hooks) => {
-        fake.note({ t: "spawn", leaseId: assignment.offer.leaseId });
+        fake.note({ type: "spawn", leaseId: assignment.offer.leaseId });
         const done = Promise.withResolvers<ExecutorOutcome>();
         const stops: FakeExecution["stops"] = [];
         const execution = {

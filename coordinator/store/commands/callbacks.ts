@@ -7,8 +7,9 @@ import { Notification_State, NotificationSchema } from "../../../gen/agentrunner
 import type { Notification } from "../../../gen/agentrunner/v1/session_pb.ts";
 import { afterDelivery, hasSettled, isResumed } from "../../core/callback.ts";
 import { callbackPrompt, fitting, notificationText } from "../../core/callback-text.ts";
-import { isFinal } from "../../core/run.ts";
-import type { FailureName, FinalState } from "../../core/run.ts";
+import { isFinalName } from "../../../lib/final.ts";
+import type { FailureName } from "../../core/run.ts";
+import type { FinalState } from "../../../lib/final.ts";
 import { decode, decodeOptional, encode } from "./rows.ts";
 import type { RunRow } from "./rows.ts";
 import { insertRun } from "./insert-run.ts";
@@ -36,7 +37,7 @@ export function settleEnded(tx: Tx, newRunId: () => string): void {
 }
 
 function concludeDelivery({ sql }: Tx, row: RunRow): void {
-  if (!isFinal(row.state)) return;
+  if (!isFinalName(row.state)) return;
   const bound = sql("SELECT seq, deliveries FROM notifications WHERE run_seq = ? AND state = 'BOUND'").all(row.seq);
   for (const { seq, deliveries } of bound as unknown as { seq: number; deliveries: number }[]) {
     const ended = { state: row.state, failure: row.failure ?? undefined, started: row.started_at !== null };

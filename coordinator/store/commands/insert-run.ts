@@ -3,7 +3,7 @@ import { OnLost_Policy, OnLostSchema } from "../../../gen/agentrunner/v1/run_pb.
 import type { Run } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { demandClass } from "../../core/match.ts";
 import type { OnLostPolicy } from "../../core/run.ts";
-import { optionalMs, wantsOfRun } from "./rows.ts";
+import { optionalMs, requirementsOfRun } from "./rows.ts";
 import type { RunRow } from "./rows.ts";
 import { appendTransition, runBySeq } from "./transition.ts";
 import type { Tx } from "./transition.ts";
@@ -34,7 +34,7 @@ export interface RunSession {
 /** Stores a pending run. `atHead`: no earlier run of its session is open, and it can be offered. */
 export function insertRun(tx: Tx, session: RunSession, runId: string, spec: RunSpec, atHead: boolean): RunRow {
   const { facts, summary, content, requestId, requestHash, agentSeq } = spec;
-  const wanted = atHead ? demandClass(wantsOfRun(facts, session)) : null;
+  const wanted = atHead ? demandClass(requirementsOfRun(facts, session)) : null;
   const onLost = facts.onLost ?? create(OnLostSchema);
   const { lastInsertRowid } = tx
     .sql(

@@ -11,7 +11,7 @@ import { coreRun, decode, optionalMs, RUN_COLUMNS } from "./rows.ts";
 import type { RunRow } from "./rows.ts";
 import { apply, runBySeq } from "./transition.ts";
 import type { Sql, Tx } from "./transition.ts";
-import type { Offer, Offered, Supply } from "../store.ts";
+import type { Offer, Offered, Candidate } from "../store.ts";
 
 /** Prompt of an attempt that continues an interrupted one, when the run names none (design §4.1). */
 const RESUME_PROMPT = "You were interrupted; continue.";
@@ -20,7 +20,7 @@ const RESUME_PROMPT = "You were interrupted; continue.";
 const BATCH = 500;
 
 interface Turn {
-  readonly supply: Supply;
+  readonly candidate: Candidate;
   /** Counted when the runner's first turn comes; a run for one of many runners then costs one count. */
   free: number | undefined;
 }
@@ -30,18 +30,18 @@ interface Turn {
  *
  * What a runner can take is counted here, on the rows, and not believed from memory.
  */
-export function offer(tx: Tx, supplies: readonly Supply[], newLeaseId: () => string, acceptBy: number): Offered {
+export function offer(tx: Tx, candidates: readonly Candidate[], newLeaseId: () => string, acceptBy: number): Offered {
   const heads = new Heads(tx);
   const offers: Offer[] = [];
   const fullRunnerIds: string[] = [];
-  let turns: Turn[] = supplies.map((supply) => ({ supply, free: undefined }));
+  let turns: Turn[] = candidates.map((candidate) => ({ candidate, free: undefined }));
   while (turns.length > 0) {
     const again: Turn[] = [];
-    for (const { supply, free: counted } of turns) {
-      const seq = heads.oldest(supply);
+    for (const { candidate, free: counted } of turns) {
+      const seq = heads.oldest(candidate);
       if (seq === undefined) continue;
-      const free = counted ?? freeOf(tx.sql, supply);
-      const { runnerId, bootId } = supply;
+      const free = counted ?? freeOf(tx.sql, candidate);
+      const { runnerId, bootId } = candidate;
       if (free <= 0) {
         fullRunnerIds.push(runnerId);
         continue;
@@ -50,14 +50,14 @@ export function offer(tx: Tx, supplies: readonly Supply[], newLeaseId: () => str
       apply(tx, row, { type: "OFFER", lease: { leaseId: newLeaseId(), runnerId, bootId } }, { acceptBy });
       heads.taken(row.demand_class ?? "");
       offers.push(offerOf(tx.sql, row));
-      again.push({ supply, free: free - 1 });
+      again.push({ candidate, free: free - 1 });
     }
     turns = again;
   }
   return { offers, fullRunnerIds, emptyClasses: heads.empty(), retryAt: heads.retryAt };
 }
 
-function freeOf(sql: Sql, { runnerId, bootId }: Supply): number {
+function freeOf(sql: Sql, { runnerId, bootId }: Candidate): number {
   const row = sql(
     `SELECT max_runs, withheld, draining + drain_ordered AS draining,
        (SELECT count(*) FROM runs WHERE runner_id = ?1 AND lease_id IS NOT NULL AND ended_at IS NULL) AS active
@@ -80,7 +80,7 @@ class Heads {
   }
 
   /** Oldest pending run that suits the runner and does not rest from it. */
-  oldest({ runnerId, demandClasses }: Supply): number | undefined {
+  oldest({ runnerId, demandClasses }: Candidate): number | undefined {
     let oldest: number | undefined;
     for (const demandClass of demandClasses) {
       const seq = this.#rested(demandClass, runnerId);

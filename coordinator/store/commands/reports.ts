@@ -1,5 +1,7 @@
 import { create } from "@bufbuild/protobuf";
-import { RESULT_MAX_BYTES, OUTPUT_MAX_BYTES, RESULT_TEXT_MAX_BYTES, cutText } from "../../../lib/limits.ts";
+import { boundResult } from "../../../lib/bound-result.ts";
+import { isFinalKind } from "../../../lib/final.ts";
+import { OUTPUT_MAX_BYTES } from "../../../lib/limits.ts";
 import { ExecutorEventSchema, ExecutorResultSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import type { ExecutorEvent, ExecutorResult } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import { ExitSchema, LateReportSchema, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
@@ -125,10 +127,6 @@ function eventOf(one: Report): ReportEvent | undefined {
   }
 }
 
-function isFinalKind({ kind }: Report): boolean {
-  return kind === Report_Kind.COMPLETED || kind === Report_Kind.FAILED || kind === Report_Kind.STOPPED;
-}
-
 /** Stores what a committed report carries besides the state. */
 function keep({ sql, now }: Tx, row: RunRow, one: Report): void {
   sql("UPDATE attempts SET last_seq = ? WHERE lease_id = ?").run(one.seq, one.leaseId);
@@ -139,7 +137,7 @@ function keep({ sql, now }: Tx, row: RunRow, one: Report): void {
     sql("UPDATE sessions SET executor_session_id = ? WHERE seq = ?").run(one.executorSessionId, row.session_seq);
     row.executor_session_id = one.executorSessionId;
   }
-  if (!isFinalKind(one)) return;
+  if (!isFinalKind(one.kind)) return;
   const exit = one.exit === undefined ? null : encode(ExitSchema, one.exit);
   if (exit !== null || one.eventsMissing > 0n) {
     sql("UPDATE attempts SET exit = ?, events_missing = ? WHERE lease_id = ?").run(
@@ -150,34 +148,27 @@ function keep({ sql, now }: Tx, row: RunRow, one: Report): void {
   }
   // What an attempt left that is tried again is not the run's.
   if (row.ended_at === null) return;
-  const result = one.result === undefined ? null : encode(ExecutorResultSchema, cutResult(one.result));
+  const result = one.result === undefined ? null : encode(ExecutorResultSchema, bounded(one.result));
   if (exit !== null || result !== null) {
     sql("INSERT OR REPLACE INTO run_results (run_seq, exit, result) VALUES (?, ?, ?)").run(row.seq, exit, result);
   }
 }
 
-function cutResult(result: ExecutorResult): ExecutorResult {
-  result.text = cutText(result.text, RESULT_TEXT_MAX_BYTES);
-  if (result.data !== undefined && encode(ExecutorResultSchema, result).length > RESULT_MAX_BYTES) {
-    delete result.data;
-    result.text = cutText(
-      `${result.text}\n[the data of the result were too large and are not kept]`,
-      RESULT_TEXT_MAX_BYTES,
-    );
-  }
+function bounded(result: ExecutorResult): ExecutorResult {
+  boundResult(result);
   return result;
 }
 
 /** A final report that came too late changes nothing; the first one is kept on its attempt for people to see. */
 function keepEvidence({ sql, now }: Tx, attempt: AttemptRow | undefined, one: Report, event: ReportEvent): void {
-  if (attempt === undefined || attempt.late !== null || !isFinalKind(one)) return;
+  if (attempt === undefined || attempt.late !== null || !isFinalKind(one.kind)) return;
   const state = event.type === "COMPLETED" || event.type === "FAILED" ? event.type : "STOPPED";
   const late = create(LateReportSchema, {
     state: RunState[state],
     receivedAt: timestampFromMs(now),
     message: one.message,
   });
-  if (one.result !== undefined) late.result = cutResult(one.result);
+  if (one.result !== undefined) late.result = bounded(one.result);
   sql("UPDATE attempts SET late = ? WHERE lease_id = ?").run(encode(LateReportSchema, late), one.leaseId);
 }
 

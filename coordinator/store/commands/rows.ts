@@ -13,8 +13,8 @@ import {
   RunState,
 } from "../../../gen/agentrunner/v1/run_pb.ts";
 import type { Attempt, Run as RunMessage } from "../../../gen/agentrunner/v1/run_pb.ts";
-import type { Wants } from "../../core/match.ts";
-import { isFinal } from "../../core/run.ts";
+import type { Requirements } from "../../core/match.ts";
+import { isFinalName } from "../../../lib/final.ts";
 import type { FailureName, Lease, OnLostPolicy, Run, RunStateName } from "../../core/run.ts";
 
 /** A run with what is needed of its session, as `RUN_COLUMNS` selects it. */
@@ -75,7 +75,7 @@ export function coreRun(row: RunRow): Run {
   };
   const { state } = row;
   if (state === "PENDING") return { ...facts, state, lapsed: lapsedLease(row) };
-  if (isFinal(state)) return { ...facts, state, lease: leaseOf(row), reason: reasonOf(row) };
+  if (isFinalName(state)) return { ...facts, state, lease: leaseOf(row), reason: reasonOf(row) };
   const lease = leaseOf(row);
   if (lease === undefined) throw new Error(`bug[ROW1]: run ${row.run_id} is ${state} without a lease`);
   if (state === "OFFERED") return { ...facts, state, lease, lapsed: lapsedLease(row) };
@@ -212,10 +212,10 @@ export function attemptMessage(row: AttemptRow): Attempt {
  * What a run asks for, with what its session adds: a resume goes where the session's files are, unless the executor is
  * portable or the caller lets it go anywhere (design §4.2).
  */
-export function wantsOfRun(
+export function requirementsOfRun(
   run: RunMessage,
   session: { runner_id: string; executor_profile: string; portable: number },
-): Wants {
+): Requirements {
   const demands = run.demands ?? create(DemandsSchema);
   const anywhere = run.anyRunner || session.portable === 1;
   return {

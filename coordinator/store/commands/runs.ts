@@ -7,7 +7,7 @@ import type { Run, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { CreateRunRequestSchema } from "../../../gen/agentrunner/v1/run_service_pb.ts";
 import type { CreateRunRequest } from "../../../gen/agentrunner/v1/run_service_pb.ts";
 import { agentRun } from "../../core/blueprint-run.ts";
-import { wantsOf } from "../../core/match.ts";
+import { requirementsOf } from "../../core/match.ts";
 import type { Stop } from "../../core/run.ts";
 import { keepSnapshot, lastSnapshot, snapshotSize } from "./blueprint-snapshots.ts";
 import { childDepth, forgiveCallbacks, oweCallback, WITHIN } from "./session-tree.ts";
@@ -154,7 +154,7 @@ function specOf(
   blueprint: AgentBlueprint | undefined,
 ): { summary: Run; content: Uint8Array } {
   const made = agentRun(request, blueprint, session.existed);
-  if (made.t === "refused") throw new Refusal("INVALID_ARGUMENT", made.message);
+  if (made.type === "refused") throw new Refusal("INVALID_ARGUMENT", made.message);
   const summary = create(RunSchema, {
     mode: session.existed ? InvocationMode.RESUME : InvocationMode.START,
     agentName: request.agentName || session.agent_name,
@@ -209,7 +209,7 @@ export function getRun(sql: Sql, runId: string): FoundRun | undefined {
   const head = sql("SELECT run_id FROM runs WHERE session_seq = ? AND at_head = 1 AND ended_at IS NULL");
   return {
     run,
-    wants: row.at_head === 1 && row.demand_class !== null ? wantsOf(row.demand_class) : undefined,
+    requirements: row.at_head === 1 && row.demand_class !== null ? requirementsOf(row.demand_class) : undefined,
     waitsFor:
       row.at_head === 0 && row.ended_at === null
         ? (head.get(row.session_seq)?.["run_id"] as string | undefined)

@@ -5,10 +5,11 @@ import { RunSchema, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { SessionEventSchema } from "../../../gen/agentrunner/v1/session_pb.ts";
 import { demandClass } from "../../core/match.ts";
 import { restMs } from "../../core/registration.ts";
-import { isFinal, isHeld, next } from "../../core/run.ts";
+import { isHeld, next } from "../../core/run.ts";
+import { isFinalName } from "../../../lib/final.ts";
 import type { Decision, Effect, Lease, Reason, Run, RunEvent } from "../../core/run.ts";
 import type { ChangeSet } from "../changes.ts";
-import { coreRun, decode, encode, failureOf, RUN_COLUMNS, wantsOfRun } from "./rows.ts";
+import { coreRun, decode, encode, failureOf, RUN_COLUMNS, requirementsOfRun } from "./rows.ts";
 import type { RunRow } from "./rows.ts";
 
 /** Answers the prepared statement of an SQL text. */
@@ -66,7 +67,7 @@ export function apply(tx: Tx, row: RunRow, event: RunEvent, terms: Terms = {}): 
 function leaseOver(before: Run, after: Run): Lease | undefined {
   if (isHeld(before)) return isHeld(after) ? undefined : before.lease;
   if (before.state !== "PENDING" && before.state !== "OFFERED") return undefined;
-  return isFinal(after.state) && "lease" in after && after.lease === before.lapsed ? before.lapsed : undefined;
+  return isFinalName(after.state) && "lease" in after && after.lease === before.lapsed ? before.lapsed : undefined;
 }
 
 /** Why an attempt ended that left its run to wait again. */
@@ -94,7 +95,7 @@ function bindSession({ sql }: Tx, row: RunRow): void {
 
 function write({ sql, now }: Tx, row: RunRow, after: Run, event: RunEvent, terms: Terms): void {
   const lease = after.state === "PENDING" ? undefined : after.lease;
-  const open = !isFinal(after.state);
+  const open = !isFinalName(after.state);
   const lapsed = after.state === "PENDING" || after.state === "OFFERED" ? after.lapsed : undefined;
   const reason = "reason" in after ? after.reason : undefined;
   const stop = after.state === "STOPPING" ? after.stop : undefined;
@@ -175,11 +176,15 @@ function follow(tx: Tx, row: RunRow, before: Run, after: Run): void {
   if (after.state !== "OFFERED" && !(before.state === "OFFERED" && after.state === "PENDING")) {
     appendTransition(tx, row);
   }
-  if (before.state !== "PENDING" && before.lease !== undefined && (after.state === "PENDING" || isFinal(after.state))) {
+  if (
+    before.state !== "PENDING" &&
+    before.lease !== undefined &&
+    (after.state === "PENDING" || isFinalName(after.state))
+  ) {
     tx.changes.freedRunnerIds.add(before.lease.runnerId);
   }
   if (after.state === "PENDING") enqueue(tx, row);
-  else if (isFinal(after.state)) {
+  else if (isFinalName(after.state)) {
     tx.changes.ended.push(after.state);
     tx.endedRuns.push(row);
     nextOfSession(tx, row.session_seq);
@@ -212,7 +217,7 @@ function enqueue({ sql, changes }: Tx, row: RunRow): void {
   const bound = row.demand_class === null || row.interrupted === 1;
   if (bound) {
     const summary = sql("SELECT summary FROM run_specs WHERE run_seq = ?").get(row.seq)?.["summary"];
-    row.demand_class = demandClass(wantsOfRun(decode(RunSchema, summary), session));
+    row.demand_class = demandClass(requirementsOfRun(decode(RunSchema, summary), session));
   }
   row.at_head = 1;
   sql("UPDATE runs SET at_head = 1, demand_class = ? WHERE seq = ?").run(row.demand_class, row.seq);

@@ -137,8 +137,8 @@ class SqliteStore implements Store {
     this.#commit(now, (tx) => runners.removeRunner(tx, runnerId));
 
   pendingClasses: Store["pendingClasses"] = async () => offers.pendingClasses(this.#sql);
-  offer: Store["offer"] = (supplies, newLeaseId, acceptBy, now) =>
-    this.#commit(now, (tx) => offers.offer(tx, supplies, newLeaseId, acceptBy));
+  offer: Store["offer"] = (candidates, newLeaseId, acceptBy, now) =>
+    this.#commit(now, (tx) => offers.offer(tx, candidates, newLeaseId, acceptBy));
   openOffers: Store["openOffers"] = async (runnerId) => offers.openOffers(this.#sql, runnerId);
   withdrawOffers: Store["withdrawOffers"] = (runnerId, now) =>
     this.#commit(now, (tx) => offers.withdrawOffers(tx, runnerId));

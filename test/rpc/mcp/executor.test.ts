@@ -1,0 +1,114 @@
+import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { create } from "@bufbuild/protobuf";
+import { afterEach, describe, expect, it } from "vitest";
+import { Report_Kind, RunOfferSchema } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { RunOffer } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
+import { createLogger } from "../../../lib/log.ts";
+import { executorOf } from "../../../runner/execution/execute.ts";
+import { startMcp } from "../../../runner/execution/mcp-server.ts";
+import type { ToolServer } from "../../../runner/execution/mcp-server.ts";
+import { atEnd, cleanUp, tempDir, testSettings } from "../../support/test-runner.ts";
+import { until } from "../../support/until.ts";
+
+const log = createLogger({ name: "test", level: "silent", format: "json" });
+
+afterEach(cleanUp);
+
+async function doorTo(coordinatorUrl: string): Promise<ToolServer> {
+  const door = await startMcp({ port: 0, coordinatorUrl, tlsCaPem: undefined, log });
+  atEnd(() => door.close());
+  return door;
+}
+
+describe("an executor", () => {
+  /** Runs a shell script as the executor of an offer, and answers its output. */
+  async function execute(door: ToolServer, script: string, offer: RunOffer) {
+    const command = join(tempDir(), "ao-script-exec");
+    writeFileSync(command, `#!/bin/sh\n${script}\n`);
+    chmodSync(command, 0o755);
+    const settings = testSettings("http://127.0.0.1:1");
+    const leash = { add: () => undefined, remove: () => undefined };
+    const execute = executorOf(
+      { ...settings, executor: { ...settings.executor, command, passEnv: ["HOME"] } },
+      { leash, mcp: door, log },
+    );
+    const assignment = { offer, projectDir: settings.projectDir, bootId: "boot_1", stopGraceMs: 100 };
+    return execute(assignment, { onStarted: () => undefined, onEvent: () => undefined }).done;
+  }
+
+  it("is told the URL of its run in its environment and wherever its blueprint asks for it, until it has ended", async () => {
+    const door = await doorTo("http://127.0.0.1:1");
+    const offer = create(RunOfferSchema, {
+      runId: "run_1",
+      leaseId: "lease_1",
+      attempt: 1,
+      runToken: "rt_secret",
+      invocation: {
+        schemaVersion: "2.0",
+        mode: "start",
+        sessionId: "ses_1",
+        prompt: "go",
+        parameters: { city: "Rome" },
+        agentBlueprint: {
+          name: "worker",
+          systemPrompt: "Session ${AGENT_SESSION_ID} in ${params.city}; ${UNKNOWN} stays.",
+          mcpServers: {
+            orchestrator: {
+              type: "http",
+              url: "${AGENT_ORCHESTRATOR_MCP_URL}",
+              headers: { "X-Agent-Session-Id": "${AGENT_SESSION_ID}", "X-Home": "${env.HOME}${env.PATH}" },
+            },
+          },
+        },
+      },
+    });
+    const out = join(tempDir(), "status");
+    const script = `printf '{"env":"%s","stdin":%s}' "$AGENT_ORCHESTRATOR_MCP_URL" "$(cat)"
+exec ${process.execPath} -e 'fetch(process.env.AGENT_ORCHESTRATOR_MCP_URL).then((r) => fs.writeFileSync("${out}", String(r.status)))'`;
+    const { kind, result } = await execute(door, script, offer);
+    expect(kind).toBe(Report_Kind.COMPLETED);
+    const { env, stdin } = JSON.parse(result?.text ?? "{}");
+    expect(env).toMatch(/\/mcp\/[0-9a-f]{64}$/);
+    expect(stdin.agent_blueprint).toEqual({
+      name: "worker",
+      system_prompt: "Session ses_1 in Rome; ${UNKNOWN} stays.",
+      mcp_servers: {
+        orchestrator: {
+          type: "http",
+          url: env,
+          headers: { "X-Agent-Session-Id": "ses_1", "X-Home": `${process.env["HOME"]}\${env.PATH}` },
+        },
+      },
+    });
+    // GET is no way to call a tool, but who is asked knows the URL.
+    expect(readFileSync(out, "utf8")).toBe("405");
+    const gone = await until(() => fetch(env).catch(() => undefined), "an answer on a new connection");
+    expect(gone.status).toBe(404);
+  });
+
+  it("that cannot be spawned leaves no URL behind", async () => {
+    const door = await doorTo("http://127.0.0.1:1");
+    let url = "";
+    const spied: ToolServer = {
+      open: (run) => {
+        const capability = door.open(run);
+        ({ url } = capability);
+        return capability;
+      },
+      close: () => door.close(),
+    };
+    const settings = testSettings("http://127.0.0.1:1");
+    const executor = { ...settings.executor, command: "/nowhere/ao-x-exec" };
+    const leash = { add: () => undefined, remove: () => undefined };
+    const execute = executorOf({ ...settings, executor }, { leash, mcp: spied, log });
+    const assignment = {
+      offer: create(RunOfferSchema, { runId: "run_1" }),
+      projectDir: "/",
+      bootId: "b",
+      stopGraceMs: 1,
+    };
+    await execute(assignment, { onStarted: () => undefined, onEvent: () => undefined }).done;
+    expect((await fetch(url)).status).toBe(404);
+  });
+});

@@ -1,0 +1,220 @@
+import { execFileSync, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { Report_Kind } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
+import { FakeCoordinator } from "../../support/fake-coordinator.ts";
+import { atEnd, cleanUp, tempDir } from "../../support/test-runner.ts";
+import { until } from "../../support/until.ts";
+import { inRepository } from "../../support/paths.ts";
+
+const ROOT = inRepository("");
+const MAIN = join(ROOT, "runner/main.ts");
+const LAUNCHER = join(ROOT, "bin/agent-runner.mjs");
+
+let fake: FakeCoordinator;
+let dir: string;
+
+beforeEach(async () => {
+  fake = await new FakeCoordinator().start();
+  atEnd(() => fake.stop());
+  dir = tempDir();
+});
+
+afterEach(cleanUp);
+
+interface Program {
+  readonly child: ChildProcess;
+  /** stdout and stderr so far. */
+  readonly output: () => string;
+  readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
+}
+
+/** Starts a program in a process group of its own, which is gone after the test. */
+function start(command: string, args: readonly string[]): Program {
+  const env = { PATH: process.env["PATH"], HOME: dir, AGENT_RUNNER_STATE_DIR: join(dir, "state") };
+  const child = spawn(command, args, { cwd: dir, env, detached: true, stdio: ["pipe", "pipe", "pipe"] });
+  let output = "";
+  child.stdout.on("data", (chunk) => (output += chunk));
+  child.stderr.on("data", (chunk) => (output += chunk));
+  const exited = once(child, "exit").then(([code, signal]) => ({ code, signal }));
+  atEnd(async () => {
+    try {
+      process.kill(-child.pid!, "SIGKILL");
+    } catch {
+      return; // It had ended.
+    }
+    await exited;
+  });
+  return { child, output: () => output, exited };
+}
+
+/** An executor that runs until `stop` is there, and then exits with `code`. It ignores nothing. */
+function waitingExecutor(code = 0): { path: string; release: () => void } {
+  const path = join(dir, "ao-wait-exec");
+  const stop = join(dir, "stop");
+  writeFileSync(path, `#!/bin/sh\ncat >/dev/null\nwhile [ ! -e ${stop} ]; do sleep 0.02; done\nexit ${code}\n`, {
+    mode: 0o755,
+  });
+  return { path, release: () => writeFileSync(stop, "") };
+}
+
+function startMain(...args: string[]): Program {
+  return start(process.execPath, [MAIN, "-c", fake.url, "--log-format", "json", ...args]);
+}
+
+function kind(wanted: Report_Kind) {
+  return until(() => fake.reports(wanted)[0], `report ${wanted}`);
+}
+
+describe("agent-runner", () => {
+  it("executes a run from its offer to its result, and says so in its log", async () => {
+    const program = startMain("-x", "test-executor");
+    await fake.offer();
+    const report = await kind(Report_Kind.COMPLETED);
+    expect(report.result?.text).toContain("hi");
+    expect(report.executorSessionId).toContain("test-ses_1");
+    expect(program.output()).toContain(`Connecting to Agent Coordinator at ${fake.url}`);
+    expect(program.output()).toMatch(/Registered as lnch_[0-9a-f]{12}/);
+    expect(program.output()).toContain("Runner started - waiting for runs");
+    expect(program.output()).toContain("Received run run_1 (start_session)");
+    const events = fake.of("events").flatMap(({ request }) => request.batches.flatMap(({ events }) => events));
+    expect(events.map(({ event }) => event.case)).toContain("result");
+  });
+
+  it("drains on the first SIGTERM, stops its runs on the second", async () => {
+    const program = startMain("-e", waitingExecutor().path);
+    await fake.offer();
+    await kind(Report_Kind.STARTED);
+    program.child.kill("SIGTERM");
+    await until(() => program.output().includes("draining, 1 run left"), "the drain");
+    const beats = fake.of("heartbeat").length;
+    await until(() => fake.of("heartbeat").length > beats + 2, "heartbeats in the drain");
+    program.child.kill("SIGTERM");
+    expect(await program.exited).toEqual({ code: 0, signal: null });
+    expect(fake.reports(Report_Kind.STOPPED)).toHaveLength(1);
+    expect(fake.of("deregister")).toHaveLength(1);
+  });
+
+  it("ends at once on the third signal, and leaves no executor behind", async () => {
+    const { path } = waitingExecutor();
+    writeFileSync(path, "#!/bin/sh\ntrap '' TERM\ncat >/dev/null\nwhile :; do sleep 0.05; done\n");
+    fake.config.stopGrace = durationFromMs(60_000);
+    const program = startMain("-e", path);
+    await fake.offer();
+    const { pid } = await kind(Report_Kind.STARTED);
+    for (const text of ["draining, 1 run left", "stopping 1 run"]) {
+      program.child.kill("SIGINT");
+      await until(() => program.output().includes(text), text);
+    }
+    program.child.kill("SIGINT");
+    expect(await program.exited).toEqual({ code: 130, signal: null });
+    await until(() => !isAlive(pid), "the executor is gone");
+  });
+
+  it("leaves no executor behind when it is killed", async () => {
+    const program = startMain("-e", waitingExecutor().path);
+    await fake.offer();
+    const { pid } = await kind(Report_Kind.STARTED);
+    program.child.kill("SIGKILL");
+    await program.exited;
+    await until(() => !isAlive(pid), "the executor is gone");
+  });
+
+  it("with --once ends with the outcome of its run", async () => {
+    const { path, release } = waitingExecutor(3);
+    const program = startMain("--once", "-e", path);
+    await fake.offer();
+    await kind(Report_Kind.STARTED);
+    release();
+    expect(await program.exited).toEqual({ code: 1, signal: null });
+    expect(await kind(Report_Kind.FAILED)).toMatchObject({ exit: { code: 3 } });
+  });
+
+  it("ends with 4 when a runner of the same identity runs on this host, and names --name", async () => {
+    const { path } = waitingExecutor();
+    const first = startMain("-e", path);
+    await fake.stream();
+    const second = startMain("-e", path);
+    expect(await second.exited).toEqual({ code: 4, signal: null });
+    expect(second.output()).toMatch(/error: lnch_\w+ already runs on this host.*--name/);
+    expect(first.child.exitCode).toBeNull();
+  });
+
+  it.each([
+    { args: ["-x", "a", "-e", "b"], text: "exclude each other" },
+    { args: ["-x", "nobody"], text: 'no executor is named "nobody"; found:' },
+    { args: ["-e", "/not/there"], text: "/not/there does not exist" },
+    { args: ["-e", "/etc/passwd"], text: "/etc/passwd" },
+    { args: ["--profile", "nobody"], text: 'no executor profile is named "nobody"' },
+    { args: ["-x", "test-executor", "-p", "/not/there"], text: "--project-dir /not/there does not exist" },
+    { args: ["-x", "test-executor", "--tls-ca", "/not/there"], text: "--tls-ca /not/there cannot be read" },
+    { args: ["--max-runs", "many"], text: '--max-runs is "many"; expected a whole number' },
+  ])("ends with 2 on $args and names what is wrong", async ({ args, text }) => {
+    const program = startMain(...args);
+    expect(await program.exited).toEqual({ code: 2, signal: null });
+    expect(program.output()).toContain("error: ");
+    expect(program.output()).toContain(text);
+  });
+
+  it("lists executors and profiles on stdout", async () => {
+    const list = startMain("--executor-list");
+    expect(await list.exited).toEqual({ code: 0, signal: null });
+    expect(list.output()).toContain("test-executor");
+    expect(await startMain("--profile-list").exited).toEqual({ code: 0, signal: null });
+  });
+});
+
+describe("the launcher", () => {
+  it("forwards SIGTERM once and exits as its child does", async () => {
+    const program = start(process.execPath, [LAUNCHER, "-c", fake.url, "-e", waitingExecutor().path]);
+    await fake.stream();
+    program.child.kill("SIGTERM");
+    expect(await program.exited).toEqual({ code: 0, signal: null });
+    expect(program.output()).toContain("draining, 0 runs left");
+  });
+
+  it("passes a usage error on as exit code 2", async () => {
+    const program = start(process.execPath, [LAUNCHER, "--nonsense"]);
+    expect(await program.exited).toEqual({ code: 2, signal: null });
+  });
+
+  const hasScript = ["/usr/bin/script", "/bin/script"].some((path) => existsSync(path));
+  if (!hasScript) process.stderr.write("skipped: `script` (util-linux) is not installed, no pty for the ^C test\n");
+
+  it.skipIf(!hasScript)("under a terminal turns one ^C into one drain", async () => {
+    const { path, release } = waitingExecutor();
+    const command = [process.execPath, LAUNCHER, "-c", fake.url, "--log-format", "json", "-e", path].join(" ");
+    const program = start("script", ["-qefc", `exec ${command}`, "/dev/null"]);
+    await fake.offer();
+    await kind(Report_Kind.STARTED);
+    program.child.stdin!.write("\u0003");
+    await until(() => program.output().includes("draining, 1 run left"), "the drain");
+    const beats = fake.of("heartbeat").length;
+    await until(() => fake.of("heartbeat").length > beats + 4, "heartbeats in the drain");
+    expect(program.output()).not.toContain("stopping");
+    release();
+    expect(await program.exited).toEqual({ code: 0, signal: null });
+    expect(fake.reports(Report_Kind.COMPLETED)).toHaveLength(1);
+  });
+
+  it("says what to do when the pinned Node is missing", () => {
+    const bare = join(dir, "bin");
+    execFileSync("cp", ["-r", join(ROOT, "bin"), bare]);
+    writeFileSync(join(dir, "package.json"), '{"type":"module"}');
+    const attempt = () => execFileSync(process.execPath, [join(bare, "agent-runner.mjs")], { stdio: "pipe" });
+    expect(attempt).toThrow(/the pinned Node is not installed[^]*npm ci/);
+  });
+});
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}

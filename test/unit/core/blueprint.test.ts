@@ -1,0 +1,254 @@
+import { create } from "@bufbuild/protobuf";
+import { describe, expect, it } from "vitest";
+import { BlueprintError, FIELDS, NO_FILES, parseBlueprint, withFields } from "../../../coordinator/core/blueprint.ts";
+import type { BlueprintFiles, Field } from "../../../coordinator/core/blueprint.ts";
+import { nearNames } from "../../../coordinator/blueprints/near-names.ts";
+import { AgentBlueprintSchema } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
+
+function files(agent: unknown, more: Partial<BlueprintFiles> = {}): BlueprintFiles {
+  return { ...NO_FILES, agent: typeof agent === "string" ? agent : JSON.stringify(agent), ...more };
+}
+
+const parse = (agent: unknown, more?: Partial<BlueprintFiles>) => parseBlueprint("reviewer", files(agent, more));
+const errorOf = (agent: unknown, more?: Partial<BlueprintFiles>): string => {
+  try {
+    parse(agent, more);
+    return "no error";
+  } catch (error) {
+    if (error instanceof BlueprintError) return error.message;
+    throw error;
+  }
+};
+
+describe("a blueprint's files", () => {
+  it("become the blueprint, prompt and MCP servers from their own files", () => {
+    const agent = {
+      name: "reviewer",
+      description: "reads code",
+      tags: ["code", "code", "review"],
+      demands: { executor_profile: "coding", hostname: "h", project_dir: "/srv", tags: ["docker"] },
+      parameters_schema: { type: "object" },
+      output_schema: {},
+      mcp_servers: { search: { type: "sse", url: "http://search" } },
+    };
+    const mcp = JSON.stringify({
+      mcpServers: {
+        git: { command: "git-mcp", args: ["--ro"], env: { A: "1" } },
+        orchestrator: {
+          url: "${AGENT_ORCHESTRATOR_MCP_URL}",
+          headers: { "X-Agent-Session-Id": "${AGENT_SESSION_ID}" },
+        },
+      },
+    });
+    const { blueprint, warnings } = parse(agent, { systemPrompt: "You review.\n", mcp, disabled: true });
+    expect(warnings).toEqual([]);
+    expect(blueprint).toMatchObject({
+      name: "reviewer",
+      description: "reads code",
+      systemPrompt: "You review.\n",
+      tags: ["code", "review"],
+      enabled: false,
+      demands: { executorProfile: "coding", hostname: "h", projectDir: "/srv", tags: ["docker"] },
+      parametersSchema: { type: "object" },
+      outputSchema: {},
+      mcpServers: {
+        search: { type: "sse", url: "http://search" },
+        git: { type: "stdio", command: "git-mcp", args: ["--ro"], env: { A: "1" } },
+        orchestrator: { type: "http", headers: { "X-Agent-Session-Id": "${AGENT_SESSION_ID}" } },
+      },
+    });
+  });
+
+  it("may say nothing but {}, and then ask for nothing", () => {
+    const { blueprint } = parse({});
+    expect(blueprint).toMatchObject({ name: "reviewer", systemPrompt: "", tags: [], enabled: true });
+    expect([blueprint.demands, blueprint.parametersSchema, blueprint.outputSchema]).toEqual([
+      undefined,
+      undefined,
+      undefined,
+    ]);
+  });
+
+  it.each([
+    ["no JSON", "{", /^agent\.json: .*JSON/],
+    ["no object", [], /^agent\.json: expected an object, found \[\]$/],
+    [
+      "another name",
+      { name: "other" },
+      /^agent\.json: name: expected "reviewer", as the directory is named, found "other"$/,
+    ],
+    ["a description of a wrong type", { description: 7 }, /^agent\.json: description: expected a string, found 7$/],
+    ["tags of a wrong type", { tags: "code" }, /^agent\.json: tags: expected a list, found "code"$/],
+    ["an empty tag", { tags: [""] }, /^agent\.json: tags: expected at most 64 strings of 1 to 128 characters/],
+    ["demands of a wrong type", { demands: ["coding"] }, /^agent\.json: demands: expected an object/],
+    ["a demand of a wrong type", { demands: { tags: { a: 1 } } }, /^agent\.json: demands\.tags: expected a list/],
+    [
+      "an unknown demand",
+      { demands: { tag: ["a"] } },
+      /^agent\.json: demands\.tag is not known; known: executor_profile/,
+    ],
+    [
+      "a long demand",
+      { demands: { hostname: "h".repeat(257) } },
+      /demands\.hostname: expected a string of at most 256/,
+    ],
+    [
+      "a server without a url",
+      { mcp_servers: { a: {} } },
+      /^agent\.json: mcp_servers\.a\.url: expected a non-empty string/,
+    ],
+    [
+      "a server without a command",
+      { mcp_servers: { a: { type: "stdio" } } },
+      /mcp_servers\.a\.command: expected a non-empty/,
+    ],
+    [
+      "a server of an unknown type",
+      { mcp_servers: { a: { type: "ws", url: "x" } } },
+      /a\.type: expected "http", "sse" or "stdio"/,
+    ],
+    [
+      "a header that is no string",
+      { mcp_servers: { a: { url: "x", headers: { n: 1 } } } },
+      /a\.headers\.n: expected a string, found 1/,
+    ],
+    [
+      "a schema that is none",
+      { parameters_schema: { type: "strin" } },
+      /^agent\.json: parameters_schema: not a JSON Schema/,
+    ],
+    [
+      "a schema elsewhere",
+      { output_schema: { $ref: "http://x/y" } },
+      /^agent\.json: output_schema: not a JSON Schema.*can't resolve/,
+    ],
+    [
+      "a schema of an old draft",
+      { output_schema: { $schema: "http://json-schema.org/draft-04/schema#" } },
+      /is not known; known: .*2020-12/,
+    ],
+    ["a procedural agent", { type: "procedural" }, /^agent\.json: type: only "autonomous" agents run here$/],
+    [
+      "capabilities",
+      { capabilities: ["git"] },
+      /^agent\.json: capabilities: put their texts into agent\.system-prompt\.md/,
+    ],
+    ["hooks", { hooks: { on_run_start: {} } }, /^agent\.json: hooks: there are no hooks/],
+    ["enabled: false", { enabled: false }, /^agent\.json: enabled: a file \.disabled beside it/],
+  ])("with %s are refused, naming file, key and what belongs there", (_, agent, expected) => {
+    expect(errorOf(agent)).toMatch(expected);
+  });
+
+  it("are refused when a prompt or a server stands in two files, and when agent.json is missing", () => {
+    expect(errorOf({ system_prompt: "a" }, { systemPrompt: "b" })).toMatch(
+      /system_prompt: agent\.system-prompt\.md has one/,
+    );
+    const server = { a: { url: "x" } };
+    const mcp = JSON.stringify({ mcpServers: server });
+    expect(errorOf({ mcp_servers: server }, { mcp })).toMatch(
+      /^agent\.mcp\.json: mcpServers\.a: agent\.json has a server/,
+    );
+    expect(errorOf({}, { mcp: "[]" })).toMatch(/^agent\.mcp\.json: expected an object/);
+    expect(() => parseBlueprint("reviewer", NO_FILES)).toThrow("agent.json is missing");
+    expect(() => parseBlueprint("../x", files({}))).toThrow("the name of a blueprint is 1 to 60 letters");
+  });
+
+  it("of other systems are read when their further keys say nothing, with a warning for each that is ignored", () => {
+    const agent = {
+      type: "autonomous",
+      capabilities: [],
+      hooks: null,
+      enabled: true,
+      skills: ["x"],
+      mcp_servers: { a: { url: "x", tool: 1 } },
+    };
+    expect(parse(agent).warnings).toEqual([
+      "agent.json: skills is not known and ignored",
+      "agent.json: mcp_servers.a.tool is not known of a http server and ignored",
+    ]);
+  });
+
+  it("with the old demand executor_type mean executor_profile, with a warning", () => {
+    const { blueprint, warnings } = parse({ demands: { executor_type: "claude-code" } });
+    expect(blueprint.demands?.executorProfile).toBe("claude-code");
+    expect(warnings).toEqual([
+      "agent.json: demands.executor_type is the old name of executor_profile and read as that",
+    ]);
+    expect(parse({ demands: { executor_type: "a", executor_profile: "a" } }).blueprint.demands?.executorProfile).toBe(
+      "a",
+    );
+    expect(errorOf({ demands: { executor_type: "a", executor_profile: "b" } })).toMatch(
+      /says a and executor_profile says b/,
+    );
+  });
+});
+
+describe("fields put into the files of a blueprint", () => {
+  const blueprint = create(AgentBlueprintSchema, {
+    name: "reviewer",
+    description: "new",
+    systemPrompt: "new prompt",
+    mcpServers: { git: { type: "stdio", command: "git-mcp", url: "left over" } },
+    demands: { executorProfile: "coding", tags: ["a"] },
+    parametersSchema: {},
+    tags: ["type"],
+    enabled: true,
+  });
+  const put = (before: BlueprintFiles, ...fields: Field[]) => withFields(before, blueprint, fields);
+
+  it("read back as the blueprint that they were", () => {
+    const after = withFields(NO_FILES, blueprint, FIELDS);
+    expect(Object.keys(JSON.parse(after.agent ?? "") as object)).toEqual([
+      "name",
+      "description",
+      "demands",
+      "tags",
+      "parameters_schema",
+    ]);
+    const { url: _, ...git } = blueprint.mcpServers["git"]!;
+    expect(parseBlueprint("reviewer", after).blueprint).toEqual({
+      ...blueprint,
+      mcpServers: { git: { ...git, url: "" } },
+    });
+  });
+
+  it("leave every other field and unknown keys as they were", () => {
+    const before = files(
+      { description: "old", skills: ["x"], tags: ["old"], demands: { executor_type: "old" } },
+      { systemPrompt: "old prompt", disabled: true },
+    );
+    const after = put(before, "description", "demands");
+    expect(JSON.parse(after.agent ?? "")).toEqual({
+      name: "reviewer",
+      description: "new",
+      skills: ["x"],
+      tags: ["old"],
+      demands: { executor_profile: "coding", tags: ["a"] },
+    });
+    expect(after).toMatchObject({ systemPrompt: "old prompt", mcp: undefined, disabled: true });
+    expect(put(before, "enabled").disabled).toBe(false);
+  });
+
+  it("stay in agent.json when they stood there, and are taken out when they are empty", () => {
+    const before = files({ system_prompt: "old", mcp_servers: { a: { url: "x" } }, output_schema: {}, tags: ["old"] });
+    const after = put(before, "system_prompt", "mcp_servers", "output_schema");
+    expect(JSON.parse(after.agent ?? "")).toEqual({
+      name: "reviewer",
+      system_prompt: "new prompt",
+      mcp_servers: { git: { type: "stdio", command: "git-mcp" } },
+      tags: ["old"],
+    });
+    expect(after).toMatchObject({ systemPrompt: undefined, mcp: undefined });
+  });
+});
+
+describe("a name that is nobody's", () => {
+  it.each([
+    ["reviwer", ["reviewer", "reviewer2"]],
+    ["Reviewer", ["reviewer", "reviewer2"]],
+    ["re", ["reviewer", "reviewer2"]],
+    ["xyz", []],
+  ])("%s brings up %j", (name, near) => {
+    expect(nearNames(name, ["reviewer", "worker", "reviewer2"])).toEqual(near);
+  });
+});

@@ -1,0 +1,68 @@
+import { spawnSync } from "node:child_process";
+import { describe, expect, it } from "vitest";
+import { createLogger } from "../../../lib/log.ts";
+import type { LogFormat } from "../../../lib/log.ts";
+
+const SECRET = "s3cr3t-planted";
+const LOG_MODULE = new URL("../../../lib/log.ts", import.meta.url).href;
+
+function capture(format: LogFormat) {
+  const lines: string[] = [];
+  const log = createLogger({ name: "unit", level: "info", format, destination: { write: (line) => lines.push(line) } });
+  return { log, lines };
+}
+
+/** Runs a few lines with `log` in a process of their own, whose stderr is a pipe. */
+function runProgram(body: string, format: LogFormat = "auto") {
+  const options = JSON.stringify({ name: "unit", level: "info", format });
+  const program = `import { createLogger } from ${JSON.stringify(LOG_MODULE)}; const log = createLogger(${options}); ${body}`;
+  return spawnSync(process.execPath, ["--input-type=module", "-e", program], { encoding: "utf8" });
+}
+
+describe("createLogger", () => {
+  it.each(["json", "pretty"] as const)("hides planted secrets in %s lines, at the top and one level down", (format) => {
+    const { log, lines } = capture(format);
+    for (const key of ["token", "authorization", "prompt", "run_token", "runner_token", "runToken", "runnerToken"]) {
+      log.info({ [key]: SECRET, run_id: "run_1" }, "top");
+      log.info({ request: { [key]: SECRET, run_id: "run_1" } }, "nested");
+    }
+    expect(lines).toHaveLength(14);
+    expect(lines.join("")).not.toContain(SECRET);
+    for (const line of lines) {
+      expect(line).toContain("[redacted]");
+      expect(line).toContain("run_1");
+    }
+  });
+
+  it("writes one JSON object per line with the level by name and the time in ISO form", () => {
+    const { log, lines } = capture("json");
+    log.warn({ run_id: "run_1" }, "a word");
+    expect(JSON.parse(lines[0]!)).toMatchObject({ level: "warn", name: "unit", run_id: "run_1", msg: "a word" });
+    expect(JSON.parse(lines[0]!).time).toMatch(/^\d{4}-\d\d-\d\dT/);
+  });
+
+  it("keeps the chain of causes of an error", () => {
+    const { log, lines } = capture("json");
+    log.error({ err: new Error("outer", { cause: new Error("inner") }) }, "failed");
+    expect(lines[0]).toContain("outer");
+    expect(lines[0]).toContain("inner");
+  });
+
+  it("writes nothing below its level", () => {
+    const { log, lines } = capture("json");
+    log.debug("too fine");
+    expect(lines).toEqual([]);
+  });
+
+  it("writes JSON to stderr, never to stdout, when stderr is not a terminal", () => {
+    const { stdout, stderr } = runProgram('log.info("hello")');
+    expect(stdout).toBe("");
+    expect(JSON.parse(stderr).msg).toBe("hello");
+  });
+
+  it.each(["json", "pretty"] as const)("loses no %s line before process.exit()", (format) => {
+    const { stderr } = runProgram("for (let i = 0; i < 500; i += 1) log.info(`line ${i}`); process.exit(0)", format);
+    expect(stderr.trimEnd().split("\n")).toHaveLength(500);
+    expect(stderr).toContain("line 499");
+  });
+});
