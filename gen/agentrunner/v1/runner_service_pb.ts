@@ -28,42 +28,40 @@ export const file_agentrunner_v1_runner_service: GenFile = /*@__PURE__*/
  */
 export type RegisterRequest = Message<"agentrunner.v1.RegisterRequest"> & {
   /**
-   * Host name.
-   *
    * @generated from field: string hostname = 1;
    */
   hostname: string;
 
   /**
-   * Real path of the directory that the runner works in.
+   * Real path, symbolic links resolved, of the directory that the runner works in.
    *
    * @generated from field: string project_dir = 2;
    */
   projectDir: string;
 
   /**
-   * Executor profile.
+   * What runs ask for in their demands.
    *
    * @generated from field: string executor_profile = 3;
    */
   executorProfile: string;
 
   /**
-   * Executor.
+   * Shown to people. Its `portable` decides whether sessions are bound to this runner.
    *
    * @generated from field: agentrunner.v1.ExecutorInfo executor = 4;
    */
   executor?: ExecutorInfo | undefined;
 
   /**
-   * Tags.
+   * At most 64, all different.
    *
    * @generated from field: repeated string tags = 5;
    */
   tags: string[];
 
   /**
-   * Take only runs that name at least one of these tags.
+   * Take only runs that name at least one of these tags. Default: also runs that name none.
    *
    * @generated from field: bool require_matching_tags = 6;
    */
@@ -77,7 +75,7 @@ export type RegisterRequest = Message<"agentrunner.v1.RegisterRequest"> & {
   maxConcurrentRuns: number;
 
   /**
-   * Tells runners of the same host, directory and profile apart.
+   * Tells runners of the same host, directory and profile apart. Default: none.
    *
    * @generated from field: string name = 8;
    */
@@ -91,7 +89,7 @@ export type RegisterRequest = Message<"agentrunner.v1.RegisterRequest"> & {
   bootId: string;
 
   /**
-   * boot_id of the process whose state directory this one has locked.
+   * boot_id of the process whose state directory this one has locked. Empty for the first.
    *
    * @generated from field: string previous_boot_id = 10;
    */
@@ -133,42 +131,40 @@ export type RegisterRequest = Message<"agentrunner.v1.RegisterRequest"> & {
  */
 export type RegisterRequestJson = {
   /**
-   * Host name.
-   *
    * @generated from field: string hostname = 1;
    */
   hostname?: string;
 
   /**
-   * Real path of the directory that the runner works in.
+   * Real path, symbolic links resolved, of the directory that the runner works in.
    *
    * @generated from field: string project_dir = 2;
    */
   projectDir?: string;
 
   /**
-   * Executor profile.
+   * What runs ask for in their demands.
    *
    * @generated from field: string executor_profile = 3;
    */
   executorProfile?: string;
 
   /**
-   * Executor.
+   * Shown to people. Its `portable` decides whether sessions are bound to this runner.
    *
    * @generated from field: agentrunner.v1.ExecutorInfo executor = 4;
    */
   executor?: ExecutorInfoJson;
 
   /**
-   * Tags.
+   * At most 64, all different.
    *
    * @generated from field: repeated string tags = 5;
    */
   tags?: string[];
 
   /**
-   * Take only runs that name at least one of these tags.
+   * Take only runs that name at least one of these tags. Default: also runs that name none.
    *
    * @generated from field: bool require_matching_tags = 6;
    */
@@ -182,7 +178,7 @@ export type RegisterRequestJson = {
   maxConcurrentRuns?: number;
 
   /**
-   * Tells runners of the same host, directory and profile apart.
+   * Tells runners of the same host, directory and profile apart. Default: none.
    *
    * @generated from field: string name = 8;
    */
@@ -196,7 +192,7 @@ export type RegisterRequestJson = {
   bootId?: string;
 
   /**
-   * boot_id of the process whose state directory this one has locked.
+   * boot_id of the process whose state directory this one has locked. Empty for the first.
    *
    * @generated from field: string previous_boot_id = 10;
    */
@@ -245,14 +241,14 @@ export const RegisterRequestSchema: GenMessage<RegisterRequest, {jsonType: Regis
  */
 export type RegisterResponse = Message<"agentrunner.v1.RegisterResponse"> & {
   /**
-   * Identity of the runner, `lnch_…`.
+   * `lnch_…`.
    *
    * @generated from field: string runner_id = 1;
    */
   runnerId: string;
 
   /**
-   * Proves the identity. Earlier tokens of the same process stay valid.
+   * `lt_…`, for `authorization: Bearer …`. Earlier tokens of the same process stay valid, 16 at most.
    *
    * @generated from field: string runner_token = 2;
    */
@@ -266,21 +262,21 @@ export type RegisterResponse = Message<"agentrunner.v1.RegisterResponse"> & {
   storeId: string;
 
   /**
-   * Settings.
+   * Count from now on.
    *
    * @generated from field: agentrunner.v1.RunnerConfig config = 4;
    */
   config?: RunnerConfig | undefined;
 
   /**
-   * Version of the coordinator.
+   * For people and logs.
    *
    * @generated from field: string server_version = 5;
    */
   serverVersion: string;
 
   /**
-   * Protocol version to speak.
+   * Protocol version to speak: the highest that both know.
    *
    * @generated from field: uint32 protocol = 6;
    */
@@ -301,14 +297,14 @@ export type RegisterResponse = Message<"agentrunner.v1.RegisterResponse"> & {
  */
 export type RegisterResponseJson = {
   /**
-   * Identity of the runner, `lnch_…`.
+   * `lnch_…`.
    *
    * @generated from field: string runner_id = 1;
    */
   runnerId?: string;
 
   /**
-   * Proves the identity. Earlier tokens of the same process stay valid.
+   * `lt_…`, for `authorization: Bearer …`. Earlier tokens of the same process stay valid, 16 at most.
    *
    * @generated from field: string runner_token = 2;
    */
@@ -322,21 +318,21 @@ export type RegisterResponseJson = {
   storeId?: string;
 
   /**
-   * Settings.
+   * Count from now on.
    *
    * @generated from field: agentrunner.v1.RunnerConfig config = 4;
    */
   config?: RunnerConfigJson;
 
   /**
-   * Version of the coordinator.
+   * For people and logs.
    *
    * @generated from field: string server_version = 5;
    */
   serverVersion?: string;
 
   /**
-   * Protocol version to speak.
+   * Protocol version to speak: the highest that both know.
    *
    * @generated from field: uint32 protocol = 6;
    */
@@ -364,28 +360,26 @@ export const RegisterResponseSchema: GenMessage<RegisterResponse, {jsonType: Reg
  */
 export type WatchRunsRequest = Message<"agentrunner.v1.WatchRunsRequest"> & {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId: string;
 
   /**
-   * The process.
+   * As registered.
    *
    * @generated from field: string boot_id = 2;
    */
   bootId: string;
 
   /**
-   * Runs that it can take now. It can only lower what the coordinator counts. Absent: max_concurrent_runs.
+   * Runs that it can take now; it can only lower what the coordinator counts. Absent: what that counts.
    *
    * @generated from field: optional uint32 free_slots = 3;
    */
   freeSlots?: number | undefined;
 
   /**
-   * Leases that the runner holds.
+   * Leases that the runner holds, as in Heartbeat; the verdicts are in `opened`.
    *
    * @generated from field: repeated agentrunner.v1.HeldLease held = 4;
    */
@@ -399,28 +393,26 @@ export type WatchRunsRequest = Message<"agentrunner.v1.WatchRunsRequest"> & {
  */
 export type WatchRunsRequestJson = {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId?: string;
 
   /**
-   * The process.
+   * As registered.
    *
    * @generated from field: string boot_id = 2;
    */
   bootId?: string;
 
   /**
-   * Runs that it can take now. It can only lower what the coordinator counts. Absent: max_concurrent_runs.
+   * Runs that it can take now; it can only lower what the coordinator counts. Absent: what that counts.
    *
    * @generated from field: optional uint32 free_slots = 3;
    */
   freeSlots?: number;
 
   /**
-   * Leases that the runner holds.
+   * Leases that the runner holds, as in Heartbeat; the verdicts are in `opened`.
    *
    * @generated from field: repeated agentrunner.v1.HeldLease held = 4;
    */
@@ -447,7 +439,7 @@ export type WatchRunsResponse = Message<"agentrunner.v1.WatchRunsResponse"> & {
    */
   event: {
     /**
-     * The stream counts from now on.
+     * The first message: offers can follow from here on.
      *
      * @generated from field: agentrunner.v1.StreamOpened opened = 1;
      */
@@ -455,23 +447,19 @@ export type WatchRunsResponse = Message<"agentrunner.v1.WatchRunsResponse"> & {
     case: "opened";
   } | {
     /**
-     * A run to accept or to refuse.
-     *
      * @generated from field: agentrunner.v1.RunOffer offer = 2;
      */
     value: RunOffer;
     case: "offer";
   } | {
     /**
-     * Order to stop a run.
-     *
      * @generated from field: agentrunner.v1.StopDirective stop = 3;
      */
     value: StopDirective;
     case: "stop";
   } | {
     /**
-     * Nothing happened for a while.
+     * Sent when nothing else was for a while.
      *
      * @generated from field: agentrunner.v1.KeepAlive keepalive = 4;
      */
@@ -479,15 +467,13 @@ export type WatchRunsResponse = Message<"agentrunner.v1.WatchRunsResponse"> & {
     case: "keepalive";
   } | {
     /**
-     * Order to take no more runs.
-     *
      * @generated from field: agentrunner.v1.DrainDirective drain = 5;
      */
     value: DrainDirective;
     case: "drain";
   } | {
     /**
-     * The stream ends.
+     * The last message.
      *
      * @generated from field: agentrunner.v1.StreamClosing closing = 6;
      */
@@ -495,7 +481,7 @@ export type WatchRunsResponse = Message<"agentrunner.v1.WatchRunsResponse"> & {
     case: "closing";
   } | {
     /**
-     * New settings.
+     * Settings that replace those of Register. This coordinator sends none; a runner takes them when they come.
      *
      * @generated from field: agentrunner.v1.RunnerConfig config = 7;
      */
@@ -511,49 +497,43 @@ export type WatchRunsResponse = Message<"agentrunner.v1.WatchRunsResponse"> & {
  */
 export type WatchRunsResponseJson = {
   /**
-   * The stream counts from now on.
+   * The first message: offers can follow from here on.
    *
    * @generated from field: agentrunner.v1.StreamOpened opened = 1;
    */
   opened?: StreamOpenedJson;
 
   /**
-   * A run to accept or to refuse.
-   *
    * @generated from field: agentrunner.v1.RunOffer offer = 2;
    */
   offer?: RunOfferJson;
 
   /**
-   * Order to stop a run.
-   *
    * @generated from field: agentrunner.v1.StopDirective stop = 3;
    */
   stop?: StopDirectiveJson;
 
   /**
-   * Nothing happened for a while.
+   * Sent when nothing else was for a while.
    *
    * @generated from field: agentrunner.v1.KeepAlive keepalive = 4;
    */
   keepalive?: KeepAliveJson;
 
   /**
-   * Order to take no more runs.
-   *
    * @generated from field: agentrunner.v1.DrainDirective drain = 5;
    */
   drain?: DrainDirectiveJson;
 
   /**
-   * The stream ends.
+   * The last message.
    *
    * @generated from field: agentrunner.v1.StreamClosing closing = 6;
    */
   closing?: StreamClosingJson;
 
   /**
-   * New settings.
+   * Settings that replace those of Register. This coordinator sends none; a runner takes them when they come.
    *
    * @generated from field: agentrunner.v1.RunnerConfig config = 7;
    */
@@ -574,7 +554,7 @@ export const WatchRunsResponseSchema: GenMessage<WatchRunsResponse, {jsonType: W
  */
 export type StreamOpened = Message<"agentrunner.v1.StreamOpened"> & {
   /**
-   * Identity of the stream.
+   * `stream_…`, for logs.
    *
    * @generated from field: string stream_id = 1;
    */
@@ -595,7 +575,7 @@ export type StreamOpened = Message<"agentrunner.v1.StreamOpened"> & {
  */
 export type StreamOpenedJson = {
   /**
-   * Identity of the stream.
+   * `stream_…`, for logs.
    *
    * @generated from field: string stream_id = 1;
    */
@@ -623,14 +603,12 @@ export const StreamOpenedSchema: GenMessage<StreamOpened, {jsonType: StreamOpene
  */
 export type RunOffer = Message<"agentrunner.v1.RunOffer"> & {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * Lease of this offer; goes into every report.
+   * Goes into every report. The same offer may come again on a new stream.
    *
    * @generated from field: string lease_id = 2;
    */
@@ -644,14 +622,15 @@ export type RunOffer = Message<"agentrunner.v1.RunOffer"> & {
   attempt: number;
 
   /**
-   * Time that remains to accept.
+   * Time that remains to accept, counted from now; after it the run goes to another runner.
    *
    * @generated from field: google.protobuf.Duration accept_deadline = 4;
    */
   acceptDeadline?: Duration | undefined;
 
   /**
-   * What to write on the executor's stdin.
+   * What to write on the executor's stdin, but for what only the runner knows: project_dir when empty, executor_config,
+   * placeholders.
    *
    * @generated from field: agentrunner.v1.ExecutorInvocation invocation = 5;
    */
@@ -686,14 +665,12 @@ export type RunOffer = Message<"agentrunner.v1.RunOffer"> & {
  */
 export type RunOfferJson = {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId?: string;
 
   /**
-   * Lease of this offer; goes into every report.
+   * Goes into every report. The same offer may come again on a new stream.
    *
    * @generated from field: string lease_id = 2;
    */
@@ -707,14 +684,15 @@ export type RunOfferJson = {
   attempt?: number;
 
   /**
-   * Time that remains to accept.
+   * Time that remains to accept, counted from now; after it the run goes to another runner.
    *
    * @generated from field: google.protobuf.Duration accept_deadline = 4;
    */
   acceptDeadline?: DurationJson;
 
   /**
-   * What to write on the executor's stdin.
+   * What to write on the executor's stdin, but for what only the runner knows: project_dir when empty, executor_config,
+   * placeholders.
    *
    * @generated from field: agentrunner.v1.ExecutorInvocation invocation = 5;
    */
@@ -791,8 +769,6 @@ export const KeepAliveSchema: GenMessage<KeepAlive, {jsonType: KeepAliveJson}> =
  */
 export type StreamClosing = Message<"agentrunner.v1.StreamClosing"> & {
   /**
-   * Why.
-   *
    * @generated from field: agentrunner.v1.StreamClosing.Reason reason = 1;
    */
   reason: StreamClosing_Reason;
@@ -805,8 +781,6 @@ export type StreamClosing = Message<"agentrunner.v1.StreamClosing"> & {
  */
 export type StreamClosingJson = {
   /**
-   * Why.
-   *
    * @generated from field: agentrunner.v1.StreamClosing.Reason reason = 1;
    */
   reason?: StreamClosing_ReasonJson;
@@ -895,14 +869,12 @@ export const StreamClosing_ReasonSchema: GenEnum<StreamClosing_Reason, StreamClo
  */
 export type ReportStatusRequest = Message<"agentrunner.v1.ReportStatusRequest"> & {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId: string;
 
   /**
-   * The reports, 1 to 500.
+   * 1 to 500, in the order in which they are to be decided.
    *
    * @generated from field: repeated agentrunner.v1.Report reports = 2;
    */
@@ -916,14 +888,12 @@ export type ReportStatusRequest = Message<"agentrunner.v1.ReportStatusRequest"> 
  */
 export type ReportStatusRequestJson = {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId?: string;
 
   /**
-   * The reports, 1 to 500.
+   * 1 to 500, in the order in which they are to be decided.
    *
    * @generated from field: repeated agentrunner.v1.Report reports = 2;
    */
@@ -944,8 +914,6 @@ export const ReportStatusRequestSchema: GenMessage<ReportStatusRequest, {jsonTyp
  */
 export type Report = Message<"agentrunner.v1.Report"> & {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId: string;
@@ -965,42 +933,41 @@ export type Report = Message<"agentrunner.v1.Report"> & {
   attempt: number;
 
   /**
-   * Number of the report within its lease, rising, gaps allowed, from 1.
+   * From 1, rising within the lease, gaps allowed. At or below the last one applied: nothing happens, and the verdict
+   * is OK.
    *
    * @generated from field: uint64 seq = 4;
    */
   seq: bigint;
 
   /**
-   * What happened.
-   *
    * @generated from field: agentrunner.v1.Report.Kind kind = 5;
    */
   kind: Report_Kind;
 
   /**
-   * How the process ended. Final reports.
+   * In final reports.
    *
    * @generated from field: agentrunner.v1.Exit exit = 6;
    */
   exit?: Exit | undefined;
 
   /**
-   * Why it failed. FAILED and STOPPED.
+   * In FAILED and STOPPED. A FAILED without one is taken as EXECUTOR_EXIT.
    *
    * @generated from field: agentrunner.v1.FailureReason failure = 7;
    */
   failure: FailureReason;
 
   /**
-   * The reason in words, with the end of stderr.
+   * The reason in words, with the end of stderr. At most 64 KiB.
    *
    * @generated from field: string message = 8;
    */
   message: string;
 
   /**
-   * The result. Final reports.
+   * In final reports. Bounded again by the coordinator.
    *
    * @generated from field: agentrunner.v1.ExecutorResult result = 9;
    */
@@ -1014,21 +981,21 @@ export type Report = Message<"agentrunner.v1.Report"> & {
   executorSessionId: string;
 
   /**
-   * Process id of the executor. STARTED.
+   * In STARTED.
    *
    * @generated from field: uint32 pid = 11;
    */
   pid: number;
 
   /**
-   * Bytes of output that the executor printed. Final reports.
+   * Bytes that the executor printed. In final reports.
    *
    * @generated from field: uint64 output_bytes = 12;
    */
   outputBytes: bigint;
 
   /**
-   * Events that could not be delivered. Final reports.
+   * Events that could not be delivered. In final reports.
    *
    * @generated from field: uint64 events_missing = 13;
    */
@@ -1042,8 +1009,6 @@ export type Report = Message<"agentrunner.v1.Report"> & {
  */
 export type ReportJson = {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId?: string;
@@ -1063,42 +1028,41 @@ export type ReportJson = {
   attempt?: number;
 
   /**
-   * Number of the report within its lease, rising, gaps allowed, from 1.
+   * From 1, rising within the lease, gaps allowed. At or below the last one applied: nothing happens, and the verdict
+   * is OK.
    *
    * @generated from field: uint64 seq = 4;
    */
   seq?: string;
 
   /**
-   * What happened.
-   *
    * @generated from field: agentrunner.v1.Report.Kind kind = 5;
    */
   kind?: Report_KindJson;
 
   /**
-   * How the process ended. Final reports.
+   * In final reports.
    *
    * @generated from field: agentrunner.v1.Exit exit = 6;
    */
   exit?: ExitJson;
 
   /**
-   * Why it failed. FAILED and STOPPED.
+   * In FAILED and STOPPED. A FAILED without one is taken as EXECUTOR_EXIT.
    *
    * @generated from field: agentrunner.v1.FailureReason failure = 7;
    */
   failure?: FailureReasonJson;
 
   /**
-   * The reason in words, with the end of stderr.
+   * The reason in words, with the end of stderr. At most 64 KiB.
    *
    * @generated from field: string message = 8;
    */
   message?: string;
 
   /**
-   * The result. Final reports.
+   * In final reports. Bounded again by the coordinator.
    *
    * @generated from field: agentrunner.v1.ExecutorResult result = 9;
    */
@@ -1112,21 +1076,21 @@ export type ReportJson = {
   executorSessionId?: string;
 
   /**
-   * Process id of the executor. STARTED.
+   * In STARTED.
    *
    * @generated from field: uint32 pid = 11;
    */
   pid?: number;
 
   /**
-   * Bytes of output that the executor printed. Final reports.
+   * Bytes that the executor printed. In final reports.
    *
    * @generated from field: uint64 output_bytes = 12;
    */
   outputBytes?: string;
 
   /**
-   * Events that could not be delivered. Final reports.
+   * Events that could not be delivered. In final reports.
    *
    * @generated from field: uint64 events_missing = 13;
    */
@@ -1161,21 +1125,23 @@ export const Report_Kind = {
   ACCEPT: 1,
 
   /**
-   * The runner does not take the offer; `message` says why. The run goes to the next runner.
+   * The runner does not take the offer; `message` says why. The run goes to the next runner, and this one has a
+   * cooldown for it. The tenth refusal fails the run.
    *
    * @generated from enum value: KIND_REFUSE = 2;
    */
   REFUSE: 2,
 
   /**
-   * The executor runs.
+   * The executor runs; carries pid.
    *
    * @generated from enum value: KIND_STARTED = 3;
    */
   STARTED: 3,
 
   /**
-   * The lease was accepted, and nothing was or will be spawned. The run is pending again at no cost.
+   * The lease was accepted, and nothing was or will be spawned. The run is pending again; the attempt does not count
+   * against max_attempts, but as a refusal.
    *
    * @generated from enum value: KIND_NOT_STARTED = 4;
    */
@@ -1286,35 +1252,29 @@ export const ReportStatusResponseSchema: GenMessage<ReportStatusResponse, {jsonT
  */
 export type ReportVerdict = Message<"agentrunner.v1.ReportVerdict"> & {
   /**
-   * The lease.
-   *
    * @generated from field: string lease_id = 1;
    */
   leaseId: string;
 
   /**
-   * The report.
-   *
    * @generated from field: uint64 seq = 2;
    */
   seq: bigint;
 
   /**
-   * The answer.
-   *
    * @generated from field: agentrunner.v1.ReportVerdict.Kind kind = 3;
    */
   kind: ReportVerdict_Kind;
 
   /**
-   * Why, in words.
+   * Why, in words. Empty for OK.
    *
    * @generated from field: string message = 4;
    */
   message: string;
 
   /**
-   * State of the run now.
+   * State of the run now. Unspecified when the run is not known.
    *
    * @generated from field: agentrunner.v1.RunState run_state = 5;
    */
@@ -1328,35 +1288,29 @@ export type ReportVerdict = Message<"agentrunner.v1.ReportVerdict"> & {
  */
 export type ReportVerdictJson = {
   /**
-   * The lease.
-   *
    * @generated from field: string lease_id = 1;
    */
   leaseId?: string;
 
   /**
-   * The report.
-   *
    * @generated from field: uint64 seq = 2;
    */
   seq?: string;
 
   /**
-   * The answer.
-   *
    * @generated from field: agentrunner.v1.ReportVerdict.Kind kind = 3;
    */
   kind?: ReportVerdict_KindJson;
 
   /**
-   * Why, in words.
+   * Why, in words. Empty for OK.
    *
    * @generated from field: string message = 4;
    */
   message?: string;
 
   /**
-   * State of the run now.
+   * State of the run now. Unspecified when the run is not known.
    *
    * @generated from field: agentrunner.v1.RunState run_state = 5;
    */
@@ -1371,7 +1325,7 @@ export const ReportVerdictSchema: GenMessage<ReportVerdict, {jsonType: ReportVer
   messageDesc(file_agentrunner_v1_runner_service, 11);
 
 /**
- * The answers.
+ * The verdicts.
  *
  * @generated from enum agentrunner.v1.ReportVerdict.Kind
  */
@@ -1413,14 +1367,14 @@ export const ReportVerdict_Kind = {
 } as const;
 
 /**
- * The answers.
+ * The verdicts.
  *
  * @generated from enum agentrunner.v1.ReportVerdict.Kind
  */
 export type ReportVerdict_Kind = (typeof ReportVerdict_Kind)[keyof typeof ReportVerdict_Kind] | UnknownEnum;
 
 /**
- * The answers.
+ * The verdicts.
  *
  * @generated from enum agentrunner.v1.ReportVerdict.Kind
  */
@@ -1439,14 +1393,12 @@ export const ReportVerdict_KindSchema: GenEnum<ReportVerdict_Kind, ReportVerdict
  */
 export type HeartbeatRequest = Message<"agentrunner.v1.HeartbeatRequest"> & {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId: string;
 
   /**
-   * The process.
+   * As registered.
    *
    * @generated from field: string boot_id = 2;
    */
@@ -1460,14 +1412,14 @@ export type HeartbeatRequest = Message<"agentrunner.v1.HeartbeatRequest"> & {
   held: HeldLease[];
 
   /**
-   * Runs that it can take now. Absent: max_concurrent_runs less `held`.
+   * Runs that it can take now; it can only lower what the coordinator counts. Absent: what that counts.
    *
    * @generated from field: optional uint32 free_slots = 4;
    */
   freeSlots?: number | undefined;
 
   /**
-   * The runner takes no more runs.
+   * The runner takes no more runs; offers stop at once.
    *
    * @generated from field: bool draining = 5;
    */
@@ -1488,14 +1440,12 @@ export type HeartbeatRequest = Message<"agentrunner.v1.HeartbeatRequest"> & {
  */
 export type HeartbeatRequestJson = {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId?: string;
 
   /**
-   * The process.
+   * As registered.
    *
    * @generated from field: string boot_id = 2;
    */
@@ -1509,14 +1459,14 @@ export type HeartbeatRequestJson = {
   held?: HeldLeaseJson[];
 
   /**
-   * Runs that it can take now. Absent: max_concurrent_runs less `held`.
+   * Runs that it can take now; it can only lower what the coordinator counts. Absent: what that counts.
    *
    * @generated from field: optional uint32 free_slots = 4;
    */
   freeSlots?: number;
 
   /**
-   * The runner takes no more runs.
+   * The runner takes no more runs; offers stop at once.
    *
    * @generated from field: bool draining = 5;
    */
@@ -1544,7 +1494,7 @@ export const HeartbeatRequestSchema: GenMessage<HeartbeatRequest, {jsonType: Hea
  */
 export type HeartbeatResponse = Message<"agentrunner.v1.HeartbeatResponse"> & {
   /**
-   * One for each lease in `held`.
+   * One for each lease in `held`, in that order.
    *
    * @generated from field: repeated agentrunner.v1.LeaseVerdict verdicts = 1;
    */
@@ -1579,7 +1529,7 @@ export type HeartbeatResponse = Message<"agentrunner.v1.HeartbeatResponse"> & {
  */
 export type HeartbeatResponseJson = {
   /**
-   * One for each lease in `held`.
+   * One for each lease in `held`, in that order.
    *
    * @generated from field: repeated agentrunner.v1.LeaseVerdict verdicts = 1;
    */
@@ -1621,14 +1571,12 @@ export const HeartbeatResponseSchema: GenMessage<HeartbeatResponse, {jsonType: H
  */
 export type AppendEventsRequest = Message<"agentrunner.v1.AppendEventsRequest"> & {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId: string;
 
   /**
-   * Batches, one for each lease.
+   * One for each lease, 1 to 500.
    *
    * @generated from field: repeated agentrunner.v1.EventBatch batches = 2;
    */
@@ -1642,14 +1590,12 @@ export type AppendEventsRequest = Message<"agentrunner.v1.AppendEventsRequest"> 
  */
 export type AppendEventsRequestJson = {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId?: string;
 
   /**
-   * Batches, one for each lease.
+   * One for each lease, 1 to 500.
    *
    * @generated from field: repeated agentrunner.v1.EventBatch batches = 2;
    */
@@ -1670,28 +1616,24 @@ export const AppendEventsRequestSchema: GenMessage<AppendEventsRequest, {jsonTyp
  */
 export type EventBatch = Message<"agentrunner.v1.EventBatch"> & {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * The lease.
-   *
    * @generated from field: string lease_id = 2;
    */
   leaseId: string;
 
   /**
-   * Number of the first event.
+   * Number of the first event. At most one above the last committed one, or nothing is stored.
    *
    * @generated from field: uint64 first_seq = 3;
    */
   firstSeq: bigint;
 
   /**
-   * The events, numbered on from first_seq.
+   * Numbered on from first_seq. At most 2000.
    *
    * @generated from field: repeated agentrunner.v1.ExecutorEvent events = 4;
    */
@@ -1705,28 +1647,24 @@ export type EventBatch = Message<"agentrunner.v1.EventBatch"> & {
  */
 export type EventBatchJson = {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId?: string;
 
   /**
-   * The lease.
-   *
    * @generated from field: string lease_id = 2;
    */
   leaseId?: string;
 
   /**
-   * Number of the first event.
+   * Number of the first event. At most one above the last committed one, or nothing is stored.
    *
    * @generated from field: uint64 first_seq = 3;
    */
   firstSeq?: string;
 
   /**
-   * The events, numbered on from first_seq.
+   * Numbered on from first_seq. At most 2000.
    *
    * @generated from field: repeated agentrunner.v1.ExecutorEvent events = 4;
    */
@@ -1796,14 +1734,13 @@ export const AppendEventsResponseSchema: GenMessage<AppendEventsResponse, {jsonT
  */
 export type EventBatchVerdict = Message<"agentrunner.v1.EventBatchVerdict"> & {
   /**
-   * The lease.
-   *
    * @generated from field: string lease_id = 1;
    */
   leaseId: string;
 
   /**
-   * OK, STALE, UNKNOWN or INVALID, as for reports.
+   * OK, STALE, UNKNOWN or INVALID, as for reports. OK with a committed_seq below first_seq - 1 says that the batch left
+   * a gap.
    *
    * @generated from field: agentrunner.v1.ReportVerdict.Kind kind = 2;
    */
@@ -1817,7 +1754,7 @@ export type EventBatchVerdict = Message<"agentrunner.v1.EventBatchVerdict"> & {
   committedSeq: bigint;
 
   /**
-   * Why, in words.
+   * Why, in words. Empty when all is well.
    *
    * @generated from field: string message = 4;
    */
@@ -1831,14 +1768,13 @@ export type EventBatchVerdict = Message<"agentrunner.v1.EventBatchVerdict"> & {
  */
 export type EventBatchVerdictJson = {
   /**
-   * The lease.
-   *
    * @generated from field: string lease_id = 1;
    */
   leaseId?: string;
 
   /**
-   * OK, STALE, UNKNOWN or INVALID, as for reports.
+   * OK, STALE, UNKNOWN or INVALID, as for reports. OK with a committed_seq below first_seq - 1 says that the batch left
+   * a gap.
    *
    * @generated from field: agentrunner.v1.ReportVerdict.Kind kind = 2;
    */
@@ -1852,7 +1788,7 @@ export type EventBatchVerdictJson = {
   committedSeq?: string;
 
   /**
-   * Why, in words.
+   * Why, in words. Empty when all is well.
    *
    * @generated from field: string message = 4;
    */
@@ -1873,14 +1809,12 @@ export const EventBatchVerdictSchema: GenMessage<EventBatchVerdict, {jsonType: E
  */
 export type DeregisterRequest = Message<"agentrunner.v1.DeregisterRequest"> & {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId: string;
 
   /**
-   * The process.
+   * As registered.
    *
    * @generated from field: string boot_id = 2;
    */
@@ -1894,14 +1828,12 @@ export type DeregisterRequest = Message<"agentrunner.v1.DeregisterRequest"> & {
  */
 export type DeregisterRequestJson = {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId?: string;
 
   /**
-   * The process.
+   * As registered.
    *
    * @generated from field: string boot_id = 2;
    */
@@ -1965,10 +1897,12 @@ export const RunnerService: GenService<{
    *
    * Its identity is derived from hostname, project_dir, executor_profile and name, so a restarted runner is the same
    * runner. A process that takes over from another one names its boot in `previous_boot_id`, and replaces it at once:
-   * leases of the earlier process that `held` does not list are lost now. The same process may register again at any time.
+   * leases of the earlier process that `held` does not list are lost now. The same process may register again at any
+   * time; its 16 newest tokens are valid.
    *
    * Errors: ALREADY_EXISTS (another live process has this identity; wait and repeat for lease_ttl + 15 s, then end, or
-   * set another `name`), FAILED_PRECONDITION (no common protocol version; upgrade the older side), INVALID_ARGUMENT.
+   * set another `name`), FAILED_PRECONDITION (no common protocol version; upgrade the older side), INVALID_ARGUMENT,
+   * RESOURCE_EXHAUSTED (too many runners are registered: remove some, or raise the coordinator's limit).
    *
    * @generated from rpc agentrunner.v1.RunnerService.Register
    */
@@ -1980,11 +1914,12 @@ export const RunnerService: GenService<{
   /**
    * Receive offers and orders.
    *
-   * The first message is `opened`. At least every stream_keepalive something is sent. The newest stream of a process is
-   * the one that counts; an older one is ended with SUPERSEDED. Offers that are open when a stream is replaced are sent
-   * again under the same lease: dedupe by lease_id.
+   * The first message is `opened`. At least every stream_keepalive something is sent. The newest stream of a runner is
+   * the one that counts; an older one is ended with SUPERSEDED. Offers that are open when a stream of the same process
+   * takes over are sent again under the same lease: dedupe by lease_id.
    *
-   * Errors: ALREADY_EXISTS (the boot_id is not the registered one and the registered process is alive).
+   * Errors: ALREADY_EXISTS (the boot_id is not that of the registered process, whether that process is alive or not:
+   * Register, which decides who has the identity).
    *
    * @generated from rpc agentrunner.v1.RunnerService.WatchRuns
    */
@@ -1994,11 +1929,12 @@ export const RunnerService: GenService<{
     output: typeof WatchRunsResponseSchema;
   },
   /**
-   * Report what happened to runs. A batch is decided report by report, and answered in the order sent.
+   * Report what happened to runs. A batch is decided report by report; the verdicts come in the order sent.
    *
-   * Repeating a report with the same seq is harmless and is answered as the first time.
+   * Repeating a report with the same seq is harmless and gets the verdict of the first time.
    *
-   * Errors: INVALID_ARGUMENT also when a batch holds an ACCEPT and a later report of the same lease: what follows an accept must wait for its answer.
+   * Errors: INVALID_ARGUMENT also when a batch holds an ACCEPT and a later report of the same lease: what follows an
+   * accept must wait for its answer.
    *
    * @generated from rpc agentrunner.v1.RunnerService.ReportStatus
    */
@@ -2010,6 +1946,8 @@ export const RunnerService: GenService<{
   /**
    * Say that the runner is alive and what it holds. Renews every lease that is listed and current.
    *
+   * Errors: ALREADY_EXISTS (the boot_id is not that of the registered process; as for WatchRuns).
+   *
    * @generated from rpc agentrunner.v1.RunnerService.Heartbeat
    */
   heartbeat: {
@@ -2020,8 +1958,9 @@ export const RunnerService: GenService<{
   /**
    * Store events and output of a run.
    *
-   * Events are numbered from 1 for each lease. The answer says up to which number they are committed; send on from there.
-   * Numbers that are already committed are skipped, so repeating is harmless; a batch that leaves a gap is not stored.
+   * Events are numbered from 1 for each lease. The verdict says up to which number they are committed; send on from
+   * there. Numbers that are already committed are skipped, so repeating is harmless; a batch that leaves a gap is not
+   * stored.
    *
    * @generated from rpc agentrunner.v1.RunnerService.AppendEvents
    */
@@ -2031,7 +1970,10 @@ export const RunnerService: GenService<{
     output: typeof AppendEventsResponseSchema;
   },
   /**
-   * End a drain: the runner leaves. Leases that it still holds are lost now.
+   * End a drain: the runner leaves. Leases that it still holds are lost now, and its tokens end. Sessions whose files
+   * it has wait for it for the coordinator's runner-away time.
+   *
+   * Errors: ALREADY_EXISTS (the boot_id is not that of the registered process; nothing to leave).
    *
    * @generated from rpc agentrunner.v1.RunnerService.Deregister
    */
