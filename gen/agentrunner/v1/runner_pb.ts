@@ -467,7 +467,7 @@ export const HeldLease_Phase = {
   RUNNING: 2,
 
   /**
-   * The executor has ended; the final report is not answered. It uses no slot.
+   * The executor has ended; the final report is not answered.
    *
    * @generated from enum value: PHASE_FINAL = 3;
    */

@@ -262,7 +262,7 @@ export type RegisterResponse = Message<"agentrunner.v1.RegisterResponse"> & {
   storeId: string;
 
   /**
-   * Count from now on.
+   * Settings that count from now on.
    *
    * @generated from field: agentrunner.v1.RunnerConfig config = 4;
    */
@@ -318,7 +318,7 @@ export type RegisterResponseJson = {
   storeId?: string;
 
   /**
-   * Count from now on.
+   * Settings that count from now on.
    *
    * @generated from field: agentrunner.v1.RunnerConfig config = 4;
    */

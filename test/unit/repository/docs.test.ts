@@ -1,6 +1,13 @@
-import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { basename, dirname, extname, join, relative } from "node:path";
 import { expect, it } from "vitest";
+import { parseCoordinatorConfig } from "../../../coordinator/config.ts";
+import { parseBlueprint } from "../../../coordinator/core/blueprint.ts";
+import { TOOLS } from "../../../mcp/tools.ts";
+import { parseRunnerOptions } from "../../../runner/config.ts";
+import { discoverExecutors } from "../../../runner/settings/discovery.ts";
+import { listProfiles } from "../../../runner/settings/profiles.ts";
 import { inRepository } from "../../support/paths.ts";
 
 /*
@@ -139,4 +146,46 @@ it("refers to records that exist", () => {
     ),
   );
   expect(wrong).toEqual([]);
+});
+
+/** Command lines of the code blocks of the guide that begin so, without the variables in front. */
+function guideCommands(program: string): string[][] {
+  const guide = DOCUMENTS.filter((file) => file.startsWith("docs/guide/")).map(text);
+  const lines = guide.flatMap((markdown) => markdown.split("\n")).map((line) => line.replace(/^(?:\w+=\S+ )+/, ""));
+  return lines.filter((line) => line.startsWith(`npx ${program} `)).map((line) => line.split(/\s+/).slice(2));
+}
+
+it("shows commands of the two servers whose flags exist", () => {
+  const coordinators = guideCommands("agent-coordinator");
+  const runners = guideCommands("agent-runner");
+  expect([coordinators.length, runners.length]).toEqual([1, 4]);
+  for (const words of coordinators) parseCoordinatorConfig(words, {}, () => undefined);
+  for (const words of runners) parseRunnerOptions(words, {}, () => undefined);
+});
+
+it("shows a profile and a blueprint without a fault", () => {
+  const [, profile = ""] = /^```json\n(.*?)^```$/ms.exec(text("docs/guide/executor-profiles.md")) ?? [];
+  const dir = mkdtempSync(join(tmpdir(), "docs-test-"));
+  try {
+    writeFileSync(join(dir, "quick.json"), profile);
+    const listed = listProfiles([dir], discoverExecutors(inRepository("executors")));
+    expect(listed).toMatchObject({ profiles: [{ name: "quick", type: "test-executor" }], problems: [] });
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+  const [, agent] = /agent\.json <<'EOT'\n(.*?)^EOT$/ms.exec(text("docs/guide/agent-trees.md")) ?? [];
+  const files = { agent, systemPrompt: undefined, mcp: undefined, disabled: false };
+  expect(parseBlueprint("reader", files)).toMatchObject({ blueprint: { name: "reader" }, warnings: [] });
+});
+
+it("lists every metric and every tool", () => {
+  const names = Array.from(
+    text("coordinator/telemetry/metrics.ts").matchAll(/"((?:agent|process)_\w+)"/g),
+    ([, name]) => name,
+  );
+  const operating = text("docs/guide/operating.md");
+  expect(names.length).toBeGreaterThan(10);
+  expect(names.filter((name = "") => !operating.includes(`\`${name}`))).toEqual([]);
+  const trees = text("docs/guide/agent-trees.md");
+  expect(TOOLS.filter(({ name }) => !trees.includes(`\`${name}\``)).map(({ name }) => name)).toEqual([]);
 });
