@@ -481,7 +481,7 @@ export type WatchRunsResponse = Message<"agentrunner.v1.WatchRunsResponse"> & {
     case: "closing";
   } | {
     /**
-     * Settings that replace those of Register. This coordinator sends none; a runner takes them when they come.
+     * New settings.
      *
      * @generated from field: agentrunner.v1.RunnerConfig config = 7;
      */
@@ -533,7 +533,7 @@ export type WatchRunsResponseJson = {
   closing?: StreamClosingJson;
 
   /**
-   * Settings that replace those of Register. This coordinator sends none; a runner takes them when they come.
+   * New settings.
    *
    * @generated from field: agentrunner.v1.RunnerConfig config = 7;
    */
