@@ -32,11 +32,8 @@ const NAMES = new Set(FILES.map((file) => basename(file)));
 const TOP = new Set(foldersIn(ROOT));
 const MODULE_FOLDERS = new Set(MODULES.flatMap((module) => foldersIn(join(ROOT, module))));
 
-const DOCUMENTS = FILES.filter(
-  (file) =>
-    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "executors/README.md"].includes(file) ||
-    (file.startsWith("docs/") && file.endsWith(".md")),
-);
+/** Everything written for people; the prompts of the examples are for models. */
+const DOCUMENTS = FILES.filter((file) => file.endsWith(".md") && !file.startsWith("examples/"));
 
 function filesBelow(dir: string): string[] {
   return readdirSync(dir, { withFileTypes: true }).flatMap((entry) => {
