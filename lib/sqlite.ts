@@ -1,7 +1,7 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import type { SQLInputValue, StatementSync } from "node:sqlite";
+import type { SQLInputValue, SQLOutputValue, StatementSync } from "node:sqlite";
 
 /** The database file cannot be used as it is. The message names the path and what to do. */
 export class DatabaseUnusableError extends Error {
@@ -264,17 +264,48 @@ export class GroupCommit {
   }
 }
 
+/** A row of which nothing is said: values by the name of their column. */
+export type AnyRow = Readonly<Record<string, SQLOutputValue>>;
+
+/** Values for `?`, in their order, or one object with values for `:name`. */
+export type SqlParameters = readonly SQLInputValue[] | [Readonly<Record<string, SQLInputValue>>];
+
+/**
+ * A prepared statement whose rows are said to be of a type. Nobody checks that they are: the type stands beside the SQL text
+ * that makes it true, and nowhere else.
+ */
+export interface Statement<Row> {
+  /** The first row; undefined when there is none. */
+  first(...parameters: SqlParameters): Row | undefined;
+  all(...parameters: SqlParameters): Row[];
+  /** Rows as they are taken. The statement must not be used again before the last one was. */
+  iterate(...parameters: SqlParameters): Iterable<Row>;
+  run(...parameters: SqlParameters): { readonly changes: number | bigint; readonly lastInsertRowid: number | bigint };
+}
+
+/** The prepared statement of an SQL text: `sql<RunRow>("SELECT …").first(id)`. */
+export type Sql = <Row = AnyRow>(text: string) => Statement<Row>;
+
 /** Prepares each SQL text once and keeps the statement. */
-export function statements(db: DatabaseSync): (sql: string) => StatementSync {
-  const prepared = new Map<string, StatementSync>();
-  return (sql) => {
-    let statement = prepared.get(sql);
+export function statements(db: DatabaseSync): Sql {
+  const prepared = new Map<string, Statement<unknown>>();
+  return <Row>(text: string) => {
+    let statement = prepared.get(text);
     if (statement === undefined) {
-      statement = db.prepare(sql);
-      prepared.set(sql, statement);
+      statement = typed(db.prepare(text));
+      prepared.set(text, statement);
     }
-    return statement;
+    return statement as Statement<Row>;
   };
 }
 
-export type { DatabaseSync, SQLInputValue, StatementSync };
+function typed(statement: StatementSync): Statement<unknown> {
+  return {
+    first: statement.get.bind(statement),
+    all: statement.all.bind(statement),
+    iterate: statement.iterate.bind(statement),
+    run: statement.run.bind(statement),
+  };
+}
+
+export type { DatabaseSync, SQLInputValue };

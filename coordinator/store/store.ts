@@ -13,26 +13,19 @@ import type {
 import type { Session, SessionEvent, SessionStatus } from "../../gen/agentrunner/v1/session_pb.ts";
 import type { UpdateSessionRequest } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import type { RunnerFacts, Requirements } from "../core/match.ts";
-import type { Effect, Stop } from "../core/run.ts";
-import type { FinalState } from "../../lib/final.ts";
-import type { FamilyLimits } from "./commands/session-tree.ts";
+import type { Stop } from "../core/run.ts";
+import type { Changes } from "./changes.ts";
+import { Refusal } from "./refusal.ts";
 
-export type { FamilyLimits };
+export type { Changes };
+export { Refusal };
 
-/** Why a command was refused; nothing was changed. The names are those of gRPC status codes. */
-export class Refusal extends Error {
-  override readonly name = "Refusal";
-  readonly code:
-    | "NOT_FOUND"
-    | "ALREADY_EXISTS"
-    | "INVALID_ARGUMENT"
-    | "FAILED_PRECONDITION"
-    | "OUT_OF_RANGE"
-    | "RESOURCE_EXHAUSTED";
-  constructor(code: Refusal["code"], message: string) {
-    super(message);
-    this.code = code;
-  }
+/** How far a tree of sessions may grow. */
+export interface TreeLimits {
+  /** Sessions above a session; a person's own has none. */
+  readonly maxDepth: number;
+  /** Child sessions of one session that have a run that is active or pending. */
+  readonly maxChildren: number;
 }
 
 /**
@@ -40,27 +33,6 @@ export class Refusal extends Error {
  * comes to that: a repeated request is answered whatever became of its blueprint. Undefined when no agent is meant.
  */
 export type AgentLookup = AgentBlueprint | Refusal | undefined;
-
-/** What the outside has to be told after a command was committed. Collected by the command, acted on by the shell. */
-export interface Changes {
-  readonly effects: readonly (Effect & { readonly runId: string })[];
-  /** Sessions that have new events. */
-  readonly sessionIds: ReadonlySet<string>;
-  /** Demand classes in which a run became pending. */
-  readonly demandClasses: ReadonlySet<string>;
-  /** Runners that let an offer lapse. */
-  readonly lapsedRunnerIds: ReadonlySet<string>;
-  /** Runners that may be able to take more runs. */
-  readonly freedRunnerIds: ReadonlySet<string>;
-  /** Runners whose row appeared, changed or went. */
-  readonly runnerIds: ReadonlySet<string>;
-  /** Runs that became final. */
-  readonly ended: readonly FinalState[];
-  /** Leases that were lost. */
-  readonly lostLeases: number;
-  /** Offers that were accepted: time from offer to accept. */
-  readonly acceptMs: readonly number[];
-}
 
 /** A committed command: its answer, and what the outside has to be told. */
 export interface Committed<T> {
@@ -182,7 +154,7 @@ export interface Store {
     request: CreateRunRequest,
     agent: AgentLookup,
     ids: { runId: string; sessionId: string },
-    limits: FamilyLimits,
+    limits: TreeLimits,
     now: number,
   ): Promise<Committed<Run>>;
   /** Agent of the session that the request names; empty when there is no such session, or it has none. */
@@ -270,7 +242,7 @@ export interface Store {
   /** Fails the pending runs of a demand class; at most 500 in one call. */
   failPending(
     demandClass: string,
-    event: "UNMATCHED" | "STRANDED",
+    event: "UNMATCHED" | "AFFINITY_LOST",
     message: string,
     unmatchedBefore: number,
     now: number,
