@@ -167,10 +167,10 @@ interface Waiting {
 }
 
 /**
- * Commits the operations of concurrent callers together, so that one fsync serves many (design §8).
+ * Commits the operations of concurrent callers together, so that one fsync serves many (ADR 4).
  *
  * Operations run in the order given. One that throws is undone alone and its caller gets the error. A COMMIT that fails
- * undoes the whole group and every caller gets a `CommitError`. A caller is answered only after the COMMIT. The queue is
+ * undoes the whole group and every caller gets a `CommitError`. A caller gets its value only after the COMMIT. The queue is
  * bounded by its callers: each waits for its own operation.
  *
  * An operation must do nothing but read and write the database: when one of its group throws, it is undone and run again.
@@ -195,7 +195,7 @@ export class GroupCommit {
     this.#undo = db.prepare("ROLLBACK TO operation");
   }
 
-  /** Runs `operation` inside the next transaction; answers what it returned once that is committed. */
+  /** Runs `operation` inside the next transaction; returns what it returned once that is committed. */
   run<T>(operation: () => T): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       if (this.#queue.length === 0) setImmediate(() => this.#flush());

@@ -8,7 +8,7 @@ export interface Incumbent {
 /** NEW: nobody has the identity. SAME: the same process again. REPLACE: the newcomer takes over. TWIN: it may not. */
 export type RegistrationKind = "NEW" | "SAME" | "REPLACE" | "TWIN";
 
-/** Decides who has a runner's identity (design §4.1, Twins and restarts). */
+/** Decides who has a runner's identity (ADR 3). */
 export function registration(
   incumbent: Incumbent | undefined,
   newcomer: { readonly bootId: string; readonly previousBootId: string },

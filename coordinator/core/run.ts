@@ -83,7 +83,7 @@ interface Facts {
   readonly interrupted: boolean;
 }
 
-/** While a run waits again: the lease that was lost, whose final report still counts. */
+/** While a run is pending once more: the lease that was lost, whose final report still counts. */
 interface Waiting {
   readonly lapsed: Lease | undefined;
 }
@@ -146,7 +146,7 @@ export type Decision =
   | { readonly type: "applied"; readonly run: Run; readonly effects: readonly Effect[] }
   | { readonly type: "stale" | "invalid" | "refused"; readonly message: string };
 
-/** True when a runner answers for the run: its lease is accepted and not over. */
+/** True when a runner is responsible for the run: its lease is accepted and not over. */
 export function isHeld(run: Run): run is Extract<Run, { state: "CLAIMED" | "RUNNING" | "STOPPING" }> {
   return run.state === "CLAIMED" || run.state === "RUNNING" || run.state === "STOPPING";
 }
@@ -296,7 +296,7 @@ function report(run: Run, event: ReportEvent): Decision {
     case "STARTED":
       if (run.state === "OFFERED") return acceptFirst(event);
       if (run.state === "CLAIMED") return to(run, { state: "RUNNING", lease: run.lease });
-      // A stop may overtake the word that the executor runs.
+      // A stop may overtake the report that the executor runs.
       return run.state === "STOPPING" ? to(run, { ...place(run), started: true }) : stays(run);
     case "PROGRESS":
       return run.state === "OFFERED" ? acceptFirst(event) : stays(run);

@@ -33,7 +33,7 @@ interface SessionRow extends RunSession {
 
 /**
  * Draws the consequences of runs that ended, in the transaction in which they ended: what they delivered is consumed or
- * waits again; a session that has settled is told to its parent; a session that is idle is resumed by what waits for it.
+ * is waiting once more; a session that has settled is told to its parent; a session that is idle is resumed by what waits for it.
  */
 export function settleEnded(tx: Tx, newRunId: () => string): void {
   for (let row = tx.endedRuns.shift(); row !== undefined; row = tx.endedRuns.shift()) {

@@ -43,7 +43,7 @@ export function report(tx: Tx, runnerId: string, reports: readonly Report[], lea
   });
 }
 
-/** Highest number of a report: the store answers numbers, and those are exact up to here. */
+/** Highest number of a report: the store returns numbers, and those are exact up to here. */
 const MAX_SEQ = BigInt(Number.MAX_SAFE_INTEGER);
 
 interface Verdict {
@@ -173,7 +173,7 @@ function keepEvidence({ sql, now }: Tx, attempt: AttemptRow | undefined, one: Re
   sql("UPDATE attempts SET late = ? WHERE lease_id = ?").run(encode(LateReportSchema, late), one.leaseId);
 }
 
-/** Stores events under their leases. A batch whose first number leaves a gap gets what is committed for an answer. */
+/** Stores events under their leases. A batch whose first number leaves a gap gets the number of what is committed. */
 export function appendEvents(tx: Tx, runnerId: string, batches: readonly EventBatch[]): EventBatchVerdict[] {
   return batches.map((batch) => {
     const verdict = (kind: Verdict["kind"], committed: number, message = ""): EventBatchVerdict =>

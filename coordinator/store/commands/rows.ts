@@ -1,7 +1,7 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
+import type { DescMessage, JsonObject, MessageShape } from "@bufbuild/protobuf";
 import { durationMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { RunSummarySchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
+import { RunSummarySchema, SessionDataSchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
 import type { RunSummary } from "../../../gen/agentrunner/store/v1/store_pb.ts";
 import { ExecutorInvocationSchema, ExecutorResultSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import {
@@ -116,6 +116,11 @@ function reasonOf({ failure, message }: RunRow): { name?: FailureName; message: 
 /** Bytes of a message for a BLOB column. */
 export function encode<D extends DescMessage>(schema: D, message: MessageShape<D>): Uint8Array {
   return toBinary(schema, message);
+}
+
+/** Metadata for its column; null for none. */
+export function encodeMetadata(metadata: JsonObject | undefined): Uint8Array | null {
+  return metadata === undefined ? null : encode(SessionDataSchema, create(SessionDataSchema, { metadata }));
 }
 
 export function decode<D extends DescMessage>(schema: D, bytes: Uint8Array): MessageShape<D> {

@@ -1,18 +1,10 @@
-import { create } from "@bufbuild/protobuf";
-import type { JsonObject } from "@bufbuild/protobuf";
-import { SessionDataSchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
 import type { Session } from "../../../gen/agentrunner/v1/session_pb.ts";
 import type { UpdateSessionRequest } from "../../../gen/agentrunner/v1/session_service_pb.ts";
 import { WITHIN } from "./session-tree.ts";
-import { encode } from "./rows.ts";
+import { encodeMetadata } from "./rows.ts";
 import type { Tx } from "./tx.ts";
 import { getSession } from "./session-queries.ts";
 import { Refusal } from "../refusal.ts";
-
-/** Metadata for its column; null for none. */
-export function encodeMetadata(metadata: JsonObject | undefined): Uint8Array | null {
-  return metadata === undefined ? null : encode(SessionDataSchema, create(SessionDataSchema, { metadata }));
-}
 
 /** @throws Refusal as SessionService.UpdateSession says. */
 export function updateSession(tx: Tx, request: UpdateSessionRequest): Session {
