@@ -5,7 +5,7 @@ import { grant, heard, isOver, missedTime } from "./core/grace.ts";
 import type { Grace, Reading } from "./core/grace.ts";
 import { Dispatcher } from "./dispatch/dispatcher.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
-import { durationFromMs } from "./store/commands/rows.ts";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import type { Changes, Committed, Store } from "./store/store.ts";
 import { Watchers } from "./follow/watchers.ts";
 
@@ -113,10 +113,10 @@ export class Coordinator {
     this.metrics.changed(changes);
     for (const effect of changes.effects) {
       const { leaseId, runnerId } = effect.lease;
-      if (effect.type === "STOP_RUNNER") {
+      if (effect.type === "stop-runner") {
         const { graceMs, reason } = effect.stop;
         this.dispatcher.tellToStop(runnerId, { runId: effect.runId, leaseId, grace: durationFromMs(graceMs), reason });
-      } else if (effect.type === "WITHDRAW") {
+      } else if (effect.type === "withdraw") {
         const reason = "the offer was withdrawn";
         this.dispatcher.tellToStop(runnerId, { runId: effect.runId, leaseId, grace: durationFromMs(0), reason });
       }

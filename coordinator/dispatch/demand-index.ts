@@ -218,7 +218,7 @@ export class DemandIndex {
     const message =
       `${affinityRunnerId}, which holds the session's files, ${why}; ` +
       "continue without them on another runner with: ao resume --any-runner";
-    this.#act(await store.failPending(key, "STRANDED", message, 0, now()));
+    this.#act(await store.failPending(key, "AFFINITY_LOST", message, 0, now()));
   }
 
   #act({ changes }: Committed<unknown>): void {

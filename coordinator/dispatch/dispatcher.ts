@@ -5,7 +5,7 @@ import { DemandIndex } from "./demand-index.ts";
 import type { DemandIndexDeps } from "./demand-index.ts";
 import { StreamClosing_Reason } from "./runner-stream.ts";
 import type { RunnerStream } from "./runner-stream.ts";
-import { durationFromMs } from "../store/commands/rows.ts";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import type { Committed, Offer, Offered, Candidate } from "../store/store.ts";
 
 /** Runners that one offer command considers; more follow in the next. */

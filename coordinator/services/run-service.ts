@@ -11,7 +11,7 @@ import { denied } from "../access/auth.ts";
 import type { BlueprintDir } from "../blueprints/blueprint-dir.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { cursorOf, placeOf } from "../store/cursors.ts";
-import { durationMs, timestampFromMs } from "../store/commands/rows.ts";
+import { durationMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { followEvents } from "../follow/follow-events.ts";
 
 const DEFAULT_PAGE = 100;

@@ -18,7 +18,8 @@ import type { Coordinator } from "../coordinator.ts";
 import { PROTOCOL, protocolVersion } from "../../lib/protocol-version.ts";
 import { leaseWithReportAfterAccept } from "../core/report-batch.ts";
 import { RunnerStream, StreamClosing_Reason } from "../dispatch/runner-stream.ts";
-import { durationFromMs, optionalMs } from "../store/commands/rows.ts";
+import { optionalMs } from "../store/commands/rows.ts";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
 
 /** Names of verdicts by number, for the metrics. */
 const VERDICT_NAMES = new Map<number, string>(Object.entries(ReportVerdict_Kind).map(([name, kind]) => [kind, name]));

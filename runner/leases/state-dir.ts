@@ -4,7 +4,7 @@ import { promisify } from "node:util";
 import { newId } from "../../lib/ids.ts";
 import type { Log } from "../../lib/log.ts";
 import { DatabaseUnusableError, GroupCommit, openDatabase, statements } from "../../lib/sqlite.ts";
-import type { DatabaseSync, StatementSync } from "../../lib/sqlite.ts";
+import type { DatabaseSync, Sql } from "../../lib/sqlite.ts";
 
 /** "AGRS" in ASCII. */
 const APPLICATION_ID = 0x41475253;
@@ -86,7 +86,7 @@ export class StateDir {
   readonly previousBootId: string;
   /** Leases that the process before it left behind. Of those from before a restart of the machine, all count as spawned. */
   readonly inherited: readonly LeaseRecord[];
-  readonly sql: (text: string) => StatementSync;
+  readonly sql: Sql;
   readonly #db: DatabaseSync;
   readonly #group: GroupCommit;
   readonly #onTrouble: (reason: string | undefined) => void;
@@ -134,7 +134,7 @@ export class StateDir {
   }
 
   #meta(key: string): string {
-    return String(this.sql("SELECT value FROM meta WHERE key = ?").get(key)?.["value"] ?? "");
+    return String(this.sql("SELECT value FROM meta WHERE key = ?").first(key)?.["value"] ?? "");
   }
 
   #setMeta(key: string, value: string): void {
