@@ -1,5 +1,5 @@
 import type { Log } from "../lib/log.ts";
-import { Auth } from "./access/auth.ts";
+import { RunTokens } from "./access/run-tokens.ts";
 import type { CoordinatorConfig } from "./config.ts";
 import { grant, heard, isOver, missedTime } from "./core/grace.ts";
 import type { Grace, Reading } from "./core/grace.ts";
@@ -39,7 +39,7 @@ export class Coordinator {
   readonly metrics: Metrics;
   readonly dispatcher: Dispatcher;
   readonly watchers = new Watchers();
-  readonly auth: Auth;
+  readonly runTokens: RunTokens;
   readonly #clock: () => Reading;
   readonly #timers: NodeJS.Timeout[] = [];
   #grace: Grace = { state: "OVER" };
@@ -53,7 +53,7 @@ export class Coordinator {
     this.config = deps.config;
     this.log = deps.log;
     this.metrics = deps.metrics;
-    this.auth = new Auth(deps.store);
+    this.runTokens = new RunTokens(deps.store.secret);
     this.#clock = deps.clock ?? (() => ({ wallMs: Date.now(), steadyMs: performance.now() }));
     this.#last = this.#clock();
     this.dispatcher = new Dispatcher({
@@ -62,7 +62,7 @@ export class Coordinator {
       log: this.log,
       now: () => this.now(),
       perform: (changes) => this.perform(changes),
-      runToken: (leaseId) => this.auth.runToken(leaseId),
+      runToken: (leaseId) => this.runTokens.issue(leaseId),
     });
   }
 

@@ -3,6 +3,8 @@ import { createRouterTransport } from "@connectrpc/connect";
 import type { ConnectRouter } from "@connectrpc/connect";
 import type { CommitError } from "../lib/sqlite.ts";
 import type { Log } from "../lib/log.ts";
+import { createGate } from "./access/gate.ts";
+import { POLICY } from "./access/policy.ts";
 import { BlueprintDir } from "./blueprints/blueprint-dir.ts";
 import type { CoordinatorConfig } from "./config.ts";
 import { Coordinator } from "./coordinator.ts";
@@ -47,7 +49,8 @@ export async function startCoordinator(
   const coordinator = new Coordinator({ store, config, log, metrics, ...(clock === undefined ? {} : { clock }) });
   const blueprints = new BlueprintDir(config.agentsDir, log);
   const interceptors = [storeErrors((error) => onCommitError(error, metrics, log))];
-  const router = routerOptions({ log, interceptors });
+  const gate = createGate({ store, runTokens: coordinator.runTokens, policy: POLICY });
+  const router = routerOptions({ log, interceptors, gate });
   const mcp = mcpPage(
     createRouterTransport((router) => mountClientServices(router, coordinator, blueprints), { router }),
     log,
@@ -61,6 +64,7 @@ export async function startCoordinator(
       allowedHosts: config.allowedHosts,
       log,
       interceptors,
+      gate,
       pages: pages(coordinator),
       protocols: { "/mcp": (request, response) => mcp.handle(request, response) },
       routes: (router) => {
@@ -94,7 +98,7 @@ export async function startCoordinator(
 function mountClientServices(router: ConnectRouter, coordinator: Coordinator, blueprints: BlueprintDir): void {
   mountRunService(router, coordinator, blueprints);
   mountSessionService(router, coordinator);
-  mountBlueprintService(router, coordinator, blueprints);
+  mountBlueprintService(router, blueprints);
 }
 
 function tlsOf({ tlsCert, tlsKey }: CoordinatorConfig): { certPem: string; keyPem: string } | undefined {

@@ -8,6 +8,7 @@ import {
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
 import { createValidateInterceptor } from "@connectrpc/validate";
+import type { Gate } from "../access/gate.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { authorityOf, bracketed, hostGuard, isLoopback } from "../../lib/rpc/host-guard.ts";
 import type { HttpRequest, HttpResponse } from "../../lib/rpc/http.ts";
@@ -37,9 +38,11 @@ export interface ServerOptions {
   tls?: { certPem: string; keyPem: string } | undefined;
   /** Allows a non-loopback address without TLS. */
   insecure?: boolean | undefined;
+  /** Decides who may call. Every method, page and protocol that is served must be in its policy. */
+  gate: Gate;
   /** Mounts the services; health and reflection are added to whatever it mounts. */
   routes: (router: ConnectRouter) => void;
-  /** Run before a request is validated, the first one outermost. */
+  /** Run before a request is validated and passes the gate, the first one outermost. */
   interceptors?: Interceptor[] | undefined;
   /** Plain pages by path (`/health`, `/ready`, `/metrics`), answered to GET and HEAD. */
   pages?: Readonly<Record<string, () => PageAnswer | Promise<PageAnswer>>> | undefined;
@@ -99,7 +102,7 @@ export function checkListen(
   );
 }
 
-/** Serves the routes over gRPC, gRPC-web and Connect, on one port, until stop(). Throws ListenError. */
+/** Serves the routes over gRPC, gRPC-web and Connect, on one port, until stop(). Throws ListenError, and Error when the gate does not know who may call something. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   checkListen(options.listen, options);
   const { log, listen, tls } = options;
@@ -139,7 +142,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
 /** How the services are called, over the port and within this process alike. */
 export function routerOptions(
-  options: Pick<ServerOptions, "interceptors" | "log" | "messageMaxBytes">,
+  options: Pick<ServerOptions, "gate" | "interceptors" | "log" | "messageMaxBytes">,
 ): ConnectRouterOptions {
   const messageMaxBytes = options.messageMaxBytes ?? MESSAGE_MAX_BYTES;
   return {
@@ -149,7 +152,12 @@ export function routerOptions(
     acceptCompression: [compressionGzip],
     // People write JSON by hand: a misspelt field must not be taken for one that was left out.
     jsonOptions: { useProtoFieldName: true, ignoreUnknownFields: false },
-    interceptors: [hideUnexpected(options.log), ...(options.interceptors ?? []), createValidateInterceptor()],
+    interceptors: [
+      hideUnexpected(options.log),
+      ...(options.interceptors ?? []),
+      createValidateInterceptor(),
+      options.gate.interceptor,
+    ],
   };
 }
 
@@ -160,6 +168,11 @@ function mountRoutes(options: ServerOptions) {
   const health = createHealthBoard(services.map(({ typeName }) => typeName));
   router.service(Health, health.implementation);
   mountReflection(router, [...services, Health]);
+  const { pages = {}, protocols = {}, gate } = options;
+  gate.check(
+    router.handlers.map(({ method }) => method),
+    [...Object.keys(pages), ...Object.keys(protocols)],
+  );
   return { router, health };
 }
 

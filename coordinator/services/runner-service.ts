@@ -25,7 +25,7 @@ const VERDICT_NAMES = new Map<number, string>(Object.entries(ReportVerdict_Kind)
 
 /** What runners call. Comments and errors are in runner_service.proto. */
 export function mountRunnerService(router: ConnectRouter, coordinator: Coordinator): void {
-  const { store, auth, dispatcher, config, metrics } = coordinator;
+  const { store, dispatcher, config, metrics } = coordinator;
   const settings = runnerConfig(config);
 
   router.service(RunnerService, {
@@ -65,9 +65,7 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
       };
     },
 
-    async *watchRuns(request, context) {
-      const { runnerId, bootId, held, freeSlots } = request;
-      await auth.runner(context, runnerId);
+    async *watchRuns({ runnerId, bootId, held, freeSlots }, { signal }) {
       const said = { bootId, held, freeSlots };
       const { verdicts } = await coordinator.command(store.beat(runnerId, said, config.leaseTtlMs, coordinator.now()));
       const stream = new RunnerStream(runnerId, bootId);
@@ -75,15 +73,13 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
       try {
         await dispatcher.open(stream);
         coordinator.listed(runnerId);
-        yield* stream.messages(context.signal);
+        yield* stream.messages(signal);
       } finally {
         await dispatcher.closed(stream);
       }
     },
 
-    async reportStatus(request, context) {
-      const { runnerId, reports } = request;
-      await auth.runner(context, runnerId);
+    async reportStatus({ runnerId, reports }) {
       const after = leaseWithReportAfterAccept(
         reports.map(({ leaseId, kind }) => ({ leaseId, isAccept: kind === Report_Kind.ACCEPT })),
       );
@@ -99,9 +95,8 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
       return answer;
     },
 
-    async heartbeat(request, context) {
+    async heartbeat(request) {
       const { runnerId, bootId, held, freeSlots, draining } = request;
-      await auth.runner(context, runnerId);
       const said = { bootId, held, freeSlots, draining, eventLoopLagMs: optionalMs(request.eventLoopLag) };
       const { verdicts, directives } = await coordinator.command(
         store.beat(runnerId, said, config.leaseTtlMs, coordinator.now()),
@@ -111,14 +106,11 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
       return { verdicts, directives, nextHeartbeat, streamMissing: !dispatcher.hasStream(runnerId, bootId) };
     },
 
-    async appendEvents(request, context) {
-      await auth.runner(context, request.runnerId);
-      return coordinator.command(store.appendEvents(request.runnerId, request.batches, coordinator.now()));
+    async appendEvents({ runnerId, batches }) {
+      return coordinator.command(store.appendEvents(runnerId, batches, coordinator.now()));
     },
 
-    async deregister(request, context) {
-      const { runnerId, bootId } = request;
-      await auth.runner(context, runnerId);
+    async deregister({ runnerId, bootId }) {
       await coordinator.command(store.deregister(runnerId, bootId, coordinator.now()));
       dispatcher.end(runnerId, StreamClosing_Reason.REMOVED);
       coordinator.log.info({ runner_id: runnerId }, "runner deregistered");
