@@ -2,8 +2,8 @@ import { create } from "@bufbuild/protobuf";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { newId } from "../../lib/ids.ts";
-import { StreamClosing_Reason, WatchRunsResponseSchema } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import type { WatchRunsResponse } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import { WatchRunsResponseSchema } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { StreamClosing_Reason, WatchRunsResponse } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 
 /**
  * Messages that may wait for a runner that does not read. A runner has at most 1,000 runs, each with one offer or stop
@@ -11,7 +11,8 @@ import type { WatchRunsResponse } from "../../gen/agentrunner/v1/runner_service_
  */
 const MAX_QUEUED = 4096;
 
-type StreamEvent = NonNullable<MessageInitShape<typeof WatchRunsResponseSchema>["event"]>;
+/** What one message of the stream says. */
+export type StreamEvent = NonNullable<MessageInitShape<typeof WatchRunsResponseSchema>["event"]>;
 
 /** One WatchRuns call: what is put in comes out in order, until it is closed. */
 export class RunnerStream {
@@ -79,5 +80,3 @@ export class RunnerStream {
     }
   }
 }
-
-export { StreamClosing_Reason };

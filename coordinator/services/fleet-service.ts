@@ -4,7 +4,7 @@ import { FleetService } from "../../gen/agentrunner/v1/fleet_service_pb.ts";
 import { Runner_Presence } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { Coordinator } from "../coordinator.ts";
-import { StreamClosing_Reason } from "../dispatch/runner-stream.ts";
+import { StreamClosing_Reason } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { RunnerRecord } from "../store/store.ts";
 
 const DEFAULT_PAGE = 100;

@@ -12,12 +12,17 @@ import {
 import { VERSION } from "../../lib/version.ts";
 import { RunnerConfigSchema } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { RunnerConfig } from "../../gen/agentrunner/v1/runner_pb.ts";
-import { Report_Kind, ReportVerdict_Kind, RunnerService } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import {
+  Report_Kind,
+  ReportVerdict_Kind,
+  RunnerService,
+  StreamClosing_Reason,
+} from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { CoordinatorConfig } from "../config.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { PROTOCOL, protocolVersion } from "../../lib/protocol-version.ts";
 import { leaseWithReportAfterAccept } from "../core/report-batch.ts";
-import { RunnerStream, StreamClosing_Reason } from "../dispatch/runner-stream.ts";
+import { RunnerStream } from "../dispatch/runner-stream.ts";
 import { durationFromMs, optionalMs } from "../store/commands/rows.ts";
 
 /** Names of verdicts by number, for the metrics. */
