@@ -13,7 +13,7 @@ import { storeErrors } from "./services/store-errors.ts";
 import { mcpPage } from "./http/mcp-page.ts";
 import { Metrics } from "./telemetry/metrics.ts";
 import { checkListen, routerOptions, startServer } from "./http/server.ts";
-import type { PageAnswer } from "./http/server.ts";
+import type { PageResponse } from "./http/server.ts";
 import { mountBlueprintService } from "./services/blueprint-service.ts";
 import { mountFleetService } from "./services/fleet-service.ts";
 import { mountRunService } from "./services/run-service.ts";
@@ -114,7 +114,7 @@ function onCommitError(error: CommitError, metrics: Metrics, log: Log): void {
   );
 }
 
-function pages(coordinator: Coordinator): Record<string, () => PageAnswer | Promise<PageAnswer>> {
+function pages(coordinator: Coordinator): Record<string, () => PageResponse | Promise<PageResponse>> {
   const { store, metrics, dispatcher } = coordinator;
   return {
     "/health": () => text(200, "ok"),
@@ -133,8 +133,8 @@ function pages(coordinator: Coordinator): Record<string, () => PageAnswer | Prom
   };
 }
 
-/** Ready is who can write: an acknowledged run has to be on disk. */
-async function readiness(store: Store): Promise<PageAnswer> {
+/** Ready means able to write: a run is acknowledged only when it is on disk. */
+async function readiness(store: Store): Promise<PageResponse> {
   try {
     await store.probe();
     return text(200, "ready");
@@ -144,6 +144,6 @@ async function readiness(store: Store): Promise<PageAnswer> {
   }
 }
 
-function text(status: number, body: string): PageAnswer {
+function text(status: number, body: string): PageResponse {
   return { status, contentType: "text/plain; charset=utf-8", body: `${body}\n` };
 }

@@ -37,7 +37,7 @@ export function treeOf(context: { readonly values: ContextValues }): string | un
   return caller.type === "run" ? caller.sessionId : undefined;
 }
 
-type Headers = Parameters<typeof bearerToken>[0];
+type HeadersOfCall = Parameters<typeof bearerToken>[0];
 
 /** Tells from the token of a call who made it. One look-up in the store for each call. */
 export class Callers {
@@ -50,7 +50,7 @@ export class Callers {
   }
 
   /** @throws ConnectError NOT_FOUND for a runner that is not registered, before UNAUTHENTICATED for a wrong token. */
-  async runner(headers: Headers, runnerId: string): Promise<Caller> {
+  async runner(headers: HeadersOfCall, runnerId: string): Promise<Caller> {
     const found = await this.#store.runnerOfToken(runnerId, tokenHash(bearerToken(headers) ?? ""));
     if (found === "UNKNOWN") throw new ConnectError(`no runner ${runnerId}: register`, Code.NotFound);
     if (found !== undefined) return { type: "runner", runnerId, bootId: found.bootId };
@@ -62,7 +62,7 @@ export class Callers {
   }
 
   /** @throws ConnectError UNAUTHENTICATED for a token that is not of a live lease. */
-  async personOrRun(headers: Headers): Promise<Extract<Caller, { type: "person" | "run" }>> {
+  async personOrRun(headers: HeadersOfCall): Promise<Extract<Caller, { type: "person" | "run" }>> {
     const token = bearerToken(headers);
     if (token === undefined) return { type: "person" };
     const leaseId = this.#runTokens.leaseOf(token);

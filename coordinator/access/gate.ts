@@ -55,21 +55,22 @@ export function createGate({ store, runTokens, policy }: GateDeps): Gate {
   const interceptor: Interceptor = (next) => async (request) => {
     const access = rows.get(pathOf(request.method));
     if (access === undefined) throw bug("GATE1", `${pathOf(request.method)} has no row in ${POLICY_FILE}`);
-    const { message, rest } = access.type === "anyone" ? { message: undefined, rest: request } : await read(request);
+    const { message, toHandler } =
+      access.type === "anyone" ? { message: undefined, toHandler: request } : await read(request);
     setCaller(request.contextValues, await admit(access, request.header, message));
-    return next(rest);
+    return next(toHandler);
   };
   return { interceptor, check: (methods, pages) => checkPolicy(rows, methods, pages) };
 }
 
 /**
  * The message of a request that has one, and the request to hand on. A request of a streaming method is an iterable, also
- * where only the answer is a stream: its first message is taken out, and put before the others again.
+ * where only the response is a stream: its first message is taken out, and put before the others again.
  */
 async function read(
   request: UnaryRequest | StreamRequest,
-): Promise<{ message: unknown; rest: UnaryRequest | StreamRequest }> {
-  if (!request.stream) return { message: request.message, rest: request };
+): Promise<{ message: unknown; toHandler: UnaryRequest | StreamRequest }> {
+  if (!request.stream) return { message: request.message, toHandler: request };
   const messages = request.message[Symbol.asyncIterator]();
   const first = await messages.next();
   if (first.done === true)
@@ -78,7 +79,7 @@ async function read(
     yield first.value;
     yield* { [Symbol.asyncIterator]: () => messages };
   })();
-  return { message: first.value, rest: { ...request, message: all } };
+  return { message: first.value, toHandler: { ...request, message: all } };
 }
 
 /** @throws ConnectError PERMISSION_DENIED when the request names what is not in the caller's tree; NOT_FOUND, see Reach. */

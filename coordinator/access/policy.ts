@@ -3,7 +3,7 @@
  * here, and `access/gate.ts` refuses a call that has none.
  */
 
-/** Who may make a call. */
+/** Who may make a call. A role that is to come is a further type here and a further case in `access/gate.ts`. */
 export type Access =
   /** Everyone; the token is not looked at. */
   | { readonly type: "anyone" }
@@ -11,12 +11,12 @@ export type Access =
   | { readonly type: "runner"; readonly idField: string }
   /** A person. `denied` completes the refusal of a run: "a run token is … not for …". */
   | { readonly type: "person"; readonly denied: string }
-  /** A person, and a run that reaches only what its tree of sessions holds: its own session and those below it. */
+  /** A person; and a run, which reaches only its own session, those below it, and what belongs to them. */
   | { readonly type: "person-or-run"; readonly reach: readonly Reach[] };
 
 /**
- * What a request names that must be in the tree of the run that makes it. With an empty list of these the request names
- * nothing of the kind; a handler that lists restricts the list by `treeOf` in `access/caller.ts`.
+ * A thing that a request names, and that must be in the tree of sessions of the run that makes the request. A request that
+ * lists things names none: its handler restricts the list by `treeOf` in `access/caller.ts`.
  */
 export type Reach =
   /** A run, by id. NOT_FOUND when there is none. */
@@ -96,7 +96,7 @@ export const POLICY: Policy = {
   "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": ANYONE,
   "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": ANYONE,
 
-  // Pages. Each is for anyone: the gate does not stand before them.
+  // Pages. Each is for anyone: requests for them do not pass the gate.
   "/health": ANYONE,
   "/ready": ANYONE,
   "/metrics": ANYONE,

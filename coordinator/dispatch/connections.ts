@@ -1,3 +1,4 @@
+import assert from "node:assert";
 import { StreamClosing_Reason } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { Log } from "../../lib/log.ts";
 import type { CoordinatorConfig } from "../config.ts";
@@ -56,6 +57,7 @@ export class Connections {
   add(stream: RunnerStream): RunnerStream | undefined {
     const { runnerId } = stream;
     const older = this.streamOf(runnerId);
+    assert(older !== stream, "a stream is opened once");
     if (older !== undefined) this.end(runnerId, StreamClosing_Reason.SUPERSEDED);
     const { streamKeepaliveMs, streamMaxAgeMs } = this.#deps.config;
     const ageMs = streamMaxAgeMs * (0.9 + 0.2 * Math.random());
@@ -122,7 +124,7 @@ export class Connections {
     for (const { stream, full, unresponsive } of this.#turns) if (!full && !unresponsive) yield stream;
   }
 
-  /** These were asked, in this order: their next turn comes last. */
+  /** These were asked, in this order: they are the last to be asked again. */
   asked(runners: readonly { readonly runnerId: string }[]): void {
     for (const { runnerId } of runners) {
       const connection = this.#byRunner.get(runnerId);

@@ -82,6 +82,7 @@ export class Dispatcher {
 
   /** Takes back what an earlier coordinator offered, and learns which runs are pending. */
   async start(): Promise<void> {
+    assert.equal(this.#connections.size, 0, "offers are withdrawn before streams open");
     const { store, now } = this.#deps;
     this.#act(await store.withdrawOffers(undefined, now()));
     await this.resume();

@@ -6,7 +6,7 @@ import { WatchRunsResponseSchema } from "../../gen/agentrunner/v1/runner_service
 import type { StreamClosing_Reason, WatchRunsResponse } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 
 /**
- * Messages that may wait for a runner that does not read. A runner has at most 1,000 runs, each with one offer or stop
+ * Messages that are kept for a runner that does not read. A runner has at most 1,000 runs, each with one offer or stop
  * at a time; beyond this bound the stream ends with RESOURCE_EXHAUSTED, and everything is said again on the next one.
  */
 const MAX_QUEUED = 4096;
@@ -28,7 +28,7 @@ export class RunnerStream {
     this.bootId = bootId;
   }
 
-  /** True while nothing waits to be read. */
+  /** True while everything that was sent has been read. */
   get idle(): boolean {
     return this.#queue.length === 0;
   }

@@ -1,3 +1,5 @@
+import assert from "node:assert";
+
 /**
  * When each of a number of things changed last, on a count of changes.
  *
@@ -20,6 +22,7 @@ export class Versions {
 
   /** True when the thing did not change after this moment; false for one that is unknown or was forgotten. */
   unchangedSince(moment: number, id: string): boolean {
+    assert(moment <= this.#count, "a moment of another counter, or of the future");
     const last = this.#changes.get(id);
     return last !== undefined && last <= moment;
   }

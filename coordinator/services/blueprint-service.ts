@@ -3,8 +3,7 @@ import type { ConnectRouter } from "@connectrpc/connect";
 import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import { BlueprintService } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
 import type { BlueprintDir } from "../blueprints/blueprint-dir.ts";
-
-const DEFAULT_PAGE = 100;
+import { pageSizeOf } from "./page-size.ts";
 
 /** What clients call to see and manage agent blueprints. Comments and errors are in blueprint_service.proto. */
 export function mountBlueprintService(router: ConnectRouter, blueprints: BlueprintDir): void {
@@ -13,8 +12,9 @@ export function mountBlueprintService(router: ConnectRouter, blueprints: Bluepri
       return { blueprint: await blueprints.get(name) };
     },
 
-    async listBlueprints({ tags, includeDisabled, pageSize, pageToken }) {
-      const query = { tags, includeDisabled, pageSize: pageSize || DEFAULT_PAGE, pageToken };
+    async listBlueprints(request) {
+      const { tags, includeDisabled, pageToken } = request;
+      const query = { tags, includeDisabled, pageSize: pageSizeOf(request), pageToken };
       const { next, ...page } = await blueprints.list(query);
       return { ...page, nextPageToken: next };
     },
@@ -34,7 +34,7 @@ export function mountBlueprintService(router: ConnectRouter, blueprints: Bluepri
   });
 }
 
-/** The rules of the messages demand it; a caller in this process could leave it out all the same. */
+/** The rules of the messages require it; the type does not know that. @throws ConnectError INVALID_ARGUMENT. */
 function present(blueprint: AgentBlueprint | undefined): AgentBlueprint {
   if (blueprint === undefined) throw new ConnectError("blueprint is missing", Code.InvalidArgument);
   return blueprint;

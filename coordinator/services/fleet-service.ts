@@ -4,10 +4,8 @@ import { FleetService } from "../../gen/agentrunner/v1/fleet_service_pb.ts";
 import { Runner_Presence } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { Coordinator } from "../coordinator.ts";
-import { StreamClosing_Reason } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { RunnerRecord } from "../store/store.ts";
-
-const DEFAULT_PAGE = 100;
+import { pageSizeOf } from "./page-size.ts";
 
 /** What clients call to see and manage runners. Comments and errors are in fleet_service.proto. */
 export function mountFleetService(router: ConnectRouter, coordinator: Coordinator): void {
@@ -19,8 +17,8 @@ export function mountFleetService(router: ConnectRouter, coordinator: Coordinato
   };
 
   router.service(FleetService, {
-    async listRunners({ pageSize, pageToken }) {
-      const page = await store.listRunners(pageSize || DEFAULT_PAGE, pageToken);
+    async listRunners(request) {
+      const page = await store.listRunners(pageSizeOf(request), request.pageToken);
       return { runners: page.items.map(seen), nextPageToken: page.next };
     },
 
@@ -31,16 +29,11 @@ export function mountFleetService(router: ConnectRouter, coordinator: Coordinato
     },
 
     async drainRunner({ runnerId, reason }) {
-      const why = reason || "drained by a user";
-      const record = await coordinator.command(store.drainRunner(runnerId, why));
-      dispatcher.tellToDrain(runnerId, why);
-      return { runner: seen(record) };
+      return { runner: seen(await coordinator.drainRunner(runnerId, reason || "drained by a user")) };
     },
 
     async removeRunner({ runnerId }) {
-      const lostRunIds = await coordinator.command(store.removeRunner(runnerId, coordinator.now()));
-      dispatcher.end(runnerId, StreamClosing_Reason.REMOVED);
-      return { lostRunIds };
+      return { lostRunIds: await coordinator.removeRunner(runnerId) };
     },
   });
 }

@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import { durationMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { newId } from "../../lib/ids.ts";
@@ -10,19 +11,17 @@ import { callerOf, treeOf } from "../access/caller.ts";
 import type { BlueprintDir } from "../blueprints/blueprint-dir.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { cursorOf, placeOf } from "../store/cursors.ts";
-import { durationMs, timestampFromMs } from "../store/commands/rows.ts";
 import { followEvents } from "../follow/follow-events.ts";
-
-const DEFAULT_PAGE = 100;
+import { pageSizeOf } from "./page-size.ts";
 
 /** What clients call to make and follow runs. Comments and errors are in run_service.proto. */
 export function mountRunService(router: ConnectRouter, coordinator: Coordinator, blueprints: BlueprintDir): void {
   const { store, config, dispatcher } = coordinator;
 
   const found = async (runId: string): Promise<Run> => {
-    const answer = await store.getRun(runId);
-    if (answer === undefined) throw new ConnectError(`no run ${runId}`, Code.NotFound);
-    const { run, requirements, waitsFor, refusals } = answer;
+    const stored = await store.getRun(runId);
+    if (stored === undefined) throw new ConnectError(`no run ${runId}`, Code.NotFound);
+    const { run, requirements, waitsFor, refusals } = stored;
     if (waitsFor !== undefined) run.pendingReasons = [`waits for ${waitsFor} of its session`];
     else if (run.state === RunState.PENDING && requirements !== undefined) {
       const refused = refusals.map((reason) => `refused by ${reason}`);
@@ -43,10 +42,11 @@ export function mountRunService(router: ConnectRouter, coordinator: Coordinator,
       return { run: await found(runId) };
     },
 
-    async listRuns({ states, sessionId, runnerId, pageSize, pageToken }, context) {
+    async listRuns(request, context) {
+      const { states, sessionId, runnerId, pageToken } = request;
       const withinSessionId = treeOf(context);
-      const size = pageSize || DEFAULT_PAGE;
-      const page = await store.listRuns({ states, sessionId, runnerId, pageSize: size, pageToken, withinSessionId });
+      const query = { states, sessionId, runnerId, pageSize: pageSizeOf(request), pageToken, withinSessionId };
+      const page = await store.listRuns(query);
       return { runs: page.items, nextPageToken: page.next };
     },
 

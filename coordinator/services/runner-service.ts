@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import { durationFromMs, durationMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { newToken, tokenHash } from "../../lib/ids.ts";
@@ -12,18 +13,12 @@ import {
 import { VERSION } from "../../lib/version.ts";
 import { RunnerConfigSchema } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { RunnerConfig } from "../../gen/agentrunner/v1/runner_pb.ts";
-import {
-  Report_Kind,
-  ReportVerdict_Kind,
-  RunnerService,
-  StreamClosing_Reason,
-} from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import { Report_Kind, ReportVerdict_Kind, RunnerService } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { CoordinatorConfig } from "../config.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { PROTOCOL, protocolVersion } from "../../lib/protocol-version.ts";
 import { leaseWithReportAfterAccept } from "../core/report-batch.ts";
 import { RunnerStream } from "../dispatch/runner-stream.ts";
-import { durationFromMs, optionalMs } from "../store/commands/rows.ts";
 
 /** Names of verdicts by number, for the metrics. */
 const VERDICT_NAMES = new Map<number, string>(Object.entries(ReportVerdict_Kind).map(([name, kind]) => [kind, name]));
@@ -44,17 +39,7 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
         );
       }
       const runnerToken = newToken("lt");
-      const terms = {
-        streamOpen: (runnerId: string, bootId: string) => dispatcher.hasStream(runnerId, bootId),
-        heardWithinMs: 2 * config.heartbeatMs,
-        maxRunners: config.maxRunners,
-      };
-      const registered = await coordinator.command(
-        store.register(request, terms, tokenHash(runnerToken), config.leaseTtlMs, coordinator.now()),
-      );
-      const { runnerId, replacedBootId, verdicts } = registered;
-      if (replacedBootId !== undefined) dispatcher.end(runnerId, StreamClosing_Reason.REPLACED);
-      coordinator.listed(runnerId);
+      const { runnerId, verdicts } = await coordinator.registerRunner(request, tokenHash(runnerToken));
       coordinator.log.info(
         { runner_id: runnerId, hostname: request.hostname, boot_id: request.bootId },
         "runner registered",
@@ -94,15 +79,15 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
           Code.InvalidArgument,
         );
       }
-      const answer = await coordinator.command(store.report(runnerId, reports, config.leaseTtlMs, coordinator.now()));
-      for (const { kind } of answer.verdicts) metrics.reported(VERDICT_NAMES.get(kind) ?? "");
+      const judged = await coordinator.command(store.report(runnerId, reports, config.leaseTtlMs, coordinator.now()));
+      for (const { kind } of judged.verdicts) metrics.reported(VERDICT_NAMES.get(kind) ?? "");
       coordinator.heard(runnerId);
-      return answer;
+      return judged;
     },
 
     async heartbeat(request) {
-      const { runnerId, bootId, held, freeSlots, draining } = request;
-      const said = { bootId, held, freeSlots, draining, eventLoopLagMs: optionalMs(request.eventLoopLag) };
+      const { runnerId, bootId, held, freeSlots, draining, eventLoopLag } = request;
+      const said = { bootId, held, freeSlots, draining, eventLoopLagMs: eventLoopLag && durationMs(eventLoopLag) };
       const { verdicts, directives } = await coordinator.command(
         store.beat(runnerId, said, config.leaseTtlMs, coordinator.now()),
       );
@@ -116,8 +101,7 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
     },
 
     async deregister({ runnerId, bootId }) {
-      await coordinator.command(store.deregister(runnerId, bootId, coordinator.now()));
-      dispatcher.end(runnerId, StreamClosing_Reason.REMOVED);
+      await coordinator.deregisterRunner(runnerId, bootId);
       coordinator.log.info({ runner_id: runnerId }, "runner deregistered");
       return {};
     },

@@ -8,10 +8,9 @@ import { treeOf } from "../access/caller.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { cursorOf, placeOf } from "../store/cursors.ts";
 import { followEvents } from "../follow/follow-events.ts";
+import { pageSizeOf } from "./page-size.ts";
 
-const DEFAULT_PAGE = 100;
-
-/** Most bytes of events in one answer: well below a message. */
+/** Most bytes of events in one response: well below the largest message. */
 const EVENTS_MAX_BYTES = 2 * 1024 * 1024;
 
 /** What clients call to read and follow sessions. Comments and errors are in session_service.proto. */
@@ -29,19 +28,21 @@ export function mountSessionService(router: ConnectRouter, coordinator: Coordina
       return { session: await found(sessionId === "" ? { sessionName } : { sessionId }) };
     },
 
-    async listSessions({ statuses, parentSessionId, pageSize, pageToken }, context) {
+    async listSessions(request, context) {
+      const { statuses, parentSessionId, pageToken } = request;
       const withinSessionId = treeOf(context);
-      const size = pageSize || DEFAULT_PAGE;
-      const page = await store.listSessions({ statuses, parentSessionId, pageSize: size, pageToken, withinSessionId });
+      const query = { statuses, parentSessionId, pageSize: pageSizeOf(request), pageToken, withinSessionId };
+      const page = await store.listSessions(query);
       return { sessions: page.items, nextPageToken: page.next };
     },
 
-    async listSessionEvents({ sessionId, runId, cursor, pageSize }) {
+    async listSessionEvents(request) {
+      const { sessionId, runId, cursor } = request;
       const page = await store.listEvents({
         sessionId,
         runId,
         after: placeOf(store.storeId, cursor),
-        limit: pageSize || DEFAULT_PAGE,
+        limit: pageSizeOf(request),
         maxBytes: EVENTS_MAX_BYTES,
       });
       return { events: page.events, nextCursor: cursorOf(store.storeId, page.next), more: page.more };

@@ -29,3 +29,9 @@ it("takes what went and came back for changed", () => {
   versions.changed("a");
   expect(versions.unchangedSince(asked, "a")).toBe(false);
 });
+
+it("refuses a moment that it did not give", () => {
+  const [one, other] = [new Versions(), new Versions()];
+  one.changed("a");
+  expect(() => other.unchangedSince(one.moment, "a")).toThrow("a moment of another counter");
+});
