@@ -89,8 +89,6 @@ export class RunStream {
         return this.#handler.drained(event.value.reason);
       case "keepalive":
         return this.#handler.directives(event.value.directives);
-      case "config":
-        return this.#handler.configured(event.value);
       case "closing":
         return this.#finish({ type: "closing", reason: event.value.reason });
       case undefined:
