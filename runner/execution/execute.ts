@@ -70,7 +70,7 @@ export function executorOf(settings: RunnerSettings, { leash, mcp, log }: Execut
               executorConfig: executor.config,
               ...resolved(invocation.agentBlueprint, sources, log),
             }),
-      env: executorEnv(process.env, { passEnv: executor.passEnv, profileEnv: [], nodeDir, run }),
+      env: executorEnv(process.env, { passEnv: executor.passEnv, nodeDir, run }),
       timeoutMs: limitMs(offer.timeout),
       idleTimeoutMs: limitMs(offer.idleTimeout),
       stopGraceMs,

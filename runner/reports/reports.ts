@@ -45,14 +45,8 @@ export function stoppedReport(lease: LeaseRef, seq: bigint): Report {
   return report(lease, { seq, kind: Report_Kind.STOPPED, message: "stopped before the executor was started" });
 }
 
-export function finalReport(
-  lease: LeaseRef,
-  seq: bigint,
-  outcome: ExecutorOutcome,
-  executorSessionId: string,
-  eventsMissing: number,
-): Report {
-  const { kind, failure, message, exit, result, outputBytes } = outcome;
+export function finalReport(lease: LeaseRef, seq: bigint, outcome: ExecutorOutcome, eventsMissing: number): Report {
+  const { kind, failure, message, exit, result, executorSessionId, outputBytes } = outcome;
   return report(lease, {
     seq,
     kind,
