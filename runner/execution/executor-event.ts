@@ -1,5 +1,6 @@
-import { fromJson, toBinary } from "@bufbuild/protobuf";
-import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
+import { fromJson, getOption, isFieldSet, toBinary } from "@bufbuild/protobuf";
+import type { DescField, JsonObject, JsonValue } from "@bufbuild/protobuf";
+import { field as fieldOption, StringRulesSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { ExecutorEventSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { ExecutorEvent } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { boundResult } from "../../lib/bound-result.ts";
@@ -16,7 +17,7 @@ const EVENT_MAX_DEPTH = 24;
 /** A JSON byte grows to at most 5.5 bytes of protobuf (`0,` is a Value of 11), so that shorter lines need no measuring. */
 const MEASURED_LINE_BYTES = EVENT_MAX_BYTES / 8;
 
-/** Known types, and of each group of fields at least one that an event must have. */
+/** The types that an executor may write, and of each group of fields at least one that an event must have (ADR 12). */
 const EVENT_FIELDS: Readonly<Record<string, readonly (readonly string[])[]>> = {
   session: [["executor_session_id"]],
   message: [["role"], ["text"]],
@@ -26,14 +27,25 @@ const EVENT_FIELDS: Readonly<Record<string, readonly (readonly string[])[]>> = {
   status: [["text"]],
 };
 
-/** Shortest and longest strings, as the rules of executor.proto have them: a coordinator refuses others. */
-const LENGTHS = {
-  executorSessionId: [1, 1024],
-  role: [0, 64],
-  toolCallId: [0, 256],
-  name: [0, 256],
-  model: [0, 256],
-} as const;
+interface Lengths {
+  /** Name of the field in ExecutorEvent's messages. */
+  readonly field: string;
+  readonly min: number;
+  readonly max: number;
+}
+
+/** Shortest and longest strings of each type, by the rules in executor.proto: a coordinator refuses others. */
+const LENGTHS: ReadonlyMap<string, readonly Lengths[]> = new Map(
+  ExecutorEventSchema.fields.map(({ localName, message }) => [localName, (message?.fields ?? []).flatMap(lengthsOf)]),
+);
+
+function lengthsOf(field: DescField): Lengths[] {
+  const { type } = getOption(field, fieldOption);
+  if (type.case !== "string") return [];
+  const { minLen, maxLen } = type.value;
+  const max = isFieldSet(type.value, StringRulesSchema.field.maxLen) ? Number(maxLen) : Infinity;
+  return [{ field: field.localName, min: Number(minLen), max }];
+}
 
 /** What a line is: an event, an event of a known type with the wrong shape, or neither. */
 export type Reading =
@@ -70,8 +82,8 @@ export function readEvent(line: Buffer): Reading {
   }
   if (![json["input"], json["output"], json["data"]].every(isSound))
     return malformed("a number or text has no JSON form");
-  for (const [field, [min, max]] of Object.entries(LENGTHS)) {
-    const text = (event.event.value as unknown as Record<string, unknown>)[field];
+  for (const { field, min, max } of LENGTHS.get(type) ?? []) {
+    const text: unknown = Reflect.get(event.event.value ?? {}, field);
     if (typeof text === "string" && (text.length < min || text.length > max)) {
       return malformed(`${field} has ${text.length} characters, ${min} to ${max} are allowed`);
     }

@@ -131,7 +131,7 @@ class RestartingLeash implements Leash {
 
 /**
  * Ends what is left of the runner process `bootId`, for its successor: SIGKILL to every process that carries its marker,
- * until there is none, for at most `timeoutMs`. Linux only; elsewhere nothing is found. Answers the pids that were
+ * until there is none, for at most `timeoutMs`. Linux only; elsewhere nothing is found. Returns the pids that were
  * signalled and those still there.
  */
 export function reapBoot(bootId: string, timeoutMs = 5_000): Promise<{ killed: number[]; left: number[] }> {

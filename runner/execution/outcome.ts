@@ -47,7 +47,7 @@ export interface Outcome {
   exit: Exit;
 }
 
-/** What a run comes to: the table of design §5. The runner's first signal decides, if the executor still ran; else its own end. */
+/** What a run comes to: the table of ADR 12. The runner's first signal decides, if the executor still ran; else its own end. */
 export function outcomeOf(facts: ExecutionFacts): Outcome {
   const { end, endedBy, outputTruncated } = facts;
   const exit = create(ExitSchema, { outputTruncated, forced: endedBy?.type === "result" });

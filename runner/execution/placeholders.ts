@@ -3,7 +3,7 @@ import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { InvocationBlueprintSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { InvocationBlueprint, McpServer } from "../../gen/agentrunner/v1/executor_pb.ts";
 
-/** All that a placeholder can reach (design §5). */
+/** All that a placeholder can reach (ADR 12). */
 export interface PlaceholderSources {
   readonly sessionId: string;
   readonly runId: string;

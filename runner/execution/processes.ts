@@ -75,7 +75,7 @@ export function processesMarked(entries: readonly string[]): number[] {
 
 /**
  * Sends SIGKILL to every process that `processesMarked` finds, again and again until there is none, for at most
- * `timeoutMs`. Answers the pids that were signalled and those that are still there.
+ * `timeoutMs`. Returns the pids that were signalled and those that are still there.
  */
 export async function killMarked(
   entries: readonly string[],
