@@ -10,7 +10,7 @@ import type { Connection, RunnerClient } from "./connection.ts";
 import type { ConnectionListener } from "./connection-listener.ts";
 import { msOf } from "./timing.ts";
 
-/** Precision of the event loop's pauses. */
+/** Interval at which delays of the event loop are sampled. */
 const LAG_RESOLUTION_MS = 20;
 
 export interface HeartbeatOptions {

@@ -17,8 +17,11 @@ const EVENT_MAX_DEPTH = 24;
 /** A JSON byte grows to at most 5.5 bytes of protobuf (`0,` is a Value of 11), so that shorter lines need no measuring. */
 const MEASURED_LINE_BYTES = EVENT_MAX_BYTES / 8;
 
+/** Output and gaps are told by the runner. */
+type EventType = Exclude<ExecutorEvent["event"]["case"], "output" | "dropped" | undefined>;
+
 /** The types that an executor may write, and of each group of fields at least one that an event must have (ADR 12). */
-const EVENT_FIELDS: Readonly<Record<string, readonly (readonly string[])[]>> = {
+const EVENT_FIELDS: Readonly<Record<EventType, readonly (readonly string[])[]>> = {
   session: [["executor_session_id"]],
   message: [["role"], ["text"]],
   tool: [["tool_call_id", "name"]],
@@ -62,12 +65,12 @@ export function readEvent(line: Buffer): Reading {
   if (!line.includes('"type"')) return { type: "output" };
   const json = parseObject(line.toString("utf8"));
   const type = json?.["type"];
-  if (json === undefined || typeof type !== "string" || !Object.hasOwn(EVENT_FIELDS, type)) return { type: "output" };
+  if (json === undefined || !isEventType(type)) return { type: "output" };
   const malformed = (reason: string): Reading => ({
     type: "malformed",
     reason: `${type}: ${reason}`.slice(0, 300).toWellFormed(),
   });
-  for (const fields of EVENT_FIELDS[type]!) {
+  for (const fields of EVENT_FIELDS[type]) {
     if (fields.every((field) => (json[field] ?? null) === null)) return malformed(`needs ${fields.join(" or ")}`);
   }
   let event: ExecutorEvent;
@@ -93,6 +96,10 @@ export function readEvent(line: Buffer): Reading {
     return malformed(`larger than ${EVENT_MAX_BYTES} bytes as protobuf`);
   }
   return { type: "event", event };
+}
+
+function isEventType(type: JsonValue | undefined): type is EventType {
+  return typeof type === "string" && Object.hasOwn(EVENT_FIELDS, type);
 }
 
 function parseObject(text: string): JsonObject | undefined {

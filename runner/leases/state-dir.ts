@@ -48,6 +48,15 @@ export interface LeaseRecord {
   readonly phase: "ACCEPTING" | "SPAWNING" | "RUNNING";
 }
 
+/** A row of `lease`. */
+type LeaseRow = {
+  lease_id: string;
+  run_id: string;
+  store_id: string;
+  attempt: number;
+  phase: LeaseRecord["phase"];
+};
+
 /** The runner cannot have its state directory. The message says what to do; programs exit with 4. */
 export class StateRefusedError extends Error {
   override readonly name = "StateRefusedError";
@@ -123,7 +132,7 @@ export class StateDir {
     this.previousBootId = this.#meta("boot_id");
     const machineBoot = machineBootId();
     const sameBoot = machineBoot !== "" && this.#meta("machine_boot_id") === machineBoot;
-    const records = this.sql("SELECT * FROM lease").all().map(leaseRecord);
+    const records = (this.sql("SELECT * FROM lease").all() as LeaseRow[]).map(leaseRecord);
     this.inherited = sameBoot ? records : records.map((record) => ({ ...record, phase: "SPAWNING" }));
     this.#setMeta("boot_id", this.bootId);
     this.#setMeta("machine_boot_id", machineBoot);
@@ -134,7 +143,8 @@ export class StateDir {
   }
 
   #meta(key: string): string {
-    return String(this.sql("SELECT value FROM meta WHERE key = ?").get(key)?.["value"] ?? "");
+    const row = this.sql("SELECT value FROM meta WHERE key = ?").get(key) as { value: string } | undefined;
+    return row?.value ?? "";
   }
 
   #setMeta(key: string, value: string): void {
@@ -284,12 +294,6 @@ function syncDirectory(dir: string): void {
   closeSync(handle);
 }
 
-function leaseRecord(row: Record<string, unknown>): LeaseRecord {
-  return {
-    leaseId: String(row["lease_id"]),
-    runId: String(row["run_id"]),
-    storeId: String(row["store_id"]),
-    attempt: Number(row["attempt"]),
-    phase: row["phase"] as LeaseRecord["phase"],
-  };
+function leaseRecord({ lease_id, run_id, store_id, attempt, phase }: LeaseRow): LeaseRecord {
+  return { leaseId: lease_id, runId: run_id, storeId: store_id, attempt, phase };
 }

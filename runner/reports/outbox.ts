@@ -16,6 +16,8 @@ export interface OutboxEntry {
   readonly final: boolean;
 }
 
+type OutboxRow = { store_id: string; final: 0 | 1; report: Uint8Array };
+
 /** Reports that must not get lost: on disk before they are sent, until they are answered (ADR 3). */
 export class Outbox {
   readonly #state: StateDir;
@@ -55,11 +57,12 @@ export class Outbox {
   /** Every report that is not answered, in the order of each lease. */
   entries(): OutboxEntry[] {
     const rows = this.#state.sql("SELECT store_id, final, report FROM outbox ORDER BY lease_id, seq").all();
-    return rows.map((row) => {
-      const body = row["report"] as Uint8Array;
-      const report = fromBinary(ReportSchema, body);
-      return { storeId: String(row["store_id"]), report, bytes: body.length, final: row["final"] === 1 };
-    });
+    return (rows as OutboxRow[]).map(({ store_id, final, report }) => ({
+      storeId: store_id,
+      report: fromBinary(ReportSchema, report),
+      bytes: report.length,
+      final: final === 1,
+    }));
   }
 
   /** Deletes what was kept for other stores than `storeId` for seven days, and returns how many reports that were. */
