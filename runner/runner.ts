@@ -69,8 +69,16 @@ export async function startRunner(settings: RunnerSettings, deps: RunnerDeps): P
   return runner;
 }
 
-/** Where the runner is on its way to the end. */
-type Ending = "no" | "draining" | "stopping" | "flushing" | "ended";
+/** Where the runner is on its way to the end, and the timer that takes the next step at the latest. */
+type Ending =
+  | { readonly type: "no" }
+  /** Takes no more runs, waits for those it has. Without a timer it does so for as long as they take. */
+  | { readonly type: "draining"; readonly timer: NodeJS.Timeout | undefined }
+  /** Its runs are being stopped. */
+  | { readonly type: "stopping"; readonly timer: NodeJS.Timeout }
+  /** No executor runs any more: waits for the last answers. */
+  | { readonly type: "flushing"; readonly timer: NodeJS.Timeout }
+  | { readonly type: "ended" };
 
 class Runner implements RunningRunner {
   readonly runnerId: string;
@@ -83,9 +91,8 @@ class Runner implements RunningRunner {
   readonly #heartbeat: Heartbeat;
   readonly #leases: Leases;
   readonly #done = Promise.withResolvers<ExitCode>();
-  #ending: Ending = "no";
+  #ending: Ending = { type: "no" };
   #exitCode: ExitCode = EXIT.ok;
-  #endTimer: NodeJS.Timeout | undefined;
 
   constructor(runnerId: string, settings: RunnerSettings, deps: RunnerDeps, state: StateDir) {
     const { log } = deps;
@@ -175,32 +182,29 @@ class Runner implements RunningRunner {
   }
 
   drain(reason: string): void {
-    if (this.#ending !== "no") return;
-    this.#ending = "draining";
+    if (this.#ending.type !== "no") return;
+    const { drainTimeoutMs } = this.#settings;
+    const onTimeout = () => this.stopRuns("the drain took too long");
+    this.#enter({ type: "draining", timer: drainTimeoutMs > 0 ? setTimeout(onTimeout, drainTimeoutMs) : undefined });
     this.#leases.close("the runner is draining");
     this.#log.info({ reason }, `draining, ${runs(this.#leases.busy)} left`);
     this.#heartbeat.beatNow();
-    const { drainTimeoutMs } = this.#settings;
-    if (drainTimeoutMs > 0) this.#endTimer = setTimeout(() => this.stopRuns("the drain took too long"), drainTimeoutMs);
     this.#advance();
   }
 
   stopRuns(reason: string): void {
     this.drain(reason);
-    if (this.#ending !== "draining") return;
-    this.#ending = "stopping";
-    clearTimeout(this.#endTimer);
+    if (this.#ending.type !== "draining") return;
+    const patienceMs = this.#connection.timing.stopGraceMs + STOP_SLACK_MS;
+    this.#enter({ type: "stopping", timer: setTimeout(() => void this.#flush(), patienceMs) });
     this.#log.warn({ reason }, `stopping ${runs(this.#leases.busy)}`);
     this.#leases.withdraw();
-    const patienceMs = this.#connection.timing.stopGraceMs + STOP_SLACK_MS;
-    this.#endTimer = setTimeout(() => void this.#flush(), patienceMs);
     this.#advance();
   }
 
   kill(): void {
-    if (this.#ending === "ended") return;
-    this.#ending = "ended";
-    clearTimeout(this.#endTimer);
+    if (this.#ending.type === "ended") return;
+    this.#enter({ type: "ended" });
     this.#leases.kill();
     this.#connection.close();
     void this.#state.abandon().then(() => this.#done.resolve(EXIT.failed));
@@ -214,27 +218,36 @@ class Runner implements RunningRunner {
 
   /** Takes the next step towards the end, when it is time for it. */
   #advance(): void {
-    if (this.#ending === "no" || this.#ending === "ended" || this.#leases.busy > 0) return;
-    if (this.#ending === "flushing") {
-      if (this.#leases.open === 0) void this.#leave();
-      return;
+    if (this.#leases.busy > 0) return;
+    switch (this.#ending.type) {
+      case "no":
+      case "ended":
+        return;
+      case "draining":
+      case "stopping":
+        return void this.#flush();
+      case "flushing":
+        return this.#leases.open === 0 ? void this.#leave() : undefined;
+      default:
+        this.#ending satisfies never;
     }
-    void this.#flush();
   }
 
-  /** No executor runs any more: waits a little for the last answers. */
+  #enter(ending: Ending): void {
+    if ("timer" in this.#ending) clearTimeout(this.#ending.timer);
+    this.#ending = ending;
+  }
+
+  /** Waits a little for the last answers. */
   async #flush(): Promise<void> {
-    if (this.#ending === "flushing" || this.#ending === "ended") return;
-    this.#ending = "flushing";
-    clearTimeout(this.#endTimer);
-    this.#endTimer = setTimeout(() => void this.#leave(), FLUSH_MS);
+    if (this.#ending.type === "flushing" || this.#ending.type === "ended") return;
+    this.#enter({ type: "flushing", timer: setTimeout(() => void this.#leave(), FLUSH_MS) });
     if (this.#leases.open === 0 || this.#connection.state.type === "closed") await this.#leave();
   }
 
   async #leave(): Promise<void> {
-    if (this.#ending === "ended") return;
-    this.#ending = "ended";
-    clearTimeout(this.#endTimer);
+    if (this.#ending.type === "ended") return;
+    this.#enter({ type: "ended" });
     const { open } = this.#leases;
     if (open > 0)
       this.#log.warn(`${runs(open)} not settled with the coordinator; the next start of the runner does it`);
@@ -247,7 +260,7 @@ class Runner implements RunningRunner {
 
   /** The coordinator wants nothing more from this process: executors are ended, their reports stay on disk. */
   #onConnectionEnd({ exitCode, text }: ConnectionEnd): void {
-    if (this.#ending === "ended") return;
+    if (this.#ending.type === "ended") return;
     this.#log.error(text);
     this.#exitCode = exitCode;
     this.stopRuns(text);

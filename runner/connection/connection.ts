@@ -28,7 +28,7 @@ import type { StreamEnd, StreamEvent } from "./run-stream.ts";
 
 export type RunnerClient = Client<typeof RunnerService>;
 
-/** Longest answer of a unary call, unless a third of the lease is shorter. */
+/** Longest wait for the answer to a unary call, unless a third of the lease is shorter. */
 const CALL_MAX_MS = 10_000;
 
 /** Beyond the lease: a live process may miss two heartbeats before its place is free. */

@@ -11,7 +11,7 @@ type State =
   /** Not registered, or not any more; `registered` resolves with the next registration. */
   | { readonly type: "none"; readonly ever: boolean; readonly registered: PromiseWithResolvers<Registration> }
   | { readonly type: "member"; readonly registration: Registration }
-  /** Says goodbye: nothing that the coordinator answers is a reason to register again. */
+  /** Deregisters: nothing that the coordinator answers is a reason to register again. */
   | { readonly type: "leaving"; readonly registration: Registration };
 
 /** Whether the coordinator knows this runner, and as whom. */

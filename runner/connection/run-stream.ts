@@ -4,7 +4,7 @@ import type { StreamClosing_Reason, WatchRunsResponse } from "../../gen/agentrun
 export type StreamEnd =
   /** The coordinator said why. */
   | { readonly type: "closing"; readonly reason: StreamClosing_Reason }
-  /** It ended without a word. */
+  /** It ended, and nothing said why. */
   | { readonly type: "ended" }
   /** Nothing came for too long. */
   | { readonly type: "silent" }

@@ -41,7 +41,7 @@ export interface LeashOptions {
   script?: string;
 }
 
-/** Starts the leash of the runner process `bootId`. A leash that ends is logged, started again and told everything anew. */
+/** Starts the leash of the runner process `bootId`. A leash that ends is logged, started again and told every group again. */
 export function startLeash(bootId: string, { log, script = SCRIPT }: LeashOptions): Leash {
   return new RestartingLeash(`${BOOT_VARIABLE}=${bootId}`, log, script);
 }

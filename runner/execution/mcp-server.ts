@@ -63,7 +63,7 @@ export class McpPortError extends Error {
 
 /** The tool server that the settings ask for. @throws McpPortError */
 export async function openMcp({ mcp, coordinatorUrl, tlsCaPem }: RunnerSettings, log: Log): Promise<ToolServer> {
-  if ("externalUrl" in mcp) return externalMcp(mcp.externalUrl);
+  if (mcp.type === "external") return externalMcp(mcp.url);
   return startMcp({ port: mcp.port, coordinatorUrl, tlsCaPem, log });
 }
 

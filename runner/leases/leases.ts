@@ -231,7 +231,7 @@ export class Leases implements ConnectionListener, LeaseOwner {
       if (reports > 0)
         log.warn({ reports }, "reports for another coordinator's store were kept for 7 days and are deleted");
     } catch (error) {
-      // The state directory has said what is wrong; what is old is deleted another time.
+      // The state directory has said what is wrong; old reports are deleted another time.
       log.debug({ reason: String(error) }, "old reports were not deleted");
     }
   }

@@ -173,7 +173,7 @@ export class StateDir {
     return this.write(() => this.sql("UPDATE lease SET phase = 'SPAWNING' WHERE lease_id = ?").run(leaseId));
   }
 
-  /** The executor runs. For people who look; nothing depends on it. */
+  /** The executor runs. For people who look into the file; nothing depends on it. */
   noteRunning(leaseId: string, pid: number): void {
     this.writeLazily(() =>
       this.sql("UPDATE lease SET phase = 'RUNNING', pid = ? WHERE lease_id = ?").run(pid, leaseId),
@@ -238,7 +238,7 @@ export class StateDir {
     }, LAZY_MS).unref();
   }
 
-  /** Writes what is waiting and lets go of the lock. */
+  /** Writes what is waiting and releases the lock. */
   async close(): Promise<void> {
     if (this.#closed) return;
     // What cannot be written now is found again by the successor, and settled harmlessly.
@@ -246,7 +246,7 @@ export class StateDir {
     await this.abandon();
   }
 
-  /** Lets go of the lock and leaves unwritten what is lazy, as a killed process does. */
+  /** Releases the lock and leaves unwritten what is lazy, as a killed process does. */
   async abandon(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;

@@ -62,6 +62,6 @@ export function finalReport(lease: LeaseRef, seq: bigint, outcome: ExecutorOutco
 
 /** Upper bound of the encoded size of a report that carries no result. */
 export function smallReportBytes({ message, executorSessionId }: Report): number {
-  // A UTF-16 unit becomes at most three bytes; ids and numbers fit the rest.
+  // A UTF-16 unit becomes at most three bytes; ids and numbers fit in what is added.
   return 256 + 3 * (message.length + executorSessionId.length);
 }

@@ -65,7 +65,7 @@ export function resolveSettings(options: RunnerOptions, findings: Findings, cwd:
     pollTimeoutMs,
     heartbeatIntervalMs,
     drainTimeoutMs,
-    mcp: externalMcpUrl === undefined ? { port: mcpPort } : { externalUrl: externalMcpUrl },
+    mcp: externalMcpUrl === undefined ? { type: "own", port: mcpPort } : { type: "external", url: externalMcpUrl },
     once,
   };
 }

@@ -27,7 +27,7 @@ export interface RunnerSettings extends Given {
   /** Those of the profile, and those given. */
   readonly tags: readonly string[];
   /** Port on 127.0.0.1 of the MCP server for executors, 0 for a free one; or the server that they get instead. */
-  readonly mcp: { readonly port: number } | { readonly externalUrl: string };
+  readonly mcp: { readonly type: "own"; readonly port: number } | { readonly type: "external"; readonly url: string };
 }
 
 export interface ExecutorSettings {
