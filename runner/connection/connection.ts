@@ -54,6 +54,7 @@ export class Connection {
   readonly #membership = new Membership();
   #state: ConnectionState = { type: "registering" };
   #timing: Timing = BUILT_IN;
+
   constructor(options: ConnectionOptions, listener: ConnectionListener) {
     this.#options = options;
     this.#listener = listener;

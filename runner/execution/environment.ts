@@ -6,7 +6,7 @@ const ALLOWED = ["HOME", "USER", "SHELL", "LANG", "TZ", "TMPDIR", "TERM", "SSH_A
 /** PATH of a runner that was started without one, as a system service may be. */
 const DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin";
 
-/** Variable that every executor of one runner process carries, so that the processes of a dead runner can be told. */
+/** Variable that every executor of one runner process carries, so that those of a dead runner are recognised. */
 export const BOOT_VARIABLE = "AGENT_RUNNER_BOOT";
 
 /** What an executor is told of its run. */
@@ -60,8 +60,8 @@ export function executorEnv(
 }
 
 /**
- * The entries (`NAME=value`) that together only the processes of one attempt carry; undefined when one is missing, so that
- * nobody is taken for a process of the run by less.
+ * The entries (`NAME=value`) that together only the processes of one attempt carry; undefined when one is missing, because
+ * fewer would fit processes of other runs too.
  */
 export function runMarkers(env: Readonly<Record<string, string>>): string[] | undefined {
   const names = [BOOT_VARIABLE, "AGENT_RUN_ID", "AGENT_RUN_ATTEMPT"];

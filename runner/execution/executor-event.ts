@@ -61,7 +61,7 @@ export type Reading =
  * event keeps every rule that a coordinator checks, so that no executor can get a whole batch refused.
  */
 export function readEvent(line: Buffer): Reading {
-  // Most lines that begin with a brace are no events, and to find that out by JSON.parse costs 7 µs and an error each.
+  // Most lines that begin with a brace are not events, and finding that out with JSON.parse costs 7 µs and an error each.
   if (!line.includes('"type"')) return { type: "output" };
   const json = parseObject(line.toString("utf8"));
   const type = json?.["type"];
@@ -107,7 +107,7 @@ function parseObject(text: string): JsonObject | undefined {
     const json = JSON.parse(text) as JsonValue;
     return typeof json === "object" && json !== null && !Array.isArray(json) ? json : undefined;
   } catch {
-    // Not JSON is no error: most of what a program prints is not.
+    // No error: most of what a program prints is not JSON.
     return undefined;
   }
 }

@@ -106,7 +106,7 @@ class RestartingLeash implements Leash {
     });
     child.once("error", (error) => this.#restart(child, error.message));
     child.once("exit", (code, signal) => this.#restart(child, `it ended with ${signal ?? `code ${code}`}`));
-    // Its end is told by `exit`; what it was not told by then, its successor is.
+    // `exit` reports its end; what could not be written by then is written to its successor.
     child.stdin?.on("error", () => undefined);
     child.stdin?.write([...this.#groups].map((pgid) => `+${pgid}\n`).join(""));
     child.unref();

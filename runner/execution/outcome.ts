@@ -12,7 +12,7 @@ export type ProcessEnd =
   | { type: "signal"; signal: NodeJS.Signals }
   /** Never ran; `message` says why. */
   | { type: "not-spawned"; message: string }
-  /** Still there after SIGKILL, as a process is that waits for a dead disk. */
+  /** Still there after SIGKILL: it waits inside the kernel, for a disk that does not respond for example. */
   | { type: "stuck"; pid: number };
 
 /** Why the runner sent the executor a signal. */

@@ -26,7 +26,7 @@ const MAX_SUBSTITUTED = 4 * 1024 * 1024;
 const PLACEHOLDER = /\$\{([^{}\s]{1,256})\}/g;
 
 /**
- * Replaces the placeholders in the system prompt and in every value of the MCP servers. What was put in is not looked at
+ * Replaces the placeholders in the system prompt and in every value of the MCP servers. What was put in is not searched
  * again: a parameter cannot reach what only the blueprint may.
  */
 export function resolvePlaceholders(blueprint: InvocationBlueprint, sources: PlaceholderSources): Resolved {

@@ -15,7 +15,7 @@ import type { EndedBy, Outcome, ProcessEnd } from "./outcome.ts";
 import { hasEnded, killMarked, ProcessGroup } from "./processes.ts";
 import type { Kill } from "./processes.ts";
 
-/** Longest wait of a line of output for more, so that a watcher sees it at once and a flood is still batched. */
+/** How long output waits for more before it is an event: a watcher sees it at once, and a flood is still batched. */
 const FLUSH_MS = 50;
 
 /** Pause between two looks at a process group, whose end nobody announces. */
@@ -278,7 +278,7 @@ class Supervision implements Execution {
 
   #watchdog(cause: Extract<EndedBy, { afterMs: number }>): NodeJS.Timeout {
     const onTime = () => {
-      // Once the executor is being stopped, the grace is that of who stopped it.
+      // An executor that is already being stopped keeps the grace of whoever stopped it.
       if (!this.#ladder.begun) this.#end(cause, this.#spec.stopGraceMs);
     };
     return setTimeout(onTime, Math.min(cause.afterMs, TIMER_MAX_MS));

@@ -38,7 +38,7 @@ function isExecutable(path: string): boolean {
   }
 }
 
-/** The first bytes; undefined for a program that may be run and not read, which is no problem. */
+/** The first bytes; undefined for a program that may be executed but not read, which is allowed. */
 function readHead(path: string): Buffer | undefined {
   let file: number | undefined;
   try {
