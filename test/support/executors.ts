@@ -21,7 +21,7 @@ export function testEnv(bootId = `test-${randomUUID()}`): Record<string, string>
     mcpUrl: "",
     bootId,
   };
-  return executorEnv(process.env, { passEnv: [], profileEnv: [], nodeDir: dirname(process.execPath), run });
+  return executorEnv(process.env, { passEnv: [], nodeDir: dirname(process.execPath), run });
 }
 
 /** Pids that carry the boot marker of that environment. */
