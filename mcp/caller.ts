@@ -1,4 +1,4 @@
-import type { Services } from "./services.ts";
+import type { Services } from "../client/connect.ts";
 import type { Waits } from "./waiting.ts";
 
 /** Longest that a waiting tool waits: MCP clients give a call up after 60 s. */

@@ -75,16 +75,3 @@ function started({ sessionId, runId, state }: Run, next: string): JsonObject {
 function outcome(run: Run): JsonObject {
   return facts({ session_id: run.sessionId, ...runView(run), ...resultView(run.result) });
 }
-
-/**
- * The prompt of a run: as given, or `prompt` of the parameters, or the parameters one a line for an agent that takes
- * others.
- */
-export function promptOf(prompt: string | undefined, parameters: JsonObject | undefined): string {
-  if (prompt !== undefined && prompt !== "") return prompt;
-  const entries = Object.entries(parameters ?? {});
-  if (entries.length === 0) throw new ToolError("give the agent a prompt, or the parameters that it takes");
-  if (typeof parameters?.["prompt"] === "string" && parameters["prompt"] !== "") return parameters["prompt"];
-  const lines = entries.map(([key, value]) => `${key}: ${typeof value === "string" ? value : JSON.stringify(value)}`);
-  return `<inputs>\n${lines.join("\n")}\n</inputs>`;
-}

@@ -1,11 +1,11 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import { z } from "zod";
+import type { Services } from "../client/connect.ts";
 import { InvocationMode, RunState, RunStateSchema } from "../gen/agentrunner/v1/run_pb.ts";
 import { SessionStatus, SessionStatusSchema } from "../gen/agentrunner/v1/session_pb.ts";
 import type { Caller } from "./caller.ts";
 import { ToolError } from "./errors.ts";
-import type { Services } from "./services.ts";
-import { begin, MODES, promptOf } from "./start.ts";
+import { begin, MODES } from "./start.ts";
 import {
   blueprintView,
   endView,
@@ -41,7 +41,7 @@ const SESSIONS_PAGE = 50;
 const MAX_WAITED = 50;
 const RESULT_MAX_CHARS = 100_000;
 
-const sessionId = z.string().min(1).max(64).describe("The session, `ses_…`, as start_agent_session answered it.");
+const sessionId = z.string().min(1).max(64).describe("The session, `ses_…`, as start_agent_session returned it.");
 const pageToken = z.string().max(256).optional().describe("`next_page_token` of the page before.");
 const mode = z
   .enum(MODES)
@@ -103,8 +103,7 @@ export const TOOLS: readonly Tool[] = [
         {
           mode: InvocationMode.START,
           agentName: args.agent_name ?? "",
-          prompt: promptOf(args.prompt, args.parameters),
-          ...(args.parameters === undefined ? {} : { parameters: args.parameters }),
+          ...textOf(args),
           sessionName: args.session_name ?? "",
           projectDir: args.project_dir ?? "",
           demands: { executorProfile: args.executor_profile ?? "", tags: [...new Set(args.tags)] },
@@ -121,7 +120,8 @@ export const TOOLS: readonly Tool[] = [
       "While it is still busy the prompt waits for its turn.",
     input: z.strictObject({
       session_id: sessionId,
-      prompt: z.string().min(1).describe("What it is to do now."),
+      prompt: z.string().optional().describe("What it is to do now."),
+      parameters: parameters.optional().describe("Parameters instead, when its blueprint has a parameters_schema."),
       mode,
       timeout_seconds: timeoutSeconds,
       request_id: requestId,
@@ -129,7 +129,7 @@ export const TOOLS: readonly Tool[] = [
     hints: STARTS,
     call(args, caller, signal) {
       refuseOwn(caller, args.session_id, "end your turn instead of resuming it");
-      const request = { mode: InvocationMode.RESUME, sessionId: args.session_id, prompt: args.prompt };
+      const request = { mode: InvocationMode.RESUME, sessionId: args.session_id, ...textOf(args) };
       return begin(
         caller,
         { ...request, ...timeoutOf(args.timeout_seconds) },
@@ -255,6 +255,11 @@ function tool<Input extends z.ZodObject>(definition: Tool<Input>): Tool {
 
 function refuseOwn({ sessionId }: Caller, target: string, instead: string): void {
   if (target === sessionId) throw new ToolError(`${target} is your own session: ${instead}`);
+}
+
+/** What the coordinator makes the text for the agent of: without a prompt, of the parameters, or it says what is missing. */
+function textOf({ prompt = "", parameters }: { prompt?: string | undefined; parameters?: JsonObject | undefined }) {
+  return parameters === undefined ? { prompt } : { prompt, parameters };
 }
 
 function timeoutOf(seconds: number | undefined) {

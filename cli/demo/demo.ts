@@ -1,16 +1,14 @@
 import "../../lib/require-node.ts";
-import { createClient } from "@connectrpc/connect";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { FleetService } from "../../gen/agentrunner/v1/fleet_service_pb.ts";
 import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
 import { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import { Runner_Presence } from "../../gen/agentrunner/v1/runner_pb.ts";
-import { connectTransport } from "../../lib/rpc/transport.ts";
+import { connect } from "../../client/connect.ts";
 import type { Child } from "../children.ts";
 import { ChildEnded, claimPort, endChild, startChild, untilHealthy } from "../children.ts";
 import { cleanEnv, expect, makeStage, Unexpected } from "./stage.ts";
@@ -178,8 +176,7 @@ class Theatre {
 
 /** Waits until the runner takes runs. */
 async function untilOnline(url: string, name: string, runner: Child): Promise<void> {
-  const link = connectTransport(url);
-  const fleet = createClient(FleetService, link.transport);
+  const { fleet, close } = connect(url);
   try {
     for (;;) {
       const { runners } = await fleet.listRunners({});
@@ -189,7 +186,7 @@ async function untilOnline(url: string, name: string, runner: Child): Promise<vo
       await delay(20);
     }
   } finally {
-    link.abort();
+    close();
   }
 }
 

@@ -1,5 +1,4 @@
 import { timestampMs } from "@bufbuild/protobuf/wkt";
-import { createClient } from "@connectrpc/connect";
 import type { Command } from "commander";
 import { InvalidArgumentError } from "commander";
 import { hostname } from "node:os";
@@ -7,13 +6,12 @@ import { resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { inPackage } from "../../lib/package-root.ts";
 import { COORDINATOR_TABLE } from "../../coordinator/config.ts";
-import { FleetService } from "../../gen/agentrunner/v1/fleet_service_pb.ts";
 import type { Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { Runner_Presence } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { hostPort } from "../../lib/config/kinds.ts";
 import type { HostPort } from "../../lib/config/kinds.ts";
 import { EXIT } from "../../lib/exit-codes.ts";
-import { connectTransport } from "../../lib/rpc/transport.ts";
+import { connect } from "../../client/connect.ts";
 import { ExecutorError, discoverExecutors, findExecutor } from "../../runner/settings/discovery.ts";
 import type { Child } from "../children.ts";
 import { ChildEnded, answers, claimPort, endChild, startChild, untilHealthy } from "../children.ts";
@@ -140,8 +138,7 @@ async function freePort({ host, port }: HostPort): Promise<number> {
 
 /** The runners once every one is online; those that are after a while, so that a slow one does not hide the banner. */
 async function registered(url: string, family: Family, sinceMs: number): Promise<Runner[]> {
-  const link = connectTransport(url);
-  const fleet = createClient(FleetService, link.transport);
+  const { fleet, close } = connect(url);
   const deadline = performance.now() + REGISTER_MS;
   try {
     for (;;) {
@@ -160,7 +157,7 @@ async function registered(url: string, family: Family, sinceMs: number): Promise
       await delay(50);
     }
   } finally {
-    link.abort();
+    close();
   }
 }
 

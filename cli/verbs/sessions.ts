@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { watch } from "../../client/watch.ts";
 import { RunStateSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { Session, SessionEvent } from "../../gen/agentrunner/v1/session_pb.ts";
 import { SessionSchema } from "../../gen/agentrunner/v1/session_pb.ts";
@@ -11,7 +12,7 @@ import { collectPages } from "../collect-pages.ts";
 import { count, sessionRef } from "../options.ts";
 import { resultText, sessionPage, sessionTable, why } from "../text/tables-and-cards.ts";
 import { addTree } from "./sessions-tree.ts";
-import { awayTalk, resumed } from "../follow/watch.ts";
+import { awayTalk } from "../follow/watch.ts";
 
 /** `ao sessions`: ls, get, tree, events, result, rm. */
 export function addSessions(ao: Command, program: Program): void {
@@ -98,7 +99,7 @@ export async function* storedEvents(cli: Cli, sessionId: string, runId: string):
 async function followEvents(cli: Cli, sessionId: string, runId: string, printer: EventPrinter): Outcome {
   const left = new AbortController();
   const undo = cli.io.onInterrupt(() => left.abort());
-  const messages = resumed({
+  const messages = watch({
     open: (cursor, signal) => cli.sessions.watchSession({ sessionId, cursor }, { signal }),
     isLast: () => false,
     signal: left.signal,

@@ -1,5 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import type { Command } from "commander";
+import { retry } from "../../client/retry.ts";
+import { PATIENCE } from "../../client/watch.ts";
 import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
 import { InvocationMode, RunSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { CreateRunRequest } from "../../gen/agentrunner/v1/run_service_pb.ts";
@@ -9,7 +11,6 @@ import { followRun } from "../follow/follow.ts";
 import type { RunOptions } from "../options.ts";
 import { addRunOptions, runRequest } from "../options.ts";
 import { fields } from "../text/tables-and-cards.ts";
-import { persist } from "../follow/watch.ts";
 
 /** `ao start [NAME]`: the first run of a session. */
 export function addStart(ao: Command, program: Program): void {
@@ -39,7 +40,7 @@ export function addStart(ao: Command, program: Program): void {
  * answers makes one run.
  */
 export async function queueRun(cli: Cli, request: CreateRunRequest, follow: boolean): Outcome {
-  const { run } = await persist(() => cli.runs.createRun(request));
+  const { run } = await retry(() => cli.runs.createRun(request), { patienceMs: PATIENCE.firstMs });
   if (run === undefined) throw new Error("CreateRun answered without a run");
   if (!follow) return cli.printMessage(RunSchema, run, () => idLines(run, cli));
   if (cli.options.output === "text") cli.say(idLines(run, cli));
