@@ -8,7 +8,7 @@ import type { Cli } from "../cli.ts";
 import type { Check } from "./check.ts";
 import { cliError } from "../errors.ts";
 import { duration } from "../text/format.ts";
-import { pendingText, why } from "../text/tables-and-cards.ts";
+import { pendingText, why } from "../text/runs.ts";
 import { watchRun } from "../follow/watch.ts";
 
 const PAGE_TIMEOUT_MS = 3_000;

@@ -14,7 +14,7 @@ import type { Cell } from "../text/format.ts";
 import { shorten, table } from "../text/format.ts";
 import { collectPages } from "../collect-pages.ts";
 import { collect, count } from "../options.ts";
-import { blueprintPage } from "../text/tables-and-cards.ts";
+import { blueprintPage } from "../text/blueprints.ts";
 
 /** `ao blueprints`: ls, get, create, rm, enable, disable. */
 export function addBlueprints(ao: Command, program: Program): void {

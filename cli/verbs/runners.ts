@@ -5,7 +5,7 @@ import { RunnerSchema } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { Program } from "../cli.ts";
 import { collectPages } from "../collect-pages.ts";
 import { count } from "../options.ts";
-import { runnerPage, runnerTable } from "../text/tables-and-cards.ts";
+import { runnerPage, runnerTable } from "../text/runners.ts";
 
 /** `ao runners`: ls, get, drain, rm. */
 export function addRunners(ao: Command, program: Program): void {

@@ -9,7 +9,7 @@ import { PruneRunsResponseSchema } from "../../gen/agentrunner/v1/run_service_pb
 import type { Cli, Program } from "../cli.ts";
 import { collectPages } from "../collect-pages.ts";
 import { count, durationOption, sessionRef } from "../options.ts";
-import { runPage, runTable, stateLine } from "../text/tables-and-cards.ts";
+import { runPage, runTable, stateLine } from "../text/runs.ts";
 import { addLogs } from "./runs-logs.ts";
 
 /** `ao runs`: ls, get, stop, logs, prune. */

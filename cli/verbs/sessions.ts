@@ -10,7 +10,8 @@ import { EXIT_INTERRUPTED, EventPrinter, exitOf, printEvent } from "../follow/fo
 import { clean, word } from "../text/format.ts";
 import { collectPages } from "../collect-pages.ts";
 import { count, sessionRef } from "../options.ts";
-import { resultText, sessionPage, sessionTable, why } from "../text/tables-and-cards.ts";
+import { resultText, why } from "../text/runs.ts";
+import { sessionPage, sessionTable } from "../text/sessions.ts";
 import { addTree } from "./sessions-tree.ts";
 import { awayTalk } from "../follow/watch.ts";
 

@@ -10,7 +10,7 @@ import type { Cli, Outcome, Program } from "../cli.ts";
 import { followRun } from "../follow/follow.ts";
 import type { RunOptions } from "../options.ts";
 import { addRunOptions, runRequest } from "../options.ts";
-import { fields } from "../text/tables-and-cards.ts";
+import { fields } from "../text/fields.ts";
 
 /** `ao start [NAME]`: the first run of a session. */
 export function addStart(ao: Command, program: Program): void {

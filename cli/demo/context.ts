@@ -14,11 +14,11 @@ export function expect(condition: boolean, what: string): void {
   if (!condition) throw new Unexpected(what);
 }
 
-/** What the scenes of the demo work with. */
-export interface Stage extends Pick<Services, "runs" | "sessions"> {
+/** What the parts of the demo work with. */
+export interface DemoContext extends Pick<Services, "runs" | "sessions"> {
   readonly paint: Paint;
   readonly say: (text: string) => void;
-  /** Shows a command and runs it; fails unless it exits as expected. Answers what it writes to stdout; `data` has it as it comes. */
+  /** Shows a command and runs it; fails unless it exits as expected. Returns what it writes to stdout; `data` has it as it comes. */
   readonly ao: (args: readonly string[], exitCode: number, data?: string[]) => Promise<string>;
 }
 
@@ -36,7 +36,7 @@ function indented(kept: string[]): Sink {
   };
 }
 
-export function makeStage(url: string, paint: Paint): Stage & { close(): void } {
+export function openContext(url: string, paint: Paint): DemoContext & { close(): void } {
   const { runs, sessions, close } = connect(url);
   const env = { ...cleanEnv(), AGENT_ORCHESTRATOR_API_URL: url };
   const say = (text: string): void => void process.stdout.write(`${text}\n`);
@@ -61,7 +61,7 @@ function quoted(argument: string): string {
   return /^[\w./:=-]+$/.test(argument) ? argument : `"${argument}"`;
 }
 
-/** Our environment without what would configure the programs behind the demo's back. */
+/** Our environment without what would configure the programs otherwise than the demo does. */
 export function cleanEnv(): NodeJS.ProcessEnv {
   const ours = /^(AGENT_|PROJECT_DIR$|RUNNER_TAGS$|POLL_TIMEOUT$|HEARTBEAT_INTERVAL$)/;
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !ours.test(name)));
