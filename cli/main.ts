@@ -18,7 +18,7 @@ const EXIT_CODES = `
 Exit codes: 0 ok · 1 the run failed · 2 usage · 3 cannot reach the coordinator · 4 refused · 5 stopped · 70 bug ·
 130 left with Ctrl+C. Data goes to stdout, talk to stderr.`;
 
-/** Runs `ao` with its arguments and answers its exit code. Never throws. */
+/** Runs `ao` with its arguments and returns its exit code. Never throws. */
 export async function main(argv: readonly string[], io: Io): Promise<number> {
   const program = new Program(io);
   try {

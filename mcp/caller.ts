@@ -5,7 +5,7 @@ import type { Waits } from "./waiting.ts";
 export const WAIT_MAX_MS = 45_000;
 
 /** Who calls the tools, and with what. */
-export interface Caller {
+export interface ToolCaller {
   readonly services: Services;
   /** Session whose agent calls; undefined for people. It becomes the parent of what is started. */
   readonly sessionId: string | undefined;

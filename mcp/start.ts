@@ -4,7 +4,7 @@ import { ExecutionMode, RunState, RunStateSchema } from "../gen/agentrunner/v1/r
 import type { Run } from "../gen/agentrunner/v1/run_pb.ts";
 import type { CreateRunRequestSchema } from "../gen/agentrunner/v1/run_service_pb.ts";
 import { isFinalState } from "../lib/final.ts";
-import type { Caller } from "./caller.ts";
+import type { ToolCaller } from "./caller.ts";
 import { ToolError } from "./errors.ts";
 import { facts, resultView, runView, word } from "./views.ts";
 import { firstOf, runEnd, runStuck } from "./waiting.ts";
@@ -23,7 +23,7 @@ type NewRun = Omit<MessageInitShape<typeof CreateRunRequestSchema>, "$typeName">
 
 /** Creates a run, and with mode sync waits for its end, but not for one that no runner can take now. */
 export async function begin(
-  caller: Caller,
+  caller: ToolCaller,
   request: NewRun,
   { mode, requestId }: { mode: Mode; requestId: string | undefined },
   signal: AbortSignal,

@@ -3,14 +3,14 @@ import { z } from "zod";
 import type { Services } from "../client/connect.ts";
 import { InvocationMode, RunState, RunStateSchema } from "../gen/agentrunner/v1/run_pb.ts";
 import { SessionStatus, SessionStatusSchema } from "../gen/agentrunner/v1/session_pb.ts";
-import type { Caller } from "./caller.ts";
+import type { ToolCaller } from "./caller.ts";
 import { ToolError } from "./errors.ts";
 import { begin, MODES } from "./start.ts";
 import {
   blueprintView,
   endView,
   facts,
-  familyView,
+  treeView,
   pageOf,
   RESULT_SHOWN_CHARS,
   resultView,
@@ -29,7 +29,7 @@ export interface Tool<Input extends z.ZodObject = z.ZodObject> {
   /** As MCP annotates tools. */
   readonly hints: { readonly readOnlyHint?: boolean; readonly destructiveHint?: boolean };
   /** @throws ToolError and ConnectError, which become the tool's error. */
-  readonly call: (args: z.output<Input>, caller: Caller, signal: AbortSignal) => Promise<JsonObject>;
+  readonly call: (args: z.output<Input>, caller: ToolCaller, signal: AbortSignal) => Promise<JsonObject>;
 }
 
 const READS = { readOnlyHint: true };
@@ -150,7 +150,7 @@ export const TOOLS: readonly Tool[] = [
       if (session === undefined) throw new ToolError(`no session ${session_id}`);
       const runId = session.activeRunId || session.lastRunId;
       const run = runId === "" ? undefined : (await services.runs.getRun({ runId }, { signal })).run;
-      return { ...sessionView(session), ...familyView(session), ...facts({ run: run && runView(run) }) };
+      return { ...sessionView(session), ...treeView(session), ...facts({ run: run && runView(run) }) };
     },
   }),
   tool({
@@ -253,7 +253,7 @@ function tool<Input extends z.ZodObject>(definition: Tool<Input>): Tool {
   return definition;
 }
 
-function refuseOwn({ sessionId }: Caller, target: string, instead: string): void {
+function refuseOwn({ sessionId }: ToolCaller, target: string, instead: string): void {
   if (target === sessionId) throw new ToolError(`${target} is your own session: ${instead}`);
 }
 
@@ -268,7 +268,7 @@ function timeoutOf(seconds: number | undefined) {
 
 async function waitForSessions(
   args: { session_ids: string[]; until: "all" | "any"; timeout_seconds: number },
-  caller: Caller,
+  caller: ToolCaller,
   signal: AbortSignal,
 ): Promise<JsonObject> {
   const { services, waits, waitMs } = caller;
@@ -305,13 +305,13 @@ const WAIT_AGAIN =
   "Call wait_for_agent_sessions again with the open ones. One that is pending because you hold the slot it needs starts " +
   "only when you end your turn.";
 
-async function settledView({ services }: Caller, sessionId: string, maxChars: number, signal: AbortSignal) {
+async function settledView({ services }: ToolCaller, sessionId: string, maxChars: number, signal: AbortSignal) {
   const { runId, state, result, ...end } = await services.sessions.getSessionResult({ sessionId }, { signal });
   const view = { session_id: sessionId, run_id: runId, state: word(RunStateSchema, state) };
   return { ...view, ...endView(end), ...resultView(result, maxChars) };
 }
 
-async function openView({ services }: Caller, sessionId: string, signal: AbortSignal): Promise<JsonObject> {
+async function openView({ services }: ToolCaller, sessionId: string, signal: AbortSignal): Promise<JsonObject> {
   const { session } = await services.sessions.getSession({ sessionId }, { signal });
   const runId = session?.activeRunId ?? "";
   const run = runId === "" ? undefined : (await services.runs.getRun({ runId }, { signal })).run;
@@ -324,7 +324,7 @@ const OPEN_STATES = [RunState.PENDING, RunState.OFFERED, RunState.CLAIMED, RunSt
 
 async function stopSession(
   args: { session_id: string; include_children: boolean; reason: string },
-  caller: Caller,
+  caller: ToolCaller,
   signal: AbortSignal,
 ): Promise<JsonObject> {
   const { session_id: sessionId, include_children: cascade, reason } = args;

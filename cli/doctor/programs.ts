@@ -18,22 +18,22 @@ type Env = Readonly<Record<string, string | undefined>>;
 /** Asks the programs of this host. A check each for one that is not here, or would not start as it is configured. */
 export async function* programChecks(env: Env, inRoot = inPackage): AsyncGenerator<Check, ProgramFacts> {
   const [coordinator, runner, list] = await Promise.all([
-    said("coordinator", settingsOf("coordinator", [], env, inRoot)),
-    said("runner", settingsOf("runner", [], env, inRoot)),
-    said("runner", listExecutors(env, inRoot)),
+    saidBy("coordinator", settingsOf("coordinator", [], env, inRoot)),
+    saidBy("runner", settingsOf("runner", [], env, inRoot)),
+    saidBy("runner", listExecutors(env, inRoot)),
   ]);
   for (const { check } of [coordinator, runner]) if (check !== undefined) yield check;
   return {
-    store: coordinator.answer && storeOf(coordinator.answer),
-    stateDir: runner.answer && pathOf(runner.answer, "state-dir"),
-    executors: list.answer,
+    store: coordinator.said && storeOf(coordinator.said),
+    stateDir: runner.said && pathOf(runner.said, "state-dir"),
+    executors: list.said,
   };
 }
 
-async function said<T>(program: ProgramName, asked: Promise<T>): Promise<{ answer?: T; check?: Check }> {
+async function saidBy<T>(program: ProgramName, asked: Promise<T>): Promise<{ said?: T; check?: Check }> {
   const name = "programs";
   try {
-    return { answer: await asked };
+    return { said: await asked };
   } catch (error) {
     if (error instanceof ProgramMissing) return { check: { name, status: "skip", detail: error.message } };
     if (!(error instanceof CliError)) throw error;

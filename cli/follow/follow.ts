@@ -70,7 +70,7 @@ export class EventPrinter {
 }
 
 /**
- * Shows a run live until it ends, and answers the exit code that says how: its output on stdout, its states on stderr,
+ * Shows a run live until it ends, and returns the exit code that says how: its output on stdout, its states on stderr,
  * its result last. With `-o json` only the ended run is printed; with jsonl every message of the watch, one a line.
  * Ctrl+C leaves the run alone and says how to stop it.
  */

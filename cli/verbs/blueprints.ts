@@ -9,7 +9,7 @@ import type { BrokenBlueprint } from "../../gen/agentrunner/v1/blueprint_service
 import { ListBlueprintsResponseSchema } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
 import type { Cli, Program } from "../cli.ts";
 import { json } from "../cli.ts";
-import { usage } from "../errors.ts";
+import { present, usage } from "../errors.ts";
 import type { Cell } from "../text/format.ts";
 import { shorten, table } from "../text/format.ts";
 import { collectPages } from "../collect-pages.ts";
@@ -106,8 +106,8 @@ function blueprintTable(blueprints: readonly AgentBlueprint[], cli: Cli): string
   return table(["BLUEPRINT", "STATE", "PROFILE", "TAGS", ""], rows, cli.paint);
 }
 
-function show(cli: Cli, blueprint: AgentBlueprint | undefined): void {
-  if (blueprint === undefined) throw new Error("the coordinator answered without a blueprint");
+function show(cli: Cli, received: AgentBlueprint | undefined): void {
+  const blueprint = present(received, "blueprint");
   cli.printMessage(AgentBlueprintSchema, blueprint, () => blueprintPage(blueprint, cli.paint));
 }
 

@@ -1,8 +1,8 @@
 import type { Command } from "commander";
 import { DrainRunnerResponseSchema, RemoveRunnerResponseSchema } from "../../gen/agentrunner/v1/fleet_service_pb.ts";
-import type { Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { RunnerSchema } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { Program } from "../cli.ts";
+import { present } from "../errors.ts";
 import { collectPages } from "../collect-pages.ts";
 import { count } from "../options.ts";
 import { runnerPage, runnerTable } from "../text/runners.ts";
@@ -31,7 +31,7 @@ export function addRunners(ao: Command, program: Program): void {
     .addHelpText("after", "\nExample:\n  ao runners get lnch_…")
     .action(
       program.action(async (cli, runnerId: string) => {
-        const runner = found((await cli.fleet.getRunner({ runnerId })).runner);
+        const runner = present((await cli.fleet.getRunner({ runnerId })).runner, "runner");
         cli.printMessage(RunnerSchema, runner, () => runnerPage(runner, Date.now(), cli.paint));
       }),
     );
@@ -48,7 +48,7 @@ function addDrain(runners: Command, program: Program): void {
     .action(
       program.action(async (cli, runnerId: string, { reason }: { reason: string }) => {
         const answer = await cli.fleet.drainRunner({ runnerId, reason });
-        const { activeRuns } = found(answer.runner);
+        const { activeRuns } = present(answer.runner, "runner");
         cli.printMessage(
           DrainRunnerResponseSchema,
           answer,
@@ -72,9 +72,4 @@ function addRemove(runners: Command, program: Program): void {
         );
       }),
     );
-}
-
-function found(runner: Runner | undefined): Runner {
-  if (runner === undefined) throw new Error("the coordinator answered without a runner");
-  return runner;
 }

@@ -3,10 +3,11 @@ import type { Duration } from "@bufbuild/protobuf/wkt";
 import { InvalidArgumentError, Option } from "commander";
 import type { Command } from "commander";
 import { isFinalState } from "../../lib/final.ts";
-import type { Run, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
+import type { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import { RunSchema, RunStateSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import { PruneRunsResponseSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { Cli, Program } from "../cli.ts";
+import { present } from "../errors.ts";
 import { collectPages } from "../collect-pages.ts";
 import { count, durationOption, sessionRef } from "../options.ts";
 import { runPage, runTable, stateLine } from "../text/runs.ts";
@@ -71,15 +72,10 @@ function addGet(runs: Command, program: Program): void {
     .addHelpText("after", "\nExample:\n  ao runs get run_…")
     .action(
       program.action(async (cli, runId: string) => {
-        const run = found((await cli.runs.getRun({ runId })).run);
+        const run = present((await cli.runs.getRun({ runId })).run, "run");
         cli.printMessage(RunSchema, run, () => runPage(run, Date.now(), cli.paint));
       }),
     );
-}
-
-function found(run: Run | undefined): Run {
-  if (run === undefined) throw new Error("the coordinator answered without a run");
-  return run;
 }
 
 function addStop(runs: Command, program: Program): void {
@@ -94,7 +90,7 @@ function addStop(runs: Command, program: Program): void {
       program.action(async (cli, runId: string, options: { grace?: Duration; reason: string; tree?: boolean }) => {
         const { grace, reason, tree: cascade = false } = options;
         const answer = await cli.runs.stopRun({ runId, reason, cascade, ...(grace && { grace }) });
-        const run = found(answer.run);
+        const run = present(answer.run, "run");
         cli.printMessage(RunSchema, run, () => `${run.runId}  ${stateLine(run, Date.now(), cli.paint)}`);
         for (const stopped of answer.stoppedRunIds) cli.say(`${stopped} is stopped too`);
         if (!isFinalState(run.state)) cli.say(`it ends soon; \`ao runs logs -f ${run.runId}\` shows it`);

@@ -2,6 +2,7 @@ import { SessionStatusSchema, SessionSchema, Notification_State } from "../../ge
 import type { Session } from "../../gen/agentrunner/v1/session_pb.ts";
 import type { Command } from "commander";
 import type { Cli, Program } from "../cli.ts";
+import { present } from "../errors.ts";
 import { word } from "../text/format.ts";
 import { sessionRef } from "../options.ts";
 
@@ -36,8 +37,7 @@ async function readTree(
   budget: { left: number },
 ): Promise<SessionTree> {
   budget.left -= 1;
-  const { session } = await cli.sessions.getSession(ref);
-  if (session === undefined) throw new Error("the coordinator answered without a session");
+  const session = present((await cli.sessions.getSession(ref)).session, "session");
   const children: SessionTree[] = [];
   for (const sessionId of session.childSessionIds) {
     if (budget.left > 0) children.push(await readTree(cli, { sessionId }, budget));

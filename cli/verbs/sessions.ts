@@ -5,7 +5,7 @@ import type { Session, SessionEvent } from "../../gen/agentrunner/v1/session_pb.
 import { SessionSchema } from "../../gen/agentrunner/v1/session_pb.ts";
 import { GetSessionResultResponseSchema } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import type { Cli, Outcome, Program } from "../cli.ts";
-import { usage } from "../errors.ts";
+import { present, usage } from "../errors.ts";
 import { EXIT_INTERRUPTED, EventPrinter, exitOf, printEvent } from "../follow/follow.ts";
 import { clean, word } from "../text/format.ts";
 import { collectPages } from "../collect-pages.ts";
@@ -61,8 +61,7 @@ export function addSessions(ao: Command, program: Program): void {
 
 async function getSession(cli: Cli, name: string): Promise<Session> {
   const { session } = await cli.sessions.getSession(sessionRef(name));
-  if (session === undefined) throw new Error("the coordinator answered without a session");
-  return session;
+  return present(session, "session");
 }
 
 function addEvents(sessions: Command, program: Program): void {

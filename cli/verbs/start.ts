@@ -7,6 +7,7 @@ import { InvocationMode, RunSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { CreateRunRequest } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import { CreateRunRequestSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { Cli, Outcome, Program } from "../cli.ts";
+import { present } from "../errors.ts";
 import { followRun } from "../follow/follow.ts";
 import type { RunOptions } from "../options.ts";
 import { addRunOptions, runRequest } from "../options.ts";
@@ -36,12 +37,11 @@ export function addStart(ao: Command, program: Program): void {
 }
 
 /**
- * Creates a run, and follows it when asked to. The request names itself, so that repeating it until the coordinator
- * answers makes one run.
+ * Creates a run, and follows it when asked to. The request has an id of its own, so that repeating it makes one run.
  */
 export async function queueRun(cli: Cli, request: CreateRunRequest, follow: boolean): Outcome {
-  const { run } = await retry(() => cli.runs.createRun(request), { patienceMs: PATIENCE.firstMs });
-  if (run === undefined) throw new Error("CreateRun answered without a run");
+  const response = await retry(() => cli.runs.createRun(request), { patienceMs: PATIENCE.firstMs });
+  const run = present(response.run, "run");
   if (!follow) return cli.printMessage(RunSchema, run, () => idLines(run, cli));
   if (cli.options.output === "text") cli.say(idLines(run, cli));
   return followRun(cli, run.runId);

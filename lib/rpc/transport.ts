@@ -25,7 +25,7 @@ export interface CoordinatorLink {
   abort(): void;
 }
 
-/** Connect protocol over HTTP/2: half the cost of gRPC between two ends that are connect-node (design §8). */
+/** Connect protocol over HTTP/2: half the cost of gRPC between two ends that are connect-node, as `npm run bench` measures. */
 export function connectTransport(url: string, options: TransportOptions = {}): CoordinatorLink {
   const sessions = new SteadySessionManager(
     url,
@@ -47,7 +47,7 @@ export function connectTransport(url: string, options: TransportOptions = {}): C
 }
 
 /**
- * Hears every error of its sessions. The base class detaches its listener when it leaves a session that Node has
+ * Listens for every error of its sessions. The base class detaches its listener when it leaves a session that Node has
  * destroyed already, and the 'error' event that is still to come would end the process.
  */
 class SteadySessionManager extends Http2SessionManager {
