@@ -116,17 +116,18 @@ export function describeConnectError(error: unknown, url: string): CallTrouble {
     case Code.PermissionDenied:
     case Code.FailedPrecondition:
     case Code.AlreadyExists:
-      return refused(rawMessage, undefined);
-    case Code.InvalidArgument:
+    // The URL can be right and the input too: the coordinator says no.
     case Code.NotFound:
     case Code.OutOfRange:
+    case Code.ResourceExhausted:
+      return refused(rawMessage, undefined);
+    case Code.InvalidArgument:
       return { text: rawMessage, hint: undefined, exitCode: EXIT.usage };
     // What a call gets whose connection ends under it, when the caller did not cancel it.
     case Code.Canceled:
     case Code.Aborted:
       return unreachable("connection lost", url, "repeat; see the coordinator's log");
     case Code.Unknown:
-    case Code.ResourceExhausted:
     case Code.Internal:
     case Code.DataLoss:
       return { text: `${Code[code]}: ${rawMessage}`, hint: undefined, exitCode: EXIT.bug };
