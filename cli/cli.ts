@@ -62,7 +62,7 @@ export interface Cli extends Services {
 export type Outcome = Promise<number | void>;
 
 /** Runs the bodies of verbs for commander, and keeps what becomes of them. */
-export class Program {
+export class Verbs {
   readonly io: Io;
   /** Exit code of the verb that ran. */
   exitCode = 0;

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { Runner_Presence } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { EXIT } from "../../lib/exit-codes.ts";
-import type { Cli, Outcome, Program } from "../cli.ts";
+import type { Cli, Outcome, Verbs } from "../cli.ts";
 import type { Check } from "./check.ts";
 import { coordinatorChecks, echoCheck, runnerChecks } from "./coordinator.ts";
 import { diskCheck, executorChecks, nodeCheck, orphanCheck, stateDirCheck, versionCheck } from "./host.ts";
@@ -10,12 +10,12 @@ import type { Paint, Style } from "../text/format.ts";
 import { clean } from "../text/format.ts";
 
 /** `ao doctor`: looks at this host, the coordinator and its runners. Exit 1 when something fails. */
-export function addDoctor(ao: Command, program: Program): void {
+export function addDoctor(ao: Command, verbs: Verbs): void {
   ao.command("doctor")
     .description("check this host, the coordinator and its runners")
     .option("--json", "as -o json")
     .addHelpText("after", "\nExample:\n  ao doctor --json")
-    .action(program.action((cli, { json = false }: { json?: boolean }) => doctor(cli, json)));
+    .action(verbs.action((cli, { json = false }: { json?: boolean }) => doctor(cli, json)));
 }
 
 async function doctor(cli: Cli, json: boolean): Outcome {

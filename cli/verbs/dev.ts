@@ -11,7 +11,7 @@ import type { HostPort } from "../../lib/config/kinds.ts";
 import { EXIT } from "../../lib/exit-codes.ts";
 import { connect } from "../../client/connect.ts";
 import { ChildEnded, answers, claimPort, startChild, untilHealthy } from "../children.ts";
-import type { Cli, Program } from "../cli.ts";
+import type { Cli, Verbs } from "../cli.ts";
 import { CliError, usage } from "../errors.ts";
 import type { ExecutorList } from "../programs.ts";
 import { listExecutors, settingsOf, storeOf } from "../programs.ts";
@@ -34,7 +34,7 @@ const DEFAULT_EXECUTOR = "test-executor";
 const REGISTER_MS = 10_000;
 
 /** `ao dev`: a coordinator and runners, as child processes, until Ctrl+C. */
-export function addDev(ao: Command, program: Program): void {
+export function addDev(ao: Command, verbs: Verbs): void {
   ao.command("dev")
     .description("start a coordinator and a runner here, until Ctrl+C")
     .argument("[runner-args...]", "after --: further flags of every runner")
@@ -48,7 +48,7 @@ export function addDev(ao: Command, program: Program): void {
     .option("--project-dir <dir>", "directory that runs work in (default: the current one)")
     .option("--max-runs <n>", "most runs at a time, of each runner", count)
     .addHelpText("after", "\nExample:\n  ao dev -x test-executor --memory -- --tag docker")
-    .action(program.action((cli, runnerArgs: string[], options: DevOptions) => dev(cli, runnerArgs, options)));
+    .action(verbs.action((cli, runnerArgs: string[], options: DevOptions) => dev(cli, runnerArgs, options)));
 }
 
 function address(text: string): HostPort {

@@ -4,7 +4,7 @@ import { RunStateSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { Session, SessionEvent } from "../../gen/agentrunner/v1/session_pb.ts";
 import { SessionSchema } from "../../gen/agentrunner/v1/session_pb.ts";
 import { GetSessionResultResponseSchema } from "../../gen/agentrunner/v1/session_service_pb.ts";
-import type { Cli, Outcome, Program } from "../cli.ts";
+import type { Cli, Outcome, Verbs } from "../cli.ts";
 import { present, usage } from "../errors.ts";
 import { EXIT_INTERRUPTED, EventPrinter, exitOf, printEvent } from "../follow/follow.ts";
 import { clean, word } from "../text/format.ts";
@@ -16,7 +16,7 @@ import { addTree } from "./sessions-tree.ts";
 import { awayTalk } from "../follow/watch.ts";
 
 /** `ao sessions`: ls, get, tree, events, result, rm. */
-export function addSessions(ao: Command, program: Program): void {
+export function addSessions(ao: Command, verbs: Verbs): void {
   const sessions = ao.command("sessions").description("show sessions, their events and results");
   sessions
     .command("ls", { isDefault: true })
@@ -24,7 +24,7 @@ export function addSessions(ao: Command, program: Program): void {
     .option("--limit <n>", "most sessions to list", count, 50)
     .addHelpText("after", "\nExample:\n  ao sessions")
     .action(
-      program.action(async (cli, { limit }: { limit: number }) => {
+      verbs.action(async (cli, { limit }: { limit: number }) => {
         const list = await collectPages(cli, limit, async (page) => {
           const { sessions, nextPageToken } = await cli.sessions.listSessions(page);
           return { items: sessions, nextPageToken };
@@ -38,20 +38,20 @@ export function addSessions(ao: Command, program: Program): void {
     .description("one session, by name or id")
     .addHelpText("after", "\nExample:\n  ao sessions get hello")
     .action(
-      program.action(async (cli, name: string) => {
+      verbs.action(async (cli, name: string) => {
         const session = await getSession(cli, name);
         cli.printMessage(SessionSchema, session, () => sessionPage(session, Date.now(), cli.paint));
       }),
     );
-  addTree(sessions, program);
-  addEvents(sessions, program);
-  addResult(sessions, program);
+  addTree(sessions, verbs);
+  addEvents(sessions, verbs);
+  addResult(sessions, verbs);
   sessions
     .command("rm <session>")
     .description("delete a session with its runs and events; refused while it or a session below it is active")
     .addHelpText("after", "\nExample:\n  ao sessions rm hello")
     .action(
-      program.action(async (cli, name: string) => {
+      verbs.action(async (cli, name: string) => {
         const { sessionId } = await getSession(cli, name);
         await cli.sessions.deleteSession({ sessionId });
         cli.say(`${sessionId} deleted`);
@@ -64,7 +64,7 @@ async function getSession(cli: Cli, name: string): Promise<Session> {
   return present(session, "session");
 }
 
-function addEvents(sessions: Command, program: Program): void {
+function addEvents(sessions: Command, verbs: Verbs): void {
   sessions
     .command("events <session>")
     .description("everything that happened in a session, oldest first")
@@ -72,7 +72,7 @@ function addEvents(sessions: Command, program: Program): void {
     .option("-f, --follow", "go on as it happens, until Ctrl+C")
     .addHelpText("after", "\nExample:\n  ao sessions events hello -o jsonl")
     .action(
-      program.action(async (cli, name: string, { run, follow = false }: { run: string; follow?: boolean }) => {
+      verbs.action(async (cli, name: string, { run, follow = false }: { run: string; follow?: boolean }) => {
         if (cli.options.output === "json") {
           throw usage("events are a stream, which is no single JSON document", "use -o jsonl: one event a line");
         }
@@ -117,14 +117,14 @@ async function followEvents(cli: Cli, sessionId: string, runId: string, printer:
   return EXIT_INTERRUPTED;
 }
 
-function addResult(sessions: Command, program: Program): void {
+function addResult(sessions: Command, verbs: Verbs): void {
   sessions
     .command("result <session>")
     .description("result of a session's last run that ended; ends as that run did")
     .option("--run <run>", "result of this run instead", "")
     .addHelpText("after", "\nExample:\n  ao sessions result hello")
     .action(
-      program.action(async (cli, name: string, { run }: { run: string }) => {
+      verbs.action(async (cli, name: string, { run }: { run: string }) => {
         const { sessionId } = await getSession(cli, name);
         const answer = await cli.sessions.getSessionResult({ sessionId, runId: run });
         const { state, failure, message, result, runId } = answer;

@@ -6,7 +6,7 @@ import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
 import { InvocationMode, RunSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { CreateRunRequest } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import { CreateRunRequestSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
-import type { Cli, Outcome, Program } from "../cli.ts";
+import type { Cli, Outcome, Verbs } from "../cli.ts";
 import { present } from "../errors.ts";
 import { followRun } from "../follow/follow.ts";
 import type { RunOptions } from "../options.ts";
@@ -14,7 +14,7 @@ import { addRunOptions, runRequest } from "../options.ts";
 import { fields } from "../text/fields.ts";
 
 /** `ao start [NAME]`: the first run of a session. */
-export function addStart(ao: Command, program: Program): void {
+export function addStart(ao: Command, verbs: Verbs): void {
   addRunOptions(ao.command("start").description("start a session: queue its first run"))
     .argument("[name]", "name of the session (default: its id)")
     .option("--agent <name>", "agent blueprint; `ao blueprints` lists them")
@@ -24,7 +24,7 @@ export function addStart(ao: Command, program: Program): void {
         `\n  ao start --agent reviewer --parameters '{"branch": "main"}'`,
     )
     .action(
-      program.action(async (cli, name: string | undefined, options: RunOptions) => {
+      verbs.action(async (cli, name: string | undefined, options: RunOptions) => {
         const request = await runRequest(options, cli.io);
         const sessionName = name ?? "";
         return queueRun(
