@@ -61,19 +61,16 @@ async function dev(cli: Cli, runnerArgs: readonly string[], options: DevOptions)
   if (options.memory && options.store !== undefined) throw usage("--memory and --store exclude each other");
   const executors = options.executor ?? [DEFAULT_EXECUTOR];
   checkRepeated(executors);
-  const list = await listExecutors();
+  const [list, store] = await Promise.all([listExecutors(), storeFor(options)]);
   for (const name of executors) checkExecutor(name, list);
   const listen = authority(options.listen.host, await freePort(options.listen));
   const url = `http://${listen}`;
-  const flags = ["--listen", listen];
-  if (options.memory) flags.push("--memory");
-  if (options.store !== undefined) flags.push("--store", resolve(options.store));
-  const store = storeOf(await settingsOf("coordinator", flags));
 
   const group = new ProcessGroup();
   const undo = group.obeySignals();
   try {
     // In a group of its own, so that it outlives the drain that a Ctrl+C begins in the runners.
+    const flags = ["--listen", listen, ...(store === undefined ? ["--memory"] : ["--store", store])];
     group.coordinator = startChild("coordinator", flags, { detached: true });
     await untilHealthy(url, group.coordinator);
     const sinceMs = Date.now();
@@ -81,10 +78,8 @@ async function dev(cli: Cli, runnerArgs: readonly string[], options: DevOptions)
       group.runners.push(startChild("runner", runnerFlags(url, name, options, runnerArgs)));
     }
     const runners = await registered(url, group, sinceMs);
-    if (!group.ending)
-      cli.io.stderr.write(
-        banner({ url, store, runners, installed: list.executors.map(({ name }) => name) }, cli.paintTalk),
-      );
+    const installed = list.executors.map(({ name }) => name);
+    if (!group.ending) cli.io.stderr.write(banner({ url, store, runners, installed }, cli.paintTalk));
     return await group.end();
   } catch (error) {
     await group.kill();
@@ -100,6 +95,12 @@ function runnerFlags(url: string, executor: string, options: DevOptions, more: r
   if (options.projectDir !== undefined) flags.push("--project-dir", options.projectDir);
   if (options.maxRuns !== undefined) flags.push("--max-runs", String(options.maxRuns));
   return [...flags, ...more];
+}
+
+/** Absolute path of the file that keeps everything; undefined when nothing is kept. */
+async function storeFor({ memory, store }: DevOptions): Promise<string | undefined> {
+  if (memory) return undefined;
+  return store === undefined ? storeOf(await settingsOf("coordinator")) : resolve(store);
 }
 
 function checkRepeated(names: readonly string[]): void {
