@@ -1,4 +1,4 @@
-/** Sizes on the wire and in the store, ADR 3 "Sizes". All are bytes of UTF-8 or of encoded protobuf. */
+/** Sizes on the wire and in the store, as ADR 3 sets them. All are bytes of UTF-8 or of encoded protobuf. */
 
 const KIB = 1024;
 const MIB = 1024 * KIB;

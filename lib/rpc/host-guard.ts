@@ -7,7 +7,7 @@ const LOOPBACK = /^(?:localhost|.+\.localhost|127(?:\.\d{1,3}){3}|\[::1\])$/;
 const AUTHORITY = /^(\[[\da-f:.]+\]|[^\s:/?#@[\]]+)(?::\d{1,5})?$/;
 
 /**
- * Decides who may speak to this port (design §4.4). A web page can make its reader's browser call localhost: by its own
+ * Decides who may speak to this port (ADR 14). A web page can make its reader's browser call localhost: by its own
  * name, pointed at 127.0.0.1 (then Host gives it away), or directly (then Origin does). Both must be loopback or allowed.
  *
  * Returns the reason of a refusal, which names the program as `whose`, or undefined. A request without Host passes, because

@@ -1,13 +1,11 @@
 import { delimiter } from "node:path";
+import { BOOT_VARIABLE } from "../../lib/boot-variable.ts";
 
 /** Variables of the runner that every executor gets (ADR 12); LC_* besides. */
 const ALLOWED = ["HOME", "USER", "SHELL", "LANG", "TZ", "TMPDIR", "TERM", "SSH_AUTH_SOCK"];
 
 /** PATH of a runner that was started without one, as a system service may be. */
 const DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin";
-
-/** Variable that every executor of one runner process carries, so that those of a dead runner are recognised. */
-export const BOOT_VARIABLE = "AGENT_RUNNER_BOOT";
 
 /** What an executor is told of its run. */
 export interface RunFacts {

@@ -3,7 +3,7 @@ import type { ChildProcess } from "node:child_process";
 import { Socket } from "node:net";
 import { fileURLToPath } from "node:url";
 import type { Log } from "../../lib/log.ts";
-import { BOOT_VARIABLE } from "./environment.ts";
+import { BOOT_VARIABLE } from "../../lib/boot-variable.ts";
 import { killMarked } from "./processes.ts";
 
 const SCRIPT = fileURLToPath(new URL("leash.sh", import.meta.url));

@@ -36,7 +36,14 @@ export function profileListText({ profiles }: Findings): string {
   return table(profiles.profiles.map(({ name, type, command }) => [name, type, command]));
 }
 
-/** What was found and cannot be used, one line each. */
+/** Either list with `--output json`: what was found, and what cannot be used and why. */
+export function listJson({ executorList }: RunnerOptions, { discovery, profiles }: Findings): string {
+  const found = executorList ? { executors: discovery.executors } : { profiles: profiles.profiles };
+  const { problems } = executorList ? discovery : profiles;
+  return `${JSON.stringify({ ...found, problems }, undefined, 2)}\n`;
+}
+
+/** What was found and cannot be used, a line each. */
 export function problemsOf({ discovery, profiles }: Findings): string[] {
   return [...discovery.problems, ...profiles.problems].map(({ message }) => message);
 }

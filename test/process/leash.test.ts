@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { BOOT_VARIABLE } from "../../runner/execution/environment.ts";
+import { BOOT_VARIABLE } from "../../lib/boot-variable.ts";
 import { reapBoot, startLeash } from "../../runner/execution/leash.ts";
 import type { Leash } from "../../runner/execution/leash.ts";
 import { hasEnded, ProcessGroup, processesMarked } from "../../runner/execution/processes.ts";

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { dirname } from "node:path";
-import { BOOT_VARIABLE, executorEnv } from "../../runner/execution/environment.ts";
+import { BOOT_VARIABLE } from "../../lib/boot-variable.ts";
+import { executorEnv } from "../../runner/execution/environment.ts";
 import { processesMarked } from "../../runner/execution/processes.ts";
 import { inRepository } from "./paths.ts";
 
