@@ -36,7 +36,7 @@ function errcode(cause: unknown): number {
   return code & 0xff;
 }
 
-/** A step of a schema: SQL, or what makes it when it depends on what the file holds. */
+/** A step of a schema: SQL, or what makes it, inside the step's transaction, when it depends on what the file holds. */
 export type Migration = string | ((db: DatabaseSync) => string);
 
 export interface OpenOptions {
@@ -126,10 +126,9 @@ function inspect(db: DatabaseSync, { applicationId, migrations, path, what }: Op
 function migrate(db: DatabaseSync, { applicationId, migrations }: OpenOptions, version: number): void {
   for (const [i, step] of migrations.entries()) {
     if (i < version) continue;
+    db.exec("BEGIN IMMEDIATE");
     const sql = typeof step === "string" ? step : step(db);
-    db.exec(
-      `BEGIN IMMEDIATE; ${sql}; PRAGMA user_version = ${i + 1}; PRAGMA application_id = ${applicationId}; COMMIT`,
-    );
+    db.exec(`${sql}; PRAGMA user_version = ${i + 1}; PRAGMA application_id = ${applicationId}; COMMIT`);
   }
 }
 

@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import { ExecutorInvocationSchema, InvocationBlueprintSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
-import type { ExecutorInvocation } from "../../gen/agentrunner/v1/executor_pb.ts";
+import type { ExecutorInvocation, InvocationBlueprint } from "../../gen/agentrunner/v1/executor_pb.ts";
 
 /*
  * The document that an executor reads on stdin (ADR 8), as far as the coordinator knows it. Most of it is known when the run
@@ -24,22 +24,17 @@ export interface NewRun {
   readonly projectDir: string;
   /** Empty for a session that a person started. */
   readonly parentSessionId: string;
-  readonly blueprint: AgentBlueprint | undefined;
   readonly parameters: JsonObject | undefined;
   readonly metadata: JsonObject | undefined;
 }
 
-/** The part of the document that is stored with the run. */
+/** The part of the document that is stored with the run. The blueprint is not in it: the store has that once for all its runs. */
 export function newInvocation(run: NewRun): ExecutorInvocation {
-  const { runId, sessionId, resumes, prompt, projectDir, parentSessionId, blueprint, parameters, metadata } = run;
+  const { runId, sessionId, resumes, prompt, projectDir, parentSessionId, parameters, metadata } = run;
   const mode = resumes ? "resume" : "start";
   const invocation = create(ExecutorInvocationSchema, {
     ...{ schemaVersion: "2.0", mode, sessionId, prompt, projectDir, runId, parentSessionId },
   });
-  if (blueprint !== undefined) {
-    const { name, systemPrompt, mcpServers } = blueprint;
-    invocation.agentBlueprint = create(InvocationBlueprintSchema, { name, systemPrompt, mcpServers });
-  }
   if (parameters !== undefined) invocation.parameters = parameters;
   if (metadata !== undefined) invocation.metadata = metadata;
   return invocation;
@@ -55,10 +50,18 @@ export interface OfferedAttempt {
   readonly interrupted: boolean;
   /** Prompt of such an attempt; empty for the default. */
   readonly resumePrompt: string;
+  /** The blueprint that the run is made with. */
+  readonly blueprint: AgentBlueprint | undefined;
+}
+
+/** The part of a blueprint that an executor reads. */
+export function invocationBlueprint({ name, systemPrompt, mcpServers }: AgentBlueprint): InvocationBlueprint {
+  return create(InvocationBlueprintSchema, { name, systemPrompt, mcpServers });
 }
 
 /** Completes a stored document, in place, for an offer. */
 export function offeredInvocation(stored: ExecutorInvocation, offered: OfferedAttempt): ExecutorInvocation {
+  if (offered.blueprint !== undefined) stored.agentBlueprint = invocationBlueprint(offered.blueprint);
   stored.attempt = offered.attempt;
   stored.sessionName = offered.sessionName;
   if (offered.interrupted) {

@@ -5,6 +5,7 @@ import { freeSlots } from "../../core/capacity.ts";
 import { offeredInvocation } from "../../core/invocation.ts";
 import { isHeld } from "../../core/run.ts";
 import type { Candidate, Offer, Offered } from "../store.ts";
+import { snapshotOf } from "./blueprint-snapshots.ts";
 import { coreRun, decode, leaseOfOpen, optionalMs, RUN_COLUMNS } from "./rows.ts";
 import type { RunRow, SpecRow } from "./rows.ts";
 import { apply, runBySeq } from "./transition.ts";
@@ -142,6 +143,7 @@ function offerOf(sql: Sql, row: RunRow): Offer {
     executorSessionId: row.executor_session_id,
     interrupted: row.interrupted === 1,
     resumePrompt: summary.onLost?.resumePrompt ?? "",
+    blueprint: summary.agentName === "" ? undefined : snapshotOf(sql, row.seq),
   });
   const limits = { timeoutMs: optionalMs(summary.timeout), idleTimeoutMs: optionalMs(summary.idleTimeout) };
   return { runnerId, bootId, runId: row.run_id, leaseId, attempt, acceptBy: row.due_at, invocation, ...limits };

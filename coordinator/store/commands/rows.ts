@@ -83,10 +83,8 @@ export function coreRun(row: RunRow): Run {
   if (lease === undefined) throw bug("ROW1", `run ${row.run_id} is ${state} without a lease`);
   if (state === "OFFERED") return { ...facts, state, lease, lapsed: lapsedLease(row) };
   if (state !== "STOPPING") return { ...facts, state, lease };
-  if (row.stop_grace_ms === null || row.stop_reason === null) {
-    throw bug("ROW2", `run ${row.run_id} is STOPPING and does not say since which order`);
-  }
-  const stop = { graceMs: row.stop_grace_ms, reason: row.stop_reason };
+  if (row.stop_grace_ms === null) throw bug("ROW2", `run ${row.run_id} is STOPPING without a grace`);
+  const stop = { graceMs: row.stop_grace_ms, reason: messageOf(row) };
   return { ...facts, state, lease, started: row.started === 1, stop };
 }
 
@@ -95,6 +93,13 @@ function leaseOf({ run_id, lease_id, runner_id, boot_id }: RunRow): Lease | unde
   if (lease_id === null) return undefined;
   if (runner_id === null || boot_id === null) throw bug("ROW3", `lease ${lease_id} of ${run_id} is of no runner`);
   return { leaseId: lease_id, runnerId: runner_id, bootId: boot_id };
+}
+
+/** What is said of the run: while it is being stopped why, else why it ended. */
+export function messageOf({ run_id, state, stop_reason, message }: RunRow): string {
+  if (state !== "STOPPING") return message;
+  if (stop_reason === null) throw bug("ROW5", `run ${run_id} is STOPPING without a reason`);
+  return stop_reason;
 }
 
 /** The lease of a run that is offered or held. */
@@ -192,7 +197,7 @@ export function runMessage(
     attempt: row.attempt,
     runnerId: row.runner_id ?? "",
     failure: failureOf(row.failure),
-    message: row.state === "STOPPING" ? (row.stop_reason ?? "") : row.message,
+    message: messageOf(row),
     requestId: row.request_id ?? "",
     createdAt: timestampFromMs(row.created_at),
     claimedAt: optionalTimestamp(row.claimed_at),

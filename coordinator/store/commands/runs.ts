@@ -5,12 +5,13 @@ import { isFinalState } from "../../../lib/protocol/final.ts";
 import { INVOCATION_MAX_BYTES } from "../../../lib/protocol/limits.ts";
 import { RunSummarySchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
 import type { AgentBlueprint } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
+import { InvocationBlueprintSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import { InvocationMode, OnLost_Policy, RunStateSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
 import type { Run, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { CreateRunRequestSchema } from "../../../gen/agentrunner/v1/run_service_pb.ts";
 import type { CreateRunRequest } from "../../../gen/agentrunner/v1/run_service_pb.ts";
 import { agentRun } from "../../core/blueprint-run.ts";
-import { newInvocation } from "../../core/invocation.ts";
+import { invocationBlueprint, newInvocation } from "../../core/invocation.ts";
 import { requirementsOf } from "../../core/match.ts";
 import type { Stop } from "../../core/run.ts";
 import { pageOf, pageStart } from "../cursors.ts";
@@ -18,7 +19,7 @@ import { Refusal } from "../refusal.ts";
 import { keepSnapshot, lastSnapshot } from "./blueprint-snapshots.ts";
 import { encodeSpec, insertRun } from "./insert-run.ts";
 import type { RunSpec } from "./insert-run.ts";
-import { attemptMessage, encodeMetadata, RUN_COLUMNS, runMessage } from "./rows.ts";
+import { attemptMessage, encode, encodeMetadata, RUN_COLUMNS, runMessage } from "./rows.ts";
 import type { AttemptRow, ResultRow, RunRow, SpecRow } from "./rows.ts";
 import { cancelCallbacks, childDepth, oweCallback, WITHIN } from "./session-tree.ts";
 import { apply, runById, runBySeq } from "./transition.ts";
@@ -58,7 +59,7 @@ export function createRun(
   const agentSeq = blueprint === undefined ? null : keepSnapshot(tx.sql, blueprint);
   const spec: RunSpec = { summary, invocation, requestId: request.requestId, requestHash, agentSeq };
   const encoded = encodeSpec(spec);
-  mustFit(encoded.content.length);
+  mustFit(encoded.content.length + blueprintSize(blueprint));
   const atHead = !session.existed || !hasOpenRun(tx.sql, session.seq);
   return runMessage(insertRun(tx, session, spec, encoded, atHead), encoded);
 }
@@ -185,8 +186,12 @@ function specOf(
   const run = { runId, sessionId: session.session_id, resumes: session.existed, prompt: made.prompt };
   return {
     summary,
-    invocation: newInvocation({ ...run, projectDir, parentSessionId, blueprint, parameters, metadata }),
+    invocation: newInvocation({ ...run, projectDir, parentSessionId, parameters, metadata }),
   };
+}
+
+function blueprintSize(blueprint: AgentBlueprint | undefined): number {
+  return blueprint === undefined ? 0 : encode(InvocationBlueprintSchema, invocationBlueprint(blueprint)).length;
 }
 
 function mustFit(bytes: number): void {

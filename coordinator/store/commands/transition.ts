@@ -8,7 +8,7 @@ import { isHeld, next } from "../../core/run.ts";
 import { bug } from "../../../lib/bug.ts";
 import { isFinalName } from "../../../lib/protocol/final.ts";
 import type { Decision, Effect, Lease, Reason, Run, RunEvent } from "../../core/run.ts";
-import { coreRun, decode, encode, failureOf, RUN_COLUMNS, requirementsOfRun } from "./rows.ts";
+import { coreRun, messageOf, decode, encode, failureOf, RUN_COLUMNS, requirementsOfRun } from "./rows.ts";
 import type { RunRow, SpecRow } from "./rows.ts";
 import { RunSummarySchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
 import type { Sql, Tx } from "./tx.ts";
@@ -223,7 +223,7 @@ export function appendTransition(tx: Tx, row: RunRow): number {
       state: RunState[row.state],
       runnerId: row.lease_id === null ? "" : (row.runner_id ?? ""),
       failure: failureOf(row.failure),
-      message: row.state === "STOPPING" ? (row.stop_reason ?? "") : row.message,
+      message: messageOf(row),
     },
   });
 }

@@ -1,5 +1,4 @@
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
-import { AgentBlueprintSchema } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
 import { ExecutorInvocationSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import { InvocationMode, RunSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
 import type { DatabaseSync, Migration } from "../../../lib/sqlite.ts";
@@ -218,21 +217,31 @@ function executorTypeToProfile(db: DatabaseSync): string {
  * ExecutorInvocation. The other messages of old stores need no step: those of the store have the numbers of Run.
  */
 function contentToInvocation(db: DatabaseSync): string {
-  db.function("invocation_of", { deterministic: true }, (content, summary, blueprint, runId, sessionId) => {
-    const { prompt, parameters, metadata } = fromBinary(RunSchema, content as Uint8Array);
-    const { mode, projectDir, parentSessionId, callback } = fromBinary(RunSchema, summary as Uint8Array);
-    const invocation = newInvocation({
-      ...{ runId: String(runId), sessionId: String(sessionId), resumes: mode === InvocationMode.RESUME },
-      ...{ prompt, projectDir, parentSessionId, parameters, metadata },
-      blueprint: blueprint === null ? undefined : fromBinary(AgentBlueprintSchema, blueprint as Uint8Array),
-    });
-    if (callback !== undefined) invocation.callback = callback;
-    return toBinary(ExecutorInvocationSchema, invocation);
+  const page = db.prepare(
+    `SELECT p.run_seq, p.summary, p.content, r.run_id, s.session_id
+     FROM run_specs p JOIN runs r ON r.seq = p.run_seq JOIN sessions s ON s.seq = r.session_seq
+     WHERE p.run_seq > ? ORDER BY p.run_seq LIMIT ${CONVERTED_AT_ONCE}`,
+  );
+  const update = db.prepare("UPDATE run_specs SET content = ? WHERE run_seq = ?");
+  for (let last = 0, rows = page.all(last); rows.length > 0; rows = page.all(last)) {
+    for (const row of rows) {
+      last = Number(row["run_seq"]);
+      update.run(converted(row), last);
+    }
+  }
+  return "";
+}
+
+/** Rows of which the contents are in memory at a time. */
+const CONVERTED_AT_ONCE = 200;
+
+function converted({ summary, content, run_id, session_id }: Record<string, unknown>): Uint8Array {
+  const { prompt, parameters, metadata } = fromBinary(RunSchema, content as Uint8Array);
+  const { mode, projectDir, parentSessionId, callback } = fromBinary(RunSchema, summary as Uint8Array);
+  const invocation = newInvocation({
+    ...{ runId: String(run_id), sessionId: String(session_id), resumes: mode === InvocationMode.RESUME },
+    ...{ prompt, projectDir, parentSessionId, parameters, metadata },
   });
-  return `
-    UPDATE run_specs SET content = invocation_of(content, summary,
-      (SELECT body FROM agent_snapshots WHERE seq = run_specs.agent_seq),
-      (SELECT run_id FROM runs WHERE seq = run_specs.run_seq),
-      (SELECT s.session_id FROM runs r JOIN sessions s ON s.seq = r.session_seq WHERE r.seq = run_specs.run_seq));
-  `;
+  if (callback !== undefined) invocation.callback = callback;
+  return toBinary(ExecutorInvocationSchema, invocation);
 }
