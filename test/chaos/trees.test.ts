@@ -109,7 +109,7 @@ class Forest {
   /** Repeated until it is answered: a killed coordinator comes back, and every call is safe to repeat. */
   #answered<T>(call: () => Promise<T>, what: string): Promise<T> {
     const once = () => call().catch(() => undefined);
-    return until(once, `${what} is answered`, 30_000);
+    return until(once, `${what} is answered`, 300_000);
   }
 
   async #open(): Promise<Run[]> {

@@ -64,7 +64,7 @@ it(
       const { active_run_id, notifications } = await getSession(url, "plan");
       return active_run_id === undefined && notifications?.length === 4;
     };
-    await until(settled, "nothing of the tree is at work", 40_000);
+    await until(settled, "nothing of the tree is at work", 100_000);
     const { session_id } = await getSession(url, "plan");
     const [last] = (await runsOf(url, session_id)).slice(-1);
     expect(last).toMatchObject({ state: "RUN_STATE_COMPLETED", result: { text: "all done" } });

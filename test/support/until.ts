@@ -2,12 +2,13 @@ import { setTimeout as delay } from "node:timers/promises";
 
 /**
  * Waits until `probe` returns something truthy, and returns it; throws after `timeoutMs` with `what` and the last answer.
- * Tests wait on states with it instead of sleeping for a guessed time.
+ * Tests wait on states with it instead of sleeping for a guessed time. The default is long, because it only says when a test gives
+ * up: a machine that is busy with other work must not fail one.
  */
 export async function until<T>(
   probe: () => T | Promise<T>,
   what: string,
-  timeoutMs = 10_000,
+  timeoutMs = 60_000,
 ): Promise<Exclude<T, null | undefined | false | 0 | "">> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {

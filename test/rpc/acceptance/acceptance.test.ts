@@ -226,18 +226,17 @@ it("17. Runs that wait keep their order over a restart of the coordinator", asyn
   expect(taken).toEqual(runIds);
 });
 
-it("18. An idle runner is offered a new run within milliseconds; `npm run bench -- --row 1` says how many", async () => {
-  const coordinator = await startTestCoordinator();
+it("18. An idle runner is offered a new run at once, by nothing but its creation; `npm run bench -- --row 1` says how fast", async () => {
+  // No timer of the coordinator can be what makes the offer: the shortest of them is longer than the test may take.
+  const coordinator = await startTestCoordinator({
+    streamKeepaliveMs: 600_000,
+    heartbeatMs: 600_000,
+    leaseTtlMs: 1_800_000,
+  });
   const runner = await RawRunner.online(coordinator);
-  const samples: number[] = [];
   for (let i = 0; i < 40; i += 1) {
-    const began = performance.now();
     const [offer] = await Promise.all([runner.offer(), coordinator.create()]);
-    samples.push(performance.now() - began);
     await runner.accepted(offer);
     await runner.ok(offer, "COMPLETED");
   }
-  // The machine may be busy with other tests: the 95th percentile is the bench's.
-  const [median = Infinity] = samples.sort((a, b) => a - b).slice(20);
-  expect(median).toBeLessThan(20);
 });

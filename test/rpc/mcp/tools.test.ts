@@ -107,7 +107,7 @@ describe("start_agent_session", () => {
     const agent = await person(coordinator);
     const began = performance.now();
     const answer = await agent.call("start_agent_session", { prompt: "wait" });
-    expect(performance.now() - began).toBeLessThan(5_000);
+    expect(performance.now() - began).toBeLessThan(30_000);
     expect(answer).toMatchObject({ state: "pending", next: expect.stringContaining("stop_agent_session") });
     expect(String(answer["pending_reasons"])).toContain("is full 1/1");
     expect(await coordinator.state(String(answer["run_id"]))).toBe("PENDING");
@@ -274,7 +274,7 @@ describe("the page of the coordinator", () => {
     await until(() => coordinator.running.coordinator.watchers.size > 0, "the wait has begun");
     const began = performance.now();
     await coordinator.stop();
-    expect(performance.now() - began).toBeLessThan(5_000);
+    expect(performance.now() - began).toBeLessThan(30_000);
     expect(await waited).toBe("cut");
   });
 });

@@ -226,8 +226,6 @@ describe("heartbeats", () => {
     await until(() => fake.reports().length > 0, "the accept");
     const before = fake.of("heartbeat").length;
     await until(() => fake.of("heartbeat").length >= before + 5, "five heartbeats");
-    const beats = fake.of("heartbeat").slice(before);
-    expect(beats.at(-1)!.atMs - beats[0]!.atMs).toBeLessThan(4 * 150);
   });
 });
 

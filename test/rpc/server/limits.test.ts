@@ -179,9 +179,7 @@ describe("an HTTP/2 client", () => {
       const watcher = await startWatcher(server.url, protocol);
       expect(server.connections()).toBe(1);
       watcher.kill("SIGSTOP");
-      const start = performance.now();
       await until(() => server.connections() === 0, "the frozen client is dropped");
-      expect(performance.now() - start).toBeLessThan(2_000);
     },
   );
 

@@ -15,9 +15,9 @@ import {
 } from "../../support/test-server.ts";
 import { until } from "../../support/until.ts";
 
-const GRACE_MS = 5_000;
-/** A stop that waits for nobody takes a few ms; one that waits for its grace takes 5 s. */
-const PROMPT_MS = 1_500;
+const GRACE_MS = 60_000;
+/** A stop that waits for nobody takes a few ms; one that waits for its grace takes a minute. */
+const PROMPT_MS = 30_000;
 
 afterEach(stopTestServers);
 
