@@ -4,13 +4,13 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { constants } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
-import { inPackage } from "../lib/package-root.ts";
+import { programPath } from "../lib/package-root.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import { CliError } from "./errors.ts";
 
 const MAIN = {
-  coordinator: inPackage("coordinator/main.ts"),
-  runner: inPackage("runner/main.ts"),
+  coordinator: programPath("coordinator/main"),
+  runner: programPath("runner/main"),
 } as const;
 
 /** A coordinator or runner that was started as a process of its own. */
