@@ -22,7 +22,9 @@ const root = inPackage("");
 const dist = join(root, "dist");
 
 rmSync(dist, { recursive: true, force: true });
-execFileSync(join(root, "node_modules/.bin/tsc"), ["--project", join(root, "packaging/tsconfig.json")], { stdio: "inherit" });
+execFileSync(join(root, "node_modules/.bin/tsc"), ["--project", join(root, "packaging/tsconfig.json")], {
+  stdio: "inherit",
+});
 for (const file of ASSETS.flatMap((pattern) => globSync(pattern, { cwd: root }))) copy(file);
 copyManifest();
 
@@ -38,5 +40,8 @@ function copy(file: string): void {
 /** The programs read their own version and pins; nothing else of the manifest belongs beside compiled files. */
 function copyManifest(): void {
   const { name, version, type, optionalDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-  writeFileSync(join(dist, "package.json"), `${JSON.stringify({ name, version, type, optionalDependencies }, null, 2)}\n`);
+  writeFileSync(
+    join(dist, "package.json"),
+    `${JSON.stringify({ name, version, type, optionalDependencies }, null, 2)}\n`,
+  );
 }
