@@ -155,7 +155,7 @@ function startNoOpRunner(
     pollTimeoutMs: 30_000,
     heartbeatIntervalMs: 60_000,
     drainTimeoutMs: 0,
-    mcp: { port: 0 },
+    mcp: { type: "own" as const, port: 0 },
     once: false,
   };
   const log = createLogger({ name, level: "silent", format: "json" });

@@ -4,18 +4,14 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { constants } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
-import { programPath } from "../lib/package-root.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import { CliError } from "./errors.ts";
-
-const MAIN = {
-  coordinator: programPath("coordinator/main"),
-  runner: programPath("runner/main"),
-} as const;
+import { programFile } from "./programs.ts";
+import type { ProgramName } from "./programs.ts";
 
 /** A coordinator or runner that was started as a process of its own. */
 export interface Child {
-  readonly program: keyof typeof MAIN;
+  readonly program: ProgramName;
   readonly process: ChildProcess;
   /** Its exit code, or 128 + the number of the signal that ended it, once it has ended. */
   readonly exited: Promise<number>;
@@ -33,9 +29,9 @@ export interface ChildOptions {
   readonly detached?: boolean;
 }
 
-/** Starts a coordinator or a runner under the Node that runs us. */
-export function startChild(program: keyof typeof MAIN, args: readonly string[], options: ChildOptions = {}): Child {
-  const child = spawn(process.execPath, [MAIN[program], ...args], { stdio: ["ignore", 2, 2], ...options });
+/** Starts a coordinator or a runner under the Node that runs us. @throws ProgramMissing */
+export function startChild(program: ProgramName, args: readonly string[], options: ChildOptions = {}): Child {
+  const child = spawn(process.execPath, [programFile(program), ...args], { stdio: ["ignore", 2, 2], ...options });
   const exited = once(child, "exit").then(([code, signal]) => codeOf(code as number | null, signal as string | null));
   return {
     program,

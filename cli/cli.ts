@@ -1,17 +1,11 @@
-import { createClient } from "@connectrpc/connect";
-import type { Client, Interceptor } from "@connectrpc/connect";
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { toJson } from "@bufbuild/protobuf";
 import type { Command } from "commander";
 import { readFileSync } from "node:fs";
 import type { Readable } from "node:stream";
 import { getCACertificates, setDefaultCACertificates } from "node:tls";
-import { bearer } from "../lib/rpc/bearer.ts";
-import { BlueprintService } from "../gen/agentrunner/v1/blueprint_service_pb.ts";
-import { FleetService } from "../gen/agentrunner/v1/fleet_service_pb.ts";
-import { RunService } from "../gen/agentrunner/v1/run_service_pb.ts";
-import { SessionService } from "../gen/agentrunner/v1/session_service_pb.ts";
-import { connectTransport } from "../lib/rpc/transport.ts";
+import { connect } from "../client/connect.ts";
+import type { Services } from "../client/connect.ts";
 import { usage } from "./errors.ts";
 import type { Paint } from "./text/format.ts";
 import { ansi, plain } from "./text/format.ts";
@@ -28,7 +22,7 @@ export interface Io {
   readonly stdout: Sink;
   readonly stderr: Sink;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Calls `listener` at a Ctrl+C instead of ending the process; answers the way to undo that. */
+  /** Calls `listener` at a Ctrl+C instead of ending the process; returns the way to undo that. */
   onInterrupt(listener: () => void): () => void;
 }
 
@@ -46,14 +40,10 @@ export interface GlobalOptions {
 export const DEFAULT_URL = "http://localhost:8765";
 
 /** What a verb works with: the services, and the two streams. stdout is data, stderr is talk. */
-export interface Cli {
+export interface Cli extends Services {
   readonly io: Io;
   readonly options: GlobalOptions;
   readonly url: string;
-  readonly runs: Client<typeof RunService>;
-  readonly sessions: Client<typeof SessionService>;
-  readonly fleet: Client<typeof FleetService>;
-  readonly blueprints: Client<typeof BlueprintService>;
   /** Paints for stdout. */
   readonly paint: Paint;
   /** Paints for stderr. */
@@ -68,11 +58,11 @@ export interface Cli {
   printList<D extends DescMessage>(name: string, desc: D, messages: MessageShape<D>[], text: () => string): void;
 }
 
-/** What an action of a verb answers: its exit code, or nothing for 0. */
+/** What an action of a verb returns: its exit code, or nothing for 0. */
 export type Outcome = Promise<number | void>;
 
 /** Runs the bodies of verbs for commander, and keeps what becomes of them. */
-export class Program {
+export class Verbs {
   readonly io: Io;
   /** Exit code of the verb that ran. */
   exitCode = 0;
@@ -100,18 +90,20 @@ export class Program {
 export function createCli(io: Io, options: GlobalOptions): Cli & { close(): void } {
   const url = coordinatorUrl(options.coordinatorUrl ?? io.env["AGENT_ORCHESTRATOR_API_URL"] ?? DEFAULT_URL);
   if (options.tlsCa !== undefined) trust(options.tlsCa);
-  const token = io.env["AGENT_ORCHESTRATOR_TOKEN"] ?? "";
-  const link = connectTransport(url, token === "" ? {} : { interceptors: [authorize(token)] });
+  // An executor that calls `ao` speaks with the token of its run.
+  const { runs, sessions, fleet, blueprints, close } = connect(url, {
+    token: io.env["AGENT_ORCHESTRATOR_TOKEN"] || undefined,
+  });
   const print = (line: string): void => void io.stdout.write(`${line}\n`);
   const paint = painter(io, io.stdout, options.color);
   return {
     io,
     options,
     url,
-    runs: createClient(RunService, link.transport),
-    sessions: createClient(SessionService, link.transport),
-    fleet: createClient(FleetService, link.transport),
-    blueprints: createClient(BlueprintService, link.transport),
+    runs,
+    sessions,
+    fleet,
+    blueprints,
     paint,
     paintTalk: painter(io, io.stderr, options.color),
     print,
@@ -126,7 +118,7 @@ export function createCli(io: Io, options: GlobalOptions): Cli & { close(): void
       if (options.output === "json") return print(JSON.stringify({ [name]: list }, undefined, 2));
       for (const item of list) print(JSON.stringify(item));
     },
-    close: () => link.abort(),
+    close,
   };
 }
 
@@ -142,14 +134,6 @@ function trust(path: string): void {
   } catch (error) {
     throw usage(`--tls-ca ${path}: ${error instanceof Error ? error.message : String(error)}`);
   }
-}
-
-/** An executor that calls `ao` speaks with the token of its run. */
-function authorize(token: string): Interceptor {
-  return (next) => (request) => {
-    request.header.set("authorization", bearer(token));
-    return next(request);
-  };
 }
 
 function coordinatorUrl(text: string): string {

@@ -3,7 +3,7 @@ import type { Cli } from "./cli.ts";
 /** Most items that a page of the server holds. */
 const PAGE_MAX = 1000;
 
-/** What a list call is asked for, and what it answers. */
+/** What a list call is asked for, and what it returns. */
 interface PageRequest {
   readonly pageSize: number;
   readonly pageToken: string;

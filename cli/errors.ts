@@ -1,5 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { CommanderError } from "commander";
+import { bug } from "../lib/bug.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { ExitCode } from "../lib/exit-codes.ts";
 import { describeConnectError } from "../lib/rpc/transport.ts";
@@ -22,16 +23,18 @@ export function usage(message: string, hint?: string): CliError {
   return new CliError(EXIT.usage, message, hint);
 }
 
-/** The coordinator said no: exit 4. The URL can be right and the input too, so both differ from a usage error. */
-const REFUSALS: readonly Code[] = [Code.NotFound, Code.OutOfRange, Code.ResourceExhausted, Code.Aborted];
+/** The message that a response must have. `what` names it. */
+export function present<T>(message: T | undefined, what: string): T {
+  if (message === undefined) throw bug("CLI1", `the coordinator sent a response without its ${what}`);
+  return message;
+}
 
 /** Says in `ao`'s terms why a verb failed. A ConnectError is explained; anything else that is unknown is a bug. */
 export function cliError(error: unknown, url: string): CliError {
   if (error instanceof CliError) return error;
   if (error instanceof ConnectError) {
     const { text, hint, exitCode } = describeConnectError(error, url);
-    if (!REFUSALS.includes(error.code)) return new CliError(exitCode, text, hint ?? nextCommand(error));
-    return new CliError(EXIT.refused, error.rawMessage, nextCommand(error));
+    return new CliError(exitCode, text, hint ?? nextCommand(error));
   }
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return new CliError(EXIT.bug, stack, "this is a bug in ao; please report it with the lines above");

@@ -2,8 +2,9 @@ import "../lib/require-node.ts";
 import { Command, CommanderError, Option } from "commander";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { Io } from "./cli.ts";
-import { DEFAULT_URL, Program } from "./cli.ts";
+import { DEFAULT_URL, Verbs } from "./cli.ts";
 import { addBlueprints } from "./verbs/blueprints.ts";
+import { addDemo } from "./verbs/demo.ts";
 import { addDev } from "./verbs/dev.ts";
 import { addDoctor } from "./doctor/doctor.ts";
 import { cliError, commanderExit } from "./errors.ts";
@@ -18,23 +19,23 @@ const EXIT_CODES = `
 Exit codes: 0 ok · 1 the run failed · 2 usage · 3 cannot reach the coordinator · 4 refused · 5 stopped · 70 bug ·
 130 left with Ctrl+C. Data goes to stdout, talk to stderr.`;
 
-/** Runs `ao` with its arguments and answers its exit code. Never throws. */
+/** Runs `ao` with its arguments and returns its exit code. Never throws. */
 export async function main(argv: readonly string[], io: Io): Promise<number> {
-  const program = new Program(io);
+  const verbs = new Verbs(io);
   try {
-    await commands(program).parseAsync(argv, { from: "user" });
-    return program.exitCode;
+    await commands(verbs).parseAsync(argv, { from: "user" });
+    return verbs.exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return commanderExit(error);
-    const { message, hint, exitCode } = cliError(error, program.url);
+    const { message, hint, exitCode } = cliError(error, verbs.url);
     io.stderr.write(`error: ${message}\n`);
     if (hint !== undefined) io.stderr.write(`hint: ${hint}\n`);
     return exitCode;
   }
 }
 
-function commands(program: Program): Command {
-  const { io } = program;
+function commands(verbs: Verbs): Command {
+  const { io } = verbs;
   const ao = new Command("ao")
     .description("Start runs of agents on the runners of a coordinator, and follow them.")
     .version(VERSION, "-V, --version", "print the version")
@@ -54,8 +55,8 @@ function commands(program: Program): Command {
     .showHelpAfterError("(--help shows the options and an example)")
     .exitOverride()
     .addHelpText("after", EXIT_CODES);
-  for (const add of [addDev, addStart, addResume, addRuns, addRunners, addSessions, addBlueprints, addDoctor])
-    add(ao, program);
+  for (const add of [addDev, addDemo, addStart, addResume, addRuns, addRunners, addSessions, addBlueprints, addDoctor])
+    add(ao, verbs);
   return ao;
 }
 

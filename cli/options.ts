@@ -83,10 +83,10 @@ export async function runRequest(options: RunOptions, io: Io) {
 }
 
 async function readPrompt(options: RunOptions, stdin: Readable): Promise<string> {
-  const { prompt, promptFile, parameters, agent } = options;
+  const { prompt, promptFile, parameters } = options;
   if (prompt === undefined && promptFile === undefined) {
-    // Whether its parameters are enough of a prompt is for the agent to say.
-    if (agent !== undefined && parameters !== undefined) return "";
+    // The coordinator decides whether the parameters are enough: it knows the agent, also the one of a session that goes on.
+    if (parameters !== undefined) return "";
     throw usage("a run needs a prompt", "give --prompt TEXT, --prompt-file FILE, or --prompt-file - for stdin");
   }
   if (prompt !== undefined && prompt !== "-") return usable(prompt, "--prompt");

@@ -16,7 +16,7 @@ import { isLoopback } from "../lib/rpc/host-guard.ts";
 import type { LogFormat } from "../lib/log.ts";
 import { VERSION } from "../lib/version.ts";
 
-/** Settings of a coordinator. What it sets for its runners goes to them in the answer to Register (design §4.1). */
+/** Settings of a coordinator. What it sets for its runners goes to them in the response to Register (ADR 3). */
 export interface CoordinatorConfig {
   readonly listen: HostPort;
   /** File of the store. */
@@ -30,7 +30,7 @@ export interface CoordinatorConfig {
   readonly acceptDeadlineMs: number;
   /** Undefined: the longer of `leaseTtlMs` and 60 s. */
   readonly restartGraceMs: number | undefined;
-  /** 0: wait for a matching runner without end. */
+  /** Time after which a run fails that no registered runner can ever take; 0: never. */
   readonly noMatchTimeoutMs: number;
   /** Age at which a finished run is deleted; 0 keeps all. May be longer than a timer can wait. */
   readonly retainMs: number;
@@ -40,7 +40,7 @@ export interface CoordinatorConfig {
   readonly reconnectMinMs: number;
   readonly reconnectMaxMs: number;
   readonly stopGraceMs: number;
-  /** Time without word after which a runner counts as absent. */
+  /** Time without a sign of life after which a runner counts as absent. */
   readonly runnerAwayMs: number;
   /** Largest number of registered runners. */
   readonly maxRunners: number;

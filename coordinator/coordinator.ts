@@ -1,12 +1,14 @@
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { StreamClosing_Reason } from "../gen/agentrunner/v1/runner_service_pb.ts";
+import type { RegisterRequest } from "../gen/agentrunner/v1/runner_service_pb.ts";
 import type { Log } from "../lib/log.ts";
-import { Auth } from "./access/auth.ts";
+import { RunTokens } from "./access/run-tokens.ts";
 import type { CoordinatorConfig } from "./config.ts";
 import { grant, heard, isOver, missedTime } from "./core/grace.ts";
 import type { Grace, Reading } from "./core/grace.ts";
 import { Dispatcher } from "./dispatch/dispatcher.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
-import { durationFromMs } from "./store/commands/rows.ts";
-import type { Changes, Committed, Store } from "./store/store.ts";
+import type { Changes, Committed, Registered, RunnerRecord, Store } from "./store/store.ts";
 import { Watchers } from "./follow/watchers.ts";
 
 /** Longest time between two looks at what is due. */
@@ -29,8 +31,7 @@ export interface CoordinatorDeps {
 /**
  * The shell around the core: gives commands to the store, acts on what they changed, and looks at the clock.
  *
- * It knows nothing that is not in the store, but for open streams, who follows which session, and the grace after a
- * start.
+ * All that it knows beyond the store is open streams, who follows which session, and the grace after a start.
  */
 export class Coordinator {
   readonly store: Store;
@@ -39,7 +40,7 @@ export class Coordinator {
   readonly metrics: Metrics;
   readonly dispatcher: Dispatcher;
   readonly watchers = new Watchers();
-  readonly auth: Auth;
+  readonly runTokens: RunTokens;
   readonly #clock: () => Reading;
   readonly #timers: NodeJS.Timeout[] = [];
   #grace: Grace = { state: "OVER" };
@@ -53,7 +54,7 @@ export class Coordinator {
     this.config = deps.config;
     this.log = deps.log;
     this.metrics = deps.metrics;
-    this.auth = new Auth(deps.store);
+    this.runTokens = new RunTokens(deps.store.secret);
     this.#clock = deps.clock ?? (() => ({ wallMs: Date.now(), steadyMs: performance.now() }));
     this.#last = this.#clock();
     this.dispatcher = new Dispatcher({
@@ -62,7 +63,7 @@ export class Coordinator {
       log: this.log,
       now: () => this.now(),
       perform: (changes) => this.perform(changes),
-      runToken: (leaseId) => this.auth.runToken(leaseId),
+      runToken: (leaseId) => this.runTokens.issue(leaseId),
     });
   }
 
@@ -87,7 +88,7 @@ export class Coordinator {
       try {
         await action();
       } catch (error) {
-        // The next turn tries again; nothing was changed.
+        // Nothing was changed, and the next time tries again.
         this.log.error({ err: error }, "a periodic command failed");
       }
     };
@@ -101,32 +102,69 @@ export class Coordinator {
     await Promise.allSettled([this.#ticking, this.#sweeping]);
   }
 
-  /** Gives a command to the store and acts on what it changed; answers its value. */
+  /** Gives a command to the store and acts on what it changed; returns its value. */
   async command<T>(committed: Promise<Committed<T>>): Promise<T> {
     const { value, changes } = await committed;
     this.perform(changes);
     return value;
   }
 
-  /** Acts on what a command changed: tells runners, wakes those who follow, offers what became pending. */
+  /** Acts on what a command changed: tells runners, wakes followers, and lets the dispatcher offer what became pending. */
   perform(changes: Changes): void {
     this.metrics.changed(changes);
     for (const effect of changes.effects) {
       const { leaseId, runnerId } = effect.lease;
-      if (effect.type === "STOP_RUNNER") {
+      if (effect.type === "stop-runner") {
         const { graceMs, reason } = effect.stop;
         this.dispatcher.tellToStop(runnerId, { runId: effect.runId, leaseId, grace: durationFromMs(graceMs), reason });
-      } else if (effect.type === "WITHDRAW") {
+      } else if (effect.type === "withdraw") {
         const reason = "the offer was withdrawn";
         this.dispatcher.tellToStop(runnerId, { runId: effect.runId, leaseId, grace: durationFromMs(0), reason });
       }
     }
     this.watchers.notify(changes.sessionIds);
-    // Before the runs of lapsed offers are looked at: the next offer is for somebody who hears it.
+    // Before the runs of lapsed offers are offered again: the next offer is for a runner that responds.
     this.dispatcher.lapsed(changes.lapsedRunnerIds);
     if (changes.runnerIds.size > 0) this.#background(this.dispatcher.runnersChanged(changes.runnerIds));
     if (changes.demandClasses.size > 0) this.#background(this.dispatcher.pending(changes.demandClasses));
     if (changes.freedRunnerIds.size > 0) this.dispatcher.freed(changes.freedRunnerIds);
+  }
+
+  // The commands that also end or use a runner's stream. This is not among `Changes`, so it is done here and nowhere else.
+
+  /** @throws Refusal ALREADY_EXISTS when another live process has the identity, RESOURCE_EXHAUSTED beyond `maxRunners`. */
+  async registerRunner(request: RegisterRequest, tokenHash: string): Promise<Registered> {
+    const { heartbeatMs, leaseTtlMs, maxRunners } = this.config;
+    const terms = {
+      streamOpen: (runnerId: string, bootId: string) => this.dispatcher.hasStream(runnerId, bootId),
+      heardWithinMs: 2 * heartbeatMs,
+      maxRunners,
+    };
+    const registered = await this.command(this.store.register(request, terms, tokenHash, leaseTtlMs, this.now()));
+    const { runnerId, replacedBootId } = registered;
+    if (replacedBootId !== undefined) this.dispatcher.end(runnerId, StreamClosing_Reason.REPLACED);
+    this.listed(runnerId);
+    return registered;
+  }
+
+  /** @throws Refusal ALREADY_EXISTS when the process is not the registered one. */
+  async deregisterRunner(runnerId: string, bootId: string): Promise<void> {
+    await this.command(this.store.deregister(runnerId, bootId, this.now()));
+    this.dispatcher.end(runnerId, StreamClosing_Reason.REMOVED);
+  }
+
+  /** @throws Refusal NOT_FOUND. */
+  async drainRunner(runnerId: string, reason: string): Promise<RunnerRecord> {
+    const record = await this.command(this.store.drainRunner(runnerId, reason));
+    this.dispatcher.tellToDrain(runnerId, reason);
+    return record;
+  }
+
+  /** Returns the runs that are lost by it. @throws Refusal NOT_FOUND. */
+  async removeRunner(runnerId: string): Promise<string[]> {
+    const lostRunIds = await this.command(this.store.removeRunner(runnerId, this.now()));
+    this.dispatcher.end(runnerId, StreamClosing_Reason.REMOVED);
+    return lostRunIds;
   }
 
   #background(work: Promise<void>): void {
@@ -152,7 +190,7 @@ export class Coordinator {
     this.log.info({ why, grace_ms: graceMs, runners: this.#grace.awaited.size }, "no lease is lost for a while");
   }
 
-  /** Reads the clocks. Time that was missed since the last look is made good before anything is done about it. */
+  /** Reads the clocks. When time was missed since the last look, runners get their grace before anything else happens. */
   async #look(tickMs: number): Promise<Reading> {
     const reading = this.#clock();
     const missed = missedTime(this.#last, reading, tickMs, this.config.leaseTtlMs);

@@ -3,6 +3,8 @@ import { createRouterTransport } from "@connectrpc/connect";
 import type { ConnectRouter } from "@connectrpc/connect";
 import type { CommitError } from "../lib/sqlite.ts";
 import type { Log } from "../lib/log.ts";
+import { createGate } from "./access/gate.ts";
+import { POLICY } from "./access/policy.ts";
 import { BlueprintDir } from "./blueprints/blueprint-dir.ts";
 import type { CoordinatorConfig } from "./config.ts";
 import { Coordinator } from "./coordinator.ts";
@@ -11,7 +13,7 @@ import { storeErrors } from "./services/store-errors.ts";
 import { mcpPage } from "./http/mcp-page.ts";
 import { Metrics } from "./telemetry/metrics.ts";
 import { checkListen, routerOptions, startServer } from "./http/server.ts";
-import type { PageAnswer } from "./http/server.ts";
+import type { PageResponse } from "./http/server.ts";
 import { mountBlueprintService } from "./services/blueprint-service.ts";
 import { mountFleetService } from "./services/fleet-service.ts";
 import { mountRunService } from "./services/run-service.ts";
@@ -47,7 +49,8 @@ export async function startCoordinator(
   const coordinator = new Coordinator({ store, config, log, metrics, ...(clock === undefined ? {} : { clock }) });
   const blueprints = new BlueprintDir(config.agentsDir, log);
   const interceptors = [storeErrors((error) => onCommitError(error, metrics, log))];
-  const router = routerOptions({ log, interceptors });
+  const gate = createGate({ store, runTokens: coordinator.runTokens, policy: POLICY });
+  const router = routerOptions({ log, interceptors, gate });
   const mcp = mcpPage(
     createRouterTransport((router) => mountClientServices(router, coordinator, blueprints), { router }),
     log,
@@ -61,6 +64,7 @@ export async function startCoordinator(
       allowedHosts: config.allowedHosts,
       log,
       interceptors,
+      gate,
       pages: pages(coordinator),
       protocols: { "/mcp": (request, response) => mcp.handle(request, response) },
       routes: (router) => {
@@ -94,7 +98,7 @@ export async function startCoordinator(
 function mountClientServices(router: ConnectRouter, coordinator: Coordinator, blueprints: BlueprintDir): void {
   mountRunService(router, coordinator, blueprints);
   mountSessionService(router, coordinator);
-  mountBlueprintService(router, coordinator, blueprints);
+  mountBlueprintService(router, blueprints);
 }
 
 function tlsOf({ tlsCert, tlsKey }: CoordinatorConfig): { certPem: string; keyPem: string } | undefined {
@@ -110,7 +114,7 @@ function onCommitError(error: CommitError, metrics: Metrics, log: Log): void {
   );
 }
 
-function pages(coordinator: Coordinator): Record<string, () => PageAnswer | Promise<PageAnswer>> {
+function pages(coordinator: Coordinator): Record<string, () => PageResponse | Promise<PageResponse>> {
   const { store, metrics, dispatcher } = coordinator;
   return {
     "/health": () => text(200, "ok"),
@@ -129,8 +133,8 @@ function pages(coordinator: Coordinator): Record<string, () => PageAnswer | Prom
   };
 }
 
-/** Ready is who can write: an acknowledged run has to be on disk. */
-async function readiness(store: Store): Promise<PageAnswer> {
+/** Ready means able to write: a run is acknowledged only when it is on disk. */
+async function readiness(store: Store): Promise<PageResponse> {
   try {
     await store.probe();
     return text(200, "ready");
@@ -140,6 +144,6 @@ async function readiness(store: Store): Promise<PageAnswer> {
   }
 }
 
-function text(status: number, body: string): PageAnswer {
+function text(status: number, body: string): PageResponse {
   return { status, contentType: "text/plain; charset=utf-8", body: `${body}\n` };
 }

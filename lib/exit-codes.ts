@@ -1,4 +1,4 @@
-/** Exit codes of every program (design §6). */
+/** Exit codes of every program (ADR 13). */
 export const EXIT = {
   ok: 0,
   /** The run failed. */

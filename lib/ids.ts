@@ -1,6 +1,6 @@
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 
-/** What identifies a runner; two processes that agree on all of it are the same runner (design §4). */
+/** What identifies a runner; two processes that agree on all of it are the same runner (ADR 3). */
 export interface RunnerIdentity {
   readonly hostname: string;
   /** Real path: symlinks resolved. */
@@ -33,7 +33,7 @@ export function newId(prefix: IdPrefix): string {
   return `${prefix}_${Date.now().toString(16).padStart(12, "0")}${random}`;
 }
 
-/** A new secret of 256 random bits, as 64 hex digits behind its prefix. */
+/** A new secret of 256 random bits, as 64 hex digits after its prefix. */
 export function newToken(prefix: "rt" | "lt"): string {
   return `${prefix}_${randomBytes(32).toString("hex")}`;
 }

@@ -2,7 +2,7 @@ import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import type { ExecutorInvocation, InvocationBlueprint, McpServer } from "../gen/agentrunner/v1/executor_pb.ts";
 
 /*
- * The document that an executor reads on stdin, schema 2.0 (design §5): invocationJson writes it, parseInvocation reads
+ * The document that an executor reads on stdin, schema 2.0 (ADR 8): invocationJson writes it, parseInvocation reads
  * it. Everything imported is a type, so that an executor's start does not pay for a protobuf runtime.
  */
 

@@ -1,4 +1,4 @@
-/** Sizes on the wire and in the store, design §4.1 "Sizes" and "Defaults". All are bytes of UTF-8 or of encoded protobuf. */
+/** Sizes on the wire and in the store, as ADR 3 sets them. All are bytes of UTF-8 or of encoded protobuf. */
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -24,7 +24,7 @@ export const STDERR_TAIL_MAX_BYTES = 16 * KIB;
 /** Largest piece of output or event text in one AppendEvents item; 60 of them fit one message. */
 export const EVENT_CHUNK_MAX_BYTES = 64 * KIB;
 
-/** Output kept of one run; a marker says that the rest was dropped. */
+/** Output kept of one run; a marker says that what follows was dropped. */
 export const OUTPUT_MAX_BYTES = 64 * MIB;
 
 /** Smallest limit that cutText and cutTail accept: room for their marker with two 16-digit numbers. */

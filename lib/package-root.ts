@@ -5,7 +5,5 @@ export function inPackage(path: string): string {
   return fileURLToPath(new URL(`../${path}`, import.meta.url));
 }
 
-/** Absolute path of a module of ours that is run as a program, such as `runner/main`: TypeScript, or what it was compiled to. */
-export function programPath(module: string): string {
-  return inPackage(`${module}${import.meta.url.endsWith(".ts") ? ".ts" : ".js"}`);
-}
+/** Ending of our modules' files: TypeScript in a checkout, what it was compiled to in the published package. */
+export const MODULE_EXTENSION = import.meta.url.endsWith(".ts") ? ".ts" : ".js";

@@ -1,7 +1,7 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import type { SQLInputValue, StatementSync } from "node:sqlite";
+import type { SQLInputValue, SQLOutputValue, StatementSync } from "node:sqlite";
 
 /** The database file cannot be used as it is. The message names the path and what to do. */
 export class DatabaseUnusableError extends Error {
@@ -167,10 +167,10 @@ interface Waiting {
 }
 
 /**
- * Commits the operations of concurrent callers together, so that one fsync serves many (design §8).
+ * Commits the operations of concurrent callers together, so that one fsync serves many (ADR 4).
  *
  * Operations run in the order given. One that throws is undone alone and its caller gets the error. A COMMIT that fails
- * undoes the whole group and every caller gets a `CommitError`. A caller is answered only after the COMMIT. The queue is
+ * undoes the whole group and every caller gets a `CommitError`. A caller gets its value only after the COMMIT. The queue is
  * bounded by its callers: each waits for its own operation.
  *
  * An operation must do nothing but read and write the database: when one of its group throws, it is undone and run again.
@@ -195,7 +195,7 @@ export class GroupCommit {
     this.#undo = db.prepare("ROLLBACK TO operation");
   }
 
-  /** Runs `operation` inside the next transaction; answers what it returned once that is committed. */
+  /** Runs `operation` inside the next transaction; returns what it returned once that is committed. */
   run<T>(operation: () => T): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       if (this.#queue.length === 0) setImmediate(() => this.#flush());
@@ -264,17 +264,48 @@ export class GroupCommit {
   }
 }
 
+/** A row of which nothing is said: values by the name of their column. */
+export type AnyRow = Readonly<Record<string, SQLOutputValue>>;
+
+/** Values for `?`, in their order, or one object with values for `:name`. */
+export type SqlParameters = readonly SQLInputValue[] | [Readonly<Record<string, SQLInputValue>>];
+
+/**
+ * A prepared statement whose rows are said to be of a type. Nobody checks that they are: the type stands beside the SQL text
+ * that makes it true, and nowhere else.
+ */
+export interface Statement<Row> {
+  /** The first row; undefined when there is none. */
+  first(...parameters: SqlParameters): Row | undefined;
+  all(...parameters: SqlParameters): Row[];
+  /** Rows as they are taken. The statement must not be used again before the last one was. */
+  iterate(...parameters: SqlParameters): Iterable<Row>;
+  run(...parameters: SqlParameters): { readonly changes: number | bigint; readonly lastInsertRowid: number | bigint };
+}
+
+/** The prepared statement of an SQL text: `sql<RunRow>("SELECT …").first(id)`. */
+export type Sql = <Row = AnyRow>(text: string) => Statement<Row>;
+
 /** Prepares each SQL text once and keeps the statement. */
-export function statements(db: DatabaseSync): (sql: string) => StatementSync {
-  const prepared = new Map<string, StatementSync>();
-  return (sql) => {
-    let statement = prepared.get(sql);
+export function statements(db: DatabaseSync): Sql {
+  const prepared = new Map<string, Statement<unknown>>();
+  return <Row>(text: string) => {
+    let statement = prepared.get(text);
     if (statement === undefined) {
-      statement = db.prepare(sql);
-      prepared.set(sql, statement);
+      statement = typed(db.prepare(text));
+      prepared.set(text, statement);
     }
-    return statement;
+    return statement as Statement<Row>;
   };
 }
 
-export type { DatabaseSync, SQLInputValue, StatementSync };
+function typed(statement: StatementSync): Statement<unknown> {
+  return {
+    first: statement.get.bind(statement),
+    all: statement.all.bind(statement),
+    iterate: statement.iterate.bind(statement),
+    run: statement.run.bind(statement),
+  };
+}
+
+export type { DatabaseSync, SQLInputValue };

@@ -1,11 +1,11 @@
-import type { Services } from "./services.ts";
+import type { Services } from "../client/connect.ts";
 import type { Waits } from "./waiting.ts";
 
 /** Longest that a waiting tool waits: MCP clients give a call up after 60 s. */
 export const WAIT_MAX_MS = 45_000;
 
 /** Who calls the tools, and with what. */
-export interface Caller {
+export interface ToolCaller {
   readonly services: Services;
   /** Session whose agent calls; undefined for people. It becomes the parent of what is started. */
   readonly sessionId: string | undefined;

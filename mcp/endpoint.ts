@@ -4,7 +4,7 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import type { HttpRequest, HttpResponse } from "../lib/rpc/http.ts";
 import type { Log } from "../lib/log.ts";
 import { VERSION } from "../lib/version.ts";
-import type { Caller } from "./caller.ts";
+import type { ToolCaller } from "./caller.ts";
 import { adviceOf } from "./errors.ts";
 import { BODY_MAX_BYTES, exchange, refuse } from "./exchange.ts";
 import { TOOLS } from "./tools.ts";
@@ -18,17 +18,17 @@ const INSTRUCTIONS =
 
 export interface EndpointOptions {
   /** Who calls, by the headers of the request. */
-  readonly callerOf: (headers: Headers) => Caller;
-  /** Requests that are served at a time; a further one is answered 429. */
+  readonly callerOf: (headers: Headers) => ToolCaller;
+  /** Requests that are served at a time; a further one gets 429. */
   readonly maxExchanges: number;
   readonly log: Log;
 }
 
-/** The tools over MCP's streamable HTTP, without sessions: each request stands for itself, and every revision is served. */
+/** The tools over MCP's streamable HTTP, without sessions of its own: each request is complete, and every revision of MCP is served. */
 export interface Endpoint {
   /** Serves one request. Never rejects. */
   handle(request: HttpRequest, response: HttpResponse): Promise<void>;
-  /** Ends what is being served, and answers nothing more. */
+  /** Ends what is being served; further requests get 503. */
   close(): Promise<void>;
 }
 
@@ -61,7 +61,7 @@ export function mcpEndpoint({ callerOf, maxExchanges, log }: EndpointOptions): E
   };
 }
 
-function serverFor(caller: Caller, log: Log): McpServer {
+function serverFor(caller: ToolCaller, log: Log): McpServer {
   const server = new McpServer({ name: "agent-runner", version: VERSION }, { instructions: INSTRUCTIONS });
   for (const { name, description, input, hints, call } of TOOLS) {
     const config = { description, inputSchema: input, annotations: { ...hints, openWorldHint: false } };

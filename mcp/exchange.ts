@@ -6,14 +6,14 @@ import type { HttpRequest, HttpResponse } from "../lib/rpc/http.ts";
 /** Largest request; a prompt of that size belongs into a file. */
 export const BODY_MAX_BYTES = 1024 * 1024;
 
-/** A body that is larger is still read to this point, so that its sender hears the refusal instead of a reset. */
+/** A body that is larger is still read to this point, so that its sender receives the refusal instead of a reset. */
 const DISCARDED_MAX_BYTES = 16 * BODY_MAX_BYTES;
 
 /** A web-standard HTTP handler. */
 export type Fetch = (request: Request) => Promise<Response>;
 
 /**
- * Answers one HTTP request of either version by a web-standard handler. The request's signal aborts when the client leaves
+ * Serves one HTTP request of either version with a web-standard handler. The request's signal aborts when the client leaves
  * or the response is destroyed. Never rejects: a client that left has nobody to tell.
  */
 export async function exchange(request: HttpRequest, response: HttpResponse, fetch: Fetch): Promise<void> {
@@ -37,7 +37,7 @@ export async function exchange(request: HttpRequest, response: HttpResponse, fet
   }
 }
 
-/** Answers with an error in the JSON of MCP's transport. */
+/** Sends an error in the JSON of MCP's transport. */
 export function refuse(response: HttpResponse, status: number, message: string): void {
   const body = JSON.stringify({ jsonrpc: "2.0", id: null, error: { code: -32_000, message } });
   // Both versions have these two methods, but their types do not unite.

@@ -4,7 +4,7 @@ import { ExecutionMode, RunState, RunStateSchema } from "../gen/agentrunner/v1/r
 import type { Run } from "../gen/agentrunner/v1/run_pb.ts";
 import type { CreateRunRequestSchema } from "../gen/agentrunner/v1/run_service_pb.ts";
 import { isFinalState } from "../lib/final.ts";
-import type { Caller } from "./caller.ts";
+import type { ToolCaller } from "./caller.ts";
 import { ToolError } from "./errors.ts";
 import { facts, resultView, runView, word } from "./views.ts";
 import { firstOf, runEnd, runStuck } from "./waiting.ts";
@@ -23,7 +23,7 @@ type NewRun = Omit<MessageInitShape<typeof CreateRunRequestSchema>, "$typeName">
 
 /** Creates a run, and with mode sync waits for its end, but not for one that no runner can take now. */
 export async function begin(
-  caller: Caller,
+  caller: ToolCaller,
   request: NewRun,
   { mode, requestId }: { mode: Mode; requestId: string | undefined },
   signal: AbortSignal,
@@ -74,17 +74,4 @@ function started({ sessionId, runId, state }: Run, next: string): JsonObject {
 
 function outcome(run: Run): JsonObject {
   return facts({ session_id: run.sessionId, ...runView(run), ...resultView(run.result) });
-}
-
-/**
- * The prompt of a run: as given, or `prompt` of the parameters, or the parameters one a line for an agent that takes
- * others.
- */
-export function promptOf(prompt: string | undefined, parameters: JsonObject | undefined): string {
-  if (prompt !== undefined && prompt !== "") return prompt;
-  const entries = Object.entries(parameters ?? {});
-  if (entries.length === 0) throw new ToolError("give the agent a prompt, or the parameters that it takes");
-  if (typeof parameters?.["prompt"] === "string" && parameters["prompt"] !== "") return parameters["prompt"];
-  const lines = entries.map(([key, value]) => `${key}: ${typeof value === "string" ? value : JSON.stringify(value)}`);
-  return `<inputs>\n${lines.join("\n")}\n</inputs>`;
 }

@@ -1,16 +1,16 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import { z } from "zod";
+import type { Services } from "../client/connect.ts";
 import { InvocationMode, RunState, RunStateSchema } from "../gen/agentrunner/v1/run_pb.ts";
 import { SessionStatus, SessionStatusSchema } from "../gen/agentrunner/v1/session_pb.ts";
-import type { Caller } from "./caller.ts";
+import type { ToolCaller } from "./caller.ts";
 import { ToolError } from "./errors.ts";
-import type { Services } from "./services.ts";
-import { begin, MODES, promptOf } from "./start.ts";
+import { begin, MODES } from "./start.ts";
 import {
   blueprintView,
   endView,
   facts,
-  familyView,
+  treeView,
   pageOf,
   RESULT_SHOWN_CHARS,
   resultView,
@@ -29,7 +29,7 @@ export interface Tool<Input extends z.ZodObject = z.ZodObject> {
   /** As MCP annotates tools. */
   readonly hints: { readonly readOnlyHint?: boolean; readonly destructiveHint?: boolean };
   /** @throws ToolError and ConnectError, which become the tool's error. */
-  readonly call: (args: z.output<Input>, caller: Caller, signal: AbortSignal) => Promise<JsonObject>;
+  readonly call: (args: z.output<Input>, caller: ToolCaller, signal: AbortSignal) => Promise<JsonObject>;
 }
 
 const READS = { readOnlyHint: true };
@@ -41,7 +41,7 @@ const SESSIONS_PAGE = 50;
 const MAX_WAITED = 50;
 const RESULT_MAX_CHARS = 100_000;
 
-const sessionId = z.string().min(1).max(64).describe("The session, `ses_…`, as start_agent_session answered it.");
+const sessionId = z.string().min(1).max(64).describe("The session, `ses_…`, as start_agent_session returned it.");
 const pageToken = z.string().max(256).optional().describe("`next_page_token` of the page before.");
 const mode = z
   .enum(MODES)
@@ -103,8 +103,7 @@ export const TOOLS: readonly Tool[] = [
         {
           mode: InvocationMode.START,
           agentName: args.agent_name ?? "",
-          prompt: promptOf(args.prompt, args.parameters),
-          ...(args.parameters === undefined ? {} : { parameters: args.parameters }),
+          ...textOf(args),
           sessionName: args.session_name ?? "",
           projectDir: args.project_dir ?? "",
           demands: { executorProfile: args.executor_profile ?? "", tags: [...new Set(args.tags)] },
@@ -121,7 +120,8 @@ export const TOOLS: readonly Tool[] = [
       "While it is still busy the prompt waits for its turn.",
     input: z.strictObject({
       session_id: sessionId,
-      prompt: z.string().min(1).describe("What it is to do now."),
+      prompt: z.string().optional().describe("What it is to do now."),
+      parameters: parameters.optional().describe("Parameters instead, when its blueprint has a parameters_schema."),
       mode,
       timeout_seconds: timeoutSeconds,
       request_id: requestId,
@@ -129,7 +129,7 @@ export const TOOLS: readonly Tool[] = [
     hints: STARTS,
     call(args, caller, signal) {
       refuseOwn(caller, args.session_id, "end your turn instead of resuming it");
-      const request = { mode: InvocationMode.RESUME, sessionId: args.session_id, prompt: args.prompt };
+      const request = { mode: InvocationMode.RESUME, sessionId: args.session_id, ...textOf(args) };
       return begin(
         caller,
         { ...request, ...timeoutOf(args.timeout_seconds) },
@@ -150,7 +150,7 @@ export const TOOLS: readonly Tool[] = [
       if (session === undefined) throw new ToolError(`no session ${session_id}`);
       const runId = session.activeRunId || session.lastRunId;
       const run = runId === "" ? undefined : (await services.runs.getRun({ runId }, { signal })).run;
-      return { ...sessionView(session), ...familyView(session), ...facts({ run: run && runView(run) }) };
+      return { ...sessionView(session), ...treeView(session), ...facts({ run: run && runView(run) }) };
     },
   }),
   tool({
@@ -253,8 +253,13 @@ function tool<Input extends z.ZodObject>(definition: Tool<Input>): Tool {
   return definition;
 }
 
-function refuseOwn({ sessionId }: Caller, target: string, instead: string): void {
+function refuseOwn({ sessionId }: ToolCaller, target: string, instead: string): void {
   if (target === sessionId) throw new ToolError(`${target} is your own session: ${instead}`);
+}
+
+/** What the coordinator makes the text for the agent of: without a prompt, of the parameters, or it says what is missing. */
+function textOf({ prompt = "", parameters }: { prompt?: string | undefined; parameters?: JsonObject | undefined }) {
+  return parameters === undefined ? { prompt } : { prompt, parameters };
 }
 
 function timeoutOf(seconds: number | undefined) {
@@ -263,7 +268,7 @@ function timeoutOf(seconds: number | undefined) {
 
 async function waitForSessions(
   args: { session_ids: string[]; until: "all" | "any"; timeout_seconds: number },
-  caller: Caller,
+  caller: ToolCaller,
   signal: AbortSignal,
 ): Promise<JsonObject> {
   const { services, waits, waitMs } = caller;
@@ -300,13 +305,13 @@ const WAIT_AGAIN =
   "Call wait_for_agent_sessions again with the open ones. One that is pending because you hold the slot it needs starts " +
   "only when you end your turn.";
 
-async function settledView({ services }: Caller, sessionId: string, maxChars: number, signal: AbortSignal) {
+async function settledView({ services }: ToolCaller, sessionId: string, maxChars: number, signal: AbortSignal) {
   const { runId, state, result, ...end } = await services.sessions.getSessionResult({ sessionId }, { signal });
   const view = { session_id: sessionId, run_id: runId, state: word(RunStateSchema, state) };
   return { ...view, ...endView(end), ...resultView(result, maxChars) };
 }
 
-async function openView({ services }: Caller, sessionId: string, signal: AbortSignal): Promise<JsonObject> {
+async function openView({ services }: ToolCaller, sessionId: string, signal: AbortSignal): Promise<JsonObject> {
   const { session } = await services.sessions.getSession({ sessionId }, { signal });
   const runId = session?.activeRunId ?? "";
   const run = runId === "" ? undefined : (await services.runs.getRun({ runId }, { signal })).run;
@@ -319,7 +324,7 @@ const OPEN_STATES = [RunState.PENDING, RunState.OFFERED, RunState.CLAIMED, RunSt
 
 async function stopSession(
   args: { session_id: string; include_children: boolean; reason: string },
-  caller: Caller,
+  caller: ToolCaller,
   signal: AbortSignal,
 ): Promise<JsonObject> {
   const { session_id: sessionId, include_children: cascade, reason } = args;

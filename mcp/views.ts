@@ -10,11 +10,11 @@ import type { Session } from "../gen/agentrunner/v1/session_pb.ts";
 import { cutText } from "../lib/limits.ts";
 
 /*
- * What tools answer: plain JSON in snake_case without empty fields, every text bounded. All of it is for models, which pay
+ * What tools return: plain JSON in snake_case without empty fields, every text bounded. All of it is for models, which pay
  * for each character.
  */
 
-/** Characters of a result that an answer shows unless it is asked for more. */
+/** Characters of a result that a tool returns unless it is asked for more. */
 export const RESULT_SHOWN_CHARS = 32_000;
 
 /** Bytes of a message, of a description, of a list of reasons and of a schema. */
@@ -48,7 +48,7 @@ export function sessionView(session: Session): JsonObject {
 }
 
 /** Sessions below, and notifications that wait: what GetSession knows besides. */
-export function familyView({ childSessionIds, notifications }: Session): JsonObject {
+export function treeView({ childSessionIds, notifications }: Session): JsonObject {
   const hidden = childSessionIds.length - MAX_CHILDREN;
   return facts({
     child_session_ids: childSessionIds.slice(0, MAX_CHILDREN),
@@ -95,7 +95,7 @@ export function resultView(result: ExecutorResult | undefined, maxChars = RESULT
 }
 
 /**
- * A piece of a text, and the offset of the next one; undefined behind the last. Offsets count UTF-16 units. No character is
+ * A piece of a text, and the offset of the next one; undefined after the last. Offsets count UTF-16 units. No character is
  * split: a piece may be one unit short for it, or, where `maxChars` is 1, long.
  */
 export function pageOf(text: string, offset: number, maxChars: number): { text: string; next: number | undefined } {

@@ -1,20 +1,16 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { Code, ConnectError } from "@connectrpc/connect";
-import type { CallOptions } from "@connectrpc/connect";
+import type { Services } from "../client/connect.ts";
+import { ENDLESS, watch } from "../client/watch.ts";
+import { watchRun } from "../client/watch-run.ts";
 import { RunState } from "../gen/agentrunner/v1/run_pb.ts";
 import type { Run } from "../gen/agentrunner/v1/run_pb.ts";
 import { Notification_State, SessionStatus } from "../gen/agentrunner/v1/session_pb.ts";
 import type { SessionEvent } from "../gen/agentrunner/v1/session_pb.ts";
-import { Backoff } from "../lib/rpc/backoff.ts";
-import { ToolError } from "./errors.ts";
-import { isTransient } from "./services.ts";
-import type { Services } from "./services.ts";
 import { isFinalState } from "../lib/final.ts";
+import { ToolError } from "./errors.ts";
 
 /** Time in which a free runner is offered a new run, many times over. */
 const OFFER_MS = 250;
-const PAUSE_MIN_MS = 50;
-const PAUSE_MAX_MS = 1_000;
 
 /** Sessions whose place in their events is remembered. */
 const MAX_CURSORS = 1_000;
@@ -50,7 +46,7 @@ export class Waits {
     return this.#cursors.get(sessionId) ?? "";
   }
 
-  /** Remembers the place behind which the next wait goes on, so that nothing is sent twice. */
+  /** Remembers the place after which the next wait goes on, so that nothing is sent twice. */
   reached(sessionId: string, cursor: string): void {
     this.#cursors.delete(sessionId);
     this.#cursors.set(sessionId, cursor);
@@ -61,10 +57,10 @@ export class Waits {
   }
 }
 
-/** What is waited for, until it answers something or `signal` aborts: undefined then. */
+/** What is waited for. Resolves to undefined when `signal` aborts before it has come. */
 export type Wait<T> = (signal: AbortSignal) => Promise<T | undefined>;
 
-/** The first answer; the other waits end. Undefined when all of them ended without one. @throws what the first that fails does. */
+/** The first value of the waits; the others end. Undefined when all of them ended without one. @throws what the first that fails throws. */
 export async function firstOf<T>(waits: readonly Wait<T>[], signal: AbortSignal): Promise<T | undefined> {
   const enough = new AbortController();
   const either = AbortSignal.any([signal, enough.signal]);
@@ -87,17 +83,17 @@ export async function firstOf<T>(waits: readonly Wait<T>[], signal: AbortSignal)
 }
 
 /** Waits for the end of a run. */
-export function runEnd({ runs }: Services, runId: string): Wait<Run> {
+export function runEnd(services: Services, runId: string): Wait<Run> {
   return async (signal) => {
-    const open = (cursor: string, call: CallOptions) => runs.watchRun({ runId, cursor }, call);
-    for await (const { update } of follow(open, "", signal)) {
-      if (update.case === "run" && isFinalState(update.value.state)) return update.value;
+    const options = { signal, otherStore: "begin-again", patience: ENDLESS } as const;
+    for await (const update of watchRun(services, runId, options)) {
+      if (update.type !== "event" && isFinalState(update.run.state)) return update.run;
     }
     return undefined;
   };
 }
 
-/** Answers a run that no runner was offered although there was time for it. */
+/** Returns the run when it was offered to no runner although there was time for it. */
 export function runStuck({ runs }: Services, runId: string): Wait<Run> {
   return async (signal) => {
     await delay(OFFER_MS, undefined, { signal }).catch(() => undefined);
@@ -107,12 +103,21 @@ export function runStuck({ runs }: Services, runId: string): Wait<Run> {
   };
 }
 
-/** Waits until the session has settled, and answers its id. */
+/** Waits until the session has settled, and returns its id. */
 export function sessionSettled(services: Services, sessionId: string, waits: Waits): Wait<string> {
   return async (signal) => {
     if (await hasSettled(services, sessionId, signal)) return sessionId;
-    const open = (cursor: string, call: CallOptions) => services.sessions.watchSession({ sessionId, cursor }, call);
-    for await (const { cursor, update } of follow(open, waits.cursor(sessionId), signal)) {
+    const messages = watch({
+      open: (cursor, signal) => services.sessions.watchSession({ sessionId, cursor }, { signal }),
+      signal,
+      from: waits.cursor(sessionId),
+      // Not every end of what is waited for is an event of this session.
+      keepalives: true,
+      otherStore: "begin-again",
+      patience: ENDLESS,
+    });
+    for await (const { message } of messages) {
+      const { cursor, update } = message;
       waits.reached(sessionId, cursor);
       if (update.case === "event" && !endsRun(update.value)) continue;
       if (await hasSettled(services, sessionId, signal)) return sessionId;
@@ -127,7 +132,7 @@ function endsRun({ event }: SessionEvent): boolean {
 
 /**
  * Whether nothing more is to come of a session: no run is open, and after a completed one no notification waits and no
- * session that it started is to call it back (design §4.3).
+ * session that it started is to call it back (ADR 11).
  */
 export async function hasSettled({ sessions }: Services, sessionId: string, signal: AbortSignal): Promise<boolean> {
   const { session } = await sessions.getSession({ sessionId }, { signal });
@@ -142,32 +147,4 @@ export async function hasSettled({ sessions }: Services, sessionId: string, sign
     if (page.nextPageToken === "") return true;
     pageToken = page.nextPageToken;
   }
-}
-
-/** The messages of a watch, opened again behind the last cursor when it breaks. Ends when the watch does, or `signal` aborts. */
-async function* follow<M extends { readonly cursor: string }>(
-  open: (cursor: string, call: CallOptions) => AsyncIterable<M>,
-  from: string,
-  signal: AbortSignal,
-): AsyncGenerator<M, void> {
-  const backoff = new Backoff(PAUSE_MIN_MS, PAUSE_MAX_MS);
-  for (let cursor = from; !signal.aborted;) {
-    try {
-      for await (const message of open(cursor, { signal })) {
-        backoff.reset();
-        ({ cursor } = message);
-        yield message;
-      }
-      return;
-    } catch (error) {
-      if (signal.aborted) return;
-      if (isOfAnotherStore(error) && cursor !== "") cursor = "";
-      else if (!isTransient(error)) throw error;
-      await delay(backoff.next(), undefined, { signal }).catch(() => undefined);
-    }
-  }
-}
-
-function isOfAnotherStore(error: unknown): boolean {
-  return error instanceof ConnectError && error.code === Code.OutOfRange;
 }

@@ -20,6 +20,8 @@ export interface RunnerOptions {
   readonly executorList: boolean;
   /** Print the profiles and exit. */
   readonly profileList: boolean;
+  /** Form of these lists. */
+  readonly output: "text" | "json";
   /** Folders with executors beside the package's own. */
   readonly executorsDirs: readonly string[];
   /** Absolute; not yet known to exist. */
@@ -108,6 +110,14 @@ export function runnerTable(env: Environment, cwd: string): Table<RunnerOptions>
       default: false,
       inFile: false,
       help: "List the executor profiles and exit",
+    },
+    output: {
+      kind: oneOf("text", "json"),
+      flag: "output",
+      short: "o",
+      default: "text",
+      inFile: false,
+      help: "Form of --executor-list and --profile-list",
     },
     executorsDirs: {
       kind: list("DIR", (dir) => resolve(cwd, dir)),
@@ -233,6 +243,7 @@ export function runnerProgram(env: Environment, cwd: string): Program<RunnerOpti
     table: runnerTable(env, cwd),
     defaultFile: ".agent-orchestrator/runner.yaml",
     check: (options, sources) => chosenTwice(options, sources) ?? mcpTwice(options, sources) ?? tagsMissing(options),
+    effective: withStrongestChoice,
   };
 }
 
@@ -243,8 +254,7 @@ export function parseRunnerOptions(
   readFile: ReadFile,
   cwd: string = process.cwd(),
 ): Parsed<RunnerOptions> {
-  const parsed = parseConfig(runnerProgram(env, cwd), argv, env, readFile);
-  return parsed.type === "text" ? parsed : { ...parsed, config: withStrongestChoice(parsed.config, parsed.sources) };
+  return parseConfig(runnerProgram(env, cwd), argv, env, readFile);
 }
 
 type Sources = Readonly<Record<keyof RunnerOptions, Source>>;

@@ -9,7 +9,14 @@ import { executorOf } from "./execution/execute.ts";
 import { reapBoot, startLeash } from "./execution/leash.ts";
 import type { Leash } from "./execution/leash.ts";
 import { McpPortError, openMcp } from "./execution/mcp-server.ts";
-import { executorListText, find, problemsOf, profileListText, resolveSettings } from "./settings/resolve-settings.ts";
+import {
+  executorListText,
+  find,
+  listJson,
+  problemsOf,
+  profileListText,
+  resolveSettings,
+} from "./settings/resolve-settings.ts";
 import { startRunner } from "./runner.ts";
 import type { RunningRunner } from "./runner.ts";
 import type { RunnerSettings } from "./settings/settings.ts";
@@ -25,6 +32,7 @@ async function main(argv: readonly string[]): Promise<number> {
     const options = parsed.config;
     const findings = find(options);
     const lists = options.executorList || options.profileList;
+    if (lists && options.output === "json") return print(listJson(options, findings));
     if (lists) for (const problem of problemsOf(findings)) complain(problem);
     if (lists) return print(options.executorList ? executorListText(findings) : profileListText(findings));
     const settings = resolveSettings(options, findings, process.cwd());

@@ -6,12 +6,12 @@ import type { ExitCode } from "../lib/exit-codes.ts";
 import type { Log } from "../lib/log.ts";
 import { ReportVerdict_Kind, Report_Kind } from "../gen/agentrunner/v1/runner_service_pb.ts";
 import { Connection } from "./connection/connection.ts";
-import type { ConnectionEnd, ConnectionHandler, ConnectionState, Registration } from "./connection/connection-state.ts";
+import type { ConnectionEnd, ConnectionState } from "./connection/connection-state.ts";
 import { EventSender } from "./reports/event-sender.ts";
 import type { Execute } from "./execution/execute.ts";
 import { Heartbeat } from "./connection/heartbeat.ts";
 import { Leases } from "./leases/leases.ts";
-import type { Line } from "./reports/uplink.ts";
+import type { Uplink } from "./reports/uplink.ts";
 import { Outbox } from "./reports/outbox.ts";
 import { ReportSender } from "./reports/report-sender.ts";
 import type { RunnerSettings } from "./settings/settings.ts";
@@ -69,27 +69,30 @@ export async function startRunner(settings: RunnerSettings, deps: RunnerDeps): P
   return runner;
 }
 
-/** Where the runner is on its way to the end. */
-type Ending = "no" | "draining" | "stopping" | "flushing" | "ended";
+/** Where the runner is on its way to the end, and the timer that takes the next step at the latest. */
+type Ending =
+  | { readonly type: "no" }
+  /** Takes no more runs, waits for those it has. Without a timer it does so for as long as they take. */
+  | { readonly type: "draining"; readonly timer: NodeJS.Timeout | undefined }
+  /** Its runs are being stopped. */
+  | { readonly type: "stopping"; readonly timer: NodeJS.Timeout }
+  /** No executor runs any more: waits for the last answers. */
+  | { readonly type: "flushing"; readonly timer: NodeJS.Timeout }
+  | { readonly type: "ended" };
 
-class Runner implements RunningRunner, ConnectionHandler {
+class Runner implements RunningRunner {
   readonly runnerId: string;
   readonly bootId: string;
   readonly done: Promise<ExitCode>;
   readonly #settings: RunnerSettings;
   readonly #log: Log;
   readonly #state: StateDir;
-  readonly #outbox: Outbox;
   readonly #connection: Connection;
   readonly #heartbeat: Heartbeat;
-  readonly #reports: ReportSender;
-  readonly #events: EventSender;
   readonly #leases: Leases;
   readonly #done = Promise.withResolvers<ExitCode>();
-  #ending: Ending = "no";
+  #ending: Ending = { type: "no" };
   #exitCode: ExitCode = EXIT.ok;
-  #storeId: string | undefined;
-  #endTimer: NodeJS.Timeout | undefined;
 
   constructor(runnerId: string, settings: RunnerSettings, deps: RunnerDeps, state: StateDir) {
     const { log } = deps;
@@ -99,37 +102,38 @@ class Runner implements RunningRunner, ConnectionHandler {
     this.#settings = settings;
     this.#log = log;
     this.#state = state;
-    this.#outbox = new Outbox(state);
-    this.#connection = new Connection(this.#connectionOptions(deps), this);
-    const { coordinatorUrl: url, tlsCaPem, heartbeatIntervalMs: intervalMs } = settings;
-    this.#heartbeat = new Heartbeat({ url, tlsCaPem, bootId: this.bootId, intervalMs, log }, this.#connection, this);
-    const connection = this.#connection;
-    const line = lineOf(connection, deps.random);
-    this.#reports = new ReportSender(
-      line,
-      (reports) => connection.call((client, runnerId, call) => client.reportStatus({ runnerId, reports }, call)),
-      log,
-    );
-    this.#events = new EventSender(
-      line,
-      (batches) => connection.call((client, runnerId, call) => client.appendEvents({ runnerId, batches }, call)),
+    // The leases listen to the connection and send through it: it is asked for late, because one has to be built first.
+    const connection = (): Connection => this.#connection;
+    const uplink = uplinkOf(connection, deps.random);
+    const events = new EventSender(
+      uplink,
+      (batches) => connection().call((client, runnerId, call) => client.appendEvents({ runnerId, batches }, call)),
       log,
       (leaseId, { kind }) => this.#leases.over(leaseId, kind === ReportVerdict_Kind.STALE),
+    );
+    const reports = new ReportSender(
+      uplink,
+      (batch) => connection().call((client, runnerId, call) => client.reportStatus({ runnerId, reports: batch }, call)),
+      log,
     );
     this.#leases = new Leases({
       projectDir: settings.projectDir,
       maxRuns: this.#maxRuns,
       state,
-      outbox: this.#outbox,
-      reports: this.#reports,
-      events: this.#events,
+      outbox: new Outbox(state),
+      reports,
+      events,
       execute: deps.executor(this.bootId),
-      timing: () => connection.timing,
-      storeId: () => this.#storeId,
+      timing: () => this.#connection.timing,
       log,
       onOutcome: (kind) => this.#onOutcome(kind),
       onChange: () => this.#advance(),
+      onDrain: (reason) => this.drain(reason),
     });
+    this.#connection = new Connection(this.#connectionOptions(deps), this.#leases);
+    const { coordinatorUrl: url, tlsCaPem, heartbeatIntervalMs: intervalMs } = settings;
+    const beat = { url, tlsCaPem, bootId: this.bootId, intervalMs, log };
+    this.#heartbeat = new Heartbeat(beat, this.#connection, this.#leases);
   }
 
   get #maxRuns(): number {
@@ -178,87 +182,32 @@ class Runner implements RunningRunner, ConnectionHandler {
   }
 
   drain(reason: string): void {
-    if (this.#ending !== "no") return;
-    this.#ending = "draining";
-    this.#leases.closedBecause = "the runner is draining";
-    this.#log.info({ reason }, `draining, ${runs(this.#leases.busy)} left`);
-    this.#heartbeat.poke();
+    if (this.#ending.type !== "no") return;
     const { drainTimeoutMs } = this.#settings;
-    if (drainTimeoutMs > 0) this.#endTimer = setTimeout(() => this.stopRuns("the drain took too long"), drainTimeoutMs);
+    const onTimeout = () => this.stopRuns("the drain took too long");
+    this.#enter({ type: "draining", timer: drainTimeoutMs > 0 ? setTimeout(onTimeout, drainTimeoutMs) : undefined });
+    this.#leases.close("the runner is draining");
+    this.#log.info({ reason }, `draining, ${runs(this.#leases.busy)} left`);
+    this.#heartbeat.beatNow();
     this.#advance();
   }
 
   stopRuns(reason: string): void {
     this.drain(reason);
-    if (this.#ending !== "draining") return;
-    this.#ending = "stopping";
-    clearTimeout(this.#endTimer);
+    if (this.#ending.type !== "draining") return;
+    const patienceMs = this.#connection.timing.stopGraceMs + STOP_SLACK_MS;
+    this.#enter({ type: "stopping", timer: setTimeout(() => void this.#flush(), patienceMs) });
     this.#log.warn({ reason }, `stopping ${runs(this.#leases.busy)}`);
     this.#leases.withdraw();
-    const patienceMs = this.#connection.timing.stopGraceMs + STOP_SLACK_MS;
-    this.#endTimer = setTimeout(() => void this.#flush(), patienceMs);
     this.#advance();
   }
 
   kill(): void {
-    if (this.#ending === "ended") return;
-    this.#ending = "ended";
-    clearTimeout(this.#endTimer);
+    if (this.#ending.type === "ended") return;
+    this.#enter({ type: "ended" });
     this.#leases.kill();
     this.#connection.close();
     void this.#state.abandon().then(() => this.#done.resolve(EXIT.failed));
-  }
-
-  // What the connection asks and tells.
-
-  held() {
-    return this.#leases.held();
-  }
-
-  freeSlots(): number {
-    return this.#leases.freeSlots;
-  }
-
-  draining(): boolean {
-    return this.#ending !== "no";
-  }
-
-  registered({ storeId }: Registration): void {
-    const first = this.#storeId === undefined;
-    if (this.#storeId === storeId) return;
-    this.#storeId = storeId;
-    this.#leases.storeChanged();
-    this.#reports.wake();
-    this.#events.wake();
-    void this.#expire(storeId);
-    if (first && this.#ending === "no") this.#log.info("Runner started - waiting for runs");
-  }
-
-  offered(offer: Parameters<ConnectionHandler["offered"]>[0]): void {
-    this.#leases.offered(offer);
-  }
-
-  stopped(stop: Parameters<ConnectionHandler["stopped"]>[0]): void {
-    this.#leases.stopped(stop);
-  }
-
-  drained(reason: string): void {
-    this.drain(reason);
-  }
-
-  verdicts(verdicts: Parameters<ConnectionHandler["verdicts"]>[0]): void {
-    this.#leases.verdicts(verdicts);
-  }
-
-  async #expire(storeId: string): Promise<void> {
-    try {
-      const reports = await this.#outbox.expire(storeId, Date.now());
-      if (reports > 0)
-        this.#log.warn({ reports }, "reports for another coordinator's store were kept for 7 days and are deleted");
-    } catch (error) {
-      // The state directory has said what is wrong; what is old is deleted another time.
-      this.#log.debug({ reason: String(error) }, "old reports were not deleted");
-    }
   }
 
   #onOutcome(kind: Report_Kind): void {
@@ -269,27 +218,36 @@ class Runner implements RunningRunner, ConnectionHandler {
 
   /** Takes the next step towards the end, when it is time for it. */
   #advance(): void {
-    if (this.#ending === "no" || this.#ending === "ended" || this.#leases.busy > 0) return;
-    if (this.#ending === "flushing") {
-      if (this.#leases.open === 0) void this.#leave();
-      return;
+    if (this.#leases.busy > 0) return;
+    switch (this.#ending.type) {
+      case "no":
+      case "ended":
+        return;
+      case "draining":
+      case "stopping":
+        return void this.#flush();
+      case "flushing":
+        return this.#leases.open === 0 ? void this.#leave() : undefined;
+      default:
+        this.#ending satisfies never;
     }
-    void this.#flush();
   }
 
-  /** No executor runs any more: waits a little for the last answers. */
+  #enter(ending: Ending): void {
+    if ("timer" in this.#ending) clearTimeout(this.#ending.timer);
+    this.#ending = ending;
+  }
+
+  /** Waits a little for the last answers. */
   async #flush(): Promise<void> {
-    if (this.#ending === "flushing" || this.#ending === "ended") return;
-    this.#ending = "flushing";
-    clearTimeout(this.#endTimer);
-    this.#endTimer = setTimeout(() => void this.#leave(), FLUSH_MS);
+    if (this.#ending.type === "flushing" || this.#ending.type === "ended") return;
+    this.#enter({ type: "flushing", timer: setTimeout(() => void this.#leave(), FLUSH_MS) });
     if (this.#leases.open === 0 || this.#connection.state.type === "closed") await this.#leave();
   }
 
   async #leave(): Promise<void> {
-    if (this.#ending === "ended") return;
-    this.#ending = "ended";
-    clearTimeout(this.#endTimer);
+    if (this.#ending.type === "ended") return;
+    this.#enter({ type: "ended" });
     const { open } = this.#leases;
     if (open > 0)
       this.#log.warn(`${runs(open)} not settled with the coordinator; the next start of the runner does it`);
@@ -302,7 +260,7 @@ class Runner implements RunningRunner, ConnectionHandler {
 
   /** The coordinator wants nothing more from this process: executors are ended, their reports stay on disk. */
   #onConnectionEnd({ exitCode, text }: ConnectionEnd): void {
-    if (this.#ending === "ended") return;
+    if (this.#ending.type === "ended") return;
     this.#log.error(text);
     this.#exitCode = exitCode;
     this.stopRuns(text);
@@ -310,15 +268,19 @@ class Runner implements RunningRunner, ConnectionHandler {
   }
 }
 
-function lineOf(connection: Connection, random?: () => number): Line {
+function uplinkOf(connection: () => Connection, random?: () => number): Uplink {
   return {
-    ready: async () => (await connection.registered()).storeId,
-    obey: (directives) => connection.obey(directives),
-    closing: connection.closing,
-    pause: async (failures) => {
-      const { reconnectMinMs, reconnectMaxMs } = connection.timing;
-      const waitMs = Backoff.wait(failures, reconnectMinMs, reconnectMaxMs, random);
-      await delay(waitMs, undefined, { signal: connection.closing });
+    ready: async () => (await connection().registered()).storeId,
+    obey: (directives) => connection().obey(directives),
+    get closing() {
+      return connection().closing;
+    },
+    pause: async (failures, cut) => {
+      const { closing, timing } = connection();
+      const waitMs = Backoff.wait(failures, timing.reconnectMinMs, timing.reconnectMaxMs, random);
+      // Both signals end the wait, and only one of them ends what waits.
+      await delay(waitMs, undefined, { signal: AbortSignal.any([closing, cut]) }).catch(() => undefined);
+      closing.throwIfAborted();
     },
   };
 }

@@ -5,10 +5,10 @@ import { CreateRunRequestSchema } from "../../gen/agentrunner/v1/run_service_pb.
 import type { Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { Runner_Presence } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { Cli } from "../cli.ts";
-import type { Check } from "./doctor.ts";
+import type { Check } from "./check.ts";
 import { cliError } from "../errors.ts";
 import { duration } from "../text/format.ts";
-import { pendingText, why } from "../text/tables-and-cards.ts";
+import { pendingText, why } from "../text/runs.ts";
 import { watchRun } from "../follow/watch.ts";
 
 const PAGE_TIMEOUT_MS = 3_000;
@@ -18,7 +18,7 @@ const ECHO_TIMEOUT_MS = 20_000;
 const SKEW_MAX_MS = 5_000;
 const ECHO_PROFILE = "test-executor";
 
-/** The coordinator answers, its store can be written, and its clock agrees with ours. Answers whether it can be reached. */
+/** The coordinator answers, its store can be written, and its clock agrees with ours. Returns whether it can be reached. */
 export async function* coordinatorChecks(cli: Cli): AsyncGenerator<Check, boolean> {
   const start = performance.now();
   let health: Response;
@@ -63,7 +63,7 @@ async function readyCheck(cli: Cli): Promise<Check> {
   }
 }
 
-/** Compares the Date header of an answer, in whole seconds, with our clock. */
+/** Compares the Date header of a response, in whole seconds, with our clock. */
 export function skewCheck(date: string | null, nowMs: number): Check {
   const name = "clock";
   const serverMs = date === null ? Number.NaN : Date.parse(date);
@@ -74,7 +74,7 @@ export function skewCheck(date: string | null, nowMs: number): Check {
   return { name, status: "fail", detail: `differs from the coordinator's by ${duration(skewMs)}`, help };
 }
 
-/** Runners are online. Answers all of them; undefined when they cannot be listed. */
+/** Runners are online. Returns all of them; undefined when they cannot be listed. */
 export async function* runnerChecks(cli: Cli): AsyncGenerator<Check, Runner[] | undefined> {
   const name = "runners";
   try {

@@ -1,29 +1,21 @@
 import type { Command } from "commander";
 import { Runner_Presence } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { EXIT } from "../../lib/exit-codes.ts";
-import type { Cli, Outcome, Program } from "../cli.ts";
+import type { Cli, Outcome, Verbs } from "../cli.ts";
+import type { Check } from "./check.ts";
 import { coordinatorChecks, echoCheck, runnerChecks } from "./coordinator.ts";
 import { diskCheck, executorChecks, nodeCheck, orphanCheck, stateDirCheck, versionCheck } from "./host.ts";
+import { programChecks } from "./programs.ts";
 import type { Paint, Style } from "../text/format.ts";
 import { clean } from "../text/format.ts";
 
-/** One thing that was looked at. */
-export interface Check {
-  readonly name: string;
-  /** `skip`: it could not be looked at, and `detail` says why. */
-  readonly status: "pass" | "fail" | "skip";
-  readonly detail: string;
-  /** What to do about a failure. */
-  readonly help?: string;
-}
-
 /** `ao doctor`: looks at this host, the coordinator and its runners. Exit 1 when something fails. */
-export function addDoctor(ao: Command, program: Program): void {
+export function addDoctor(ao: Command, verbs: Verbs): void {
   ao.command("doctor")
     .description("check this host, the coordinator and its runners")
     .option("--json", "as -o json")
     .addHelpText("after", "\nExample:\n  ao doctor --json")
-    .action(program.action((cli, { json = false }: { json?: boolean }) => doctor(cli, json)));
+    .action(verbs.action((cli, { json = false }: { json?: boolean }) => doctor(cli, json)));
 }
 
 async function doctor(cli: Cli, json: boolean): Outcome {
@@ -41,9 +33,11 @@ async function doctor(cli: Cli, json: boolean): Outcome {
 async function* allChecks(cli: Cli): AsyncGenerator<Check, void> {
   yield nodeCheck();
   yield versionCheck();
-  yield* executorChecks();
-  yield stateDirCheck(cli.io.env);
-  yield await diskCheck(cli.io.env);
+  const { executors, stateDir, store } = yield* programChecks(cli.io.env);
+  if (executors !== undefined) yield* executorChecks(executors);
+  if (stateDir !== undefined) yield stateDirCheck(stateDir);
+  const places = [stateDir, store].filter((place) => place !== undefined);
+  if (places.length > 0) yield await diskCheck(places);
   const reachable = yield* coordinatorChecks(cli);
   const runners = reachable ? yield* runnerChecks(cli) : undefined;
   const alive = runners?.filter(({ presence }) => presence !== Runner_Presence.AWAY);

@@ -1,21 +1,16 @@
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { statfs } from "node:fs/promises";
-import { dirname, resolve } from "node:path";
+import { dirname } from "node:path";
 import { inPackage } from "../../lib/package-root.ts";
 import { PROTOCOL } from "../../lib/protocol-version.ts";
-import { COORDINATOR_TABLE } from "../../coordinator/config.ts";
 import { VERSION } from "../../lib/version.ts";
-import { runnerTable } from "../../runner/config.ts";
-import { discoverExecutors } from "../../runner/settings/discovery.ts";
-import type { Check } from "./doctor.ts";
+import type { ExecutorList } from "../programs.ts";
+import type { Check } from "./check.ts";
 import { bytes } from "../text/format.ts";
 import { findOrphans } from "./orphans.ts";
 
-type Env = Readonly<Record<string, string | undefined>>;
-
 /** Free space under which a store and an outbox can soon not be written. */
 const DISK_MIN_BYTES = 512 * 1024 * 1024;
-const EXECUTORS_DIR = inPackage("executors");
 
 /** The Node that runs us is the one that the lockfile pins. */
 export function nodeCheck(running: string = process.versions.node): Check {
@@ -35,26 +30,20 @@ export function versionCheck(): Check {
   return { name: "version", status: "pass", detail: `agent-runner ${VERSION}, protocol ${PROTOCOL.max}` };
 }
 
-/** Every executor of the package can be started. */
-export function executorChecks(dir = EXECUTORS_DIR): Check[] {
-  const { executors, problems } = discoverExecutors(dir);
+/** Every executor that a runner finds can be started. */
+export function executorChecks({ executors, problems }: ExecutorList): Check[] {
   const checks = problems.map(({ message }): Check => ({ name: "executors", status: "fail", detail: message }));
   if (executors.length > 0) {
     const names = executors.map(({ name }) => name).join(", ");
-    return [...checks, { name: "executors", status: "pass", detail: `${names}  in ${dir}` }];
+    const dirs = [...new Set(executors.map(({ source }) => source))].join(" and ");
+    return [...checks, { name: "executors", status: "pass", detail: `${names}  in ${dirs}` }];
   }
   const help = "executors/README.md says how one is written; `npm ci` restores the package's own";
-  return [...checks, { name: "executors", status: "fail", detail: `none found in ${dir}`, help }];
-}
-
-function stateDir(env: Env): string {
-  const { stateDir } = runnerTable(env, process.cwd());
-  return env["AGENT_RUNNER_STATE_DIR"] || stateDir.default;
+  return [...checks, { name: "executors", status: "fail", detail: `none found in ${inPackage("executors")}`, help }];
 }
 
 /** A runner started here could keep its state. Nothing is created. */
-export function stateDirCheck(env: Env): Check {
-  const dir = stateDir(env);
+export function stateDirCheck(dir: string): Check {
   const place = existing(dir);
   try {
     accessSync(place, constants.W_OK | constants.X_OK);
@@ -66,9 +55,8 @@ export function stateDirCheck(env: Env): Check {
   }
 }
 
-/** Room where a store and a state directory would be. */
-export async function diskCheck(env: Env, minBytes = DISK_MIN_BYTES): Promise<Check> {
-  const places = [stateDir(env), env["AGENT_COORDINATOR_STORE"] || resolve(COORDINATOR_TABLE.store.default)];
+/** Room at these paths, or where they would be made. */
+export async function diskCheck(places: readonly string[], minBytes = DISK_MIN_BYTES): Promise<Check> {
   const rooms = await Promise.all(
     places.map(existing).map(async (place) => {
       const { bavail, bsize } = await statfs(place);

@@ -1,5 +1,5 @@
 import { existsSync, readFileSync, readdirSync } from "node:fs";
-import { BOOT_VARIABLE } from "../../runner/execution/environment.ts";
+import { BOOT_VARIABLE } from "../../lib/boot-variable.ts";
 
 /** A process of an executor whose runner is gone. */
 export interface Orphan {

@@ -9,7 +9,7 @@ import type { Cli } from "../cli.ts";
 import { json } from "../cli.ts";
 import { eventText } from "../text/events.ts";
 import { clean } from "../text/format.ts";
-import { pendingText, resultText, stateAge } from "../text/tables-and-cards.ts";
+import { pendingText, resultText, stateAge } from "../text/runs.ts";
 import { watchRun } from "./watch.ts";
 
 /** Exit code of a program that was left with Ctrl+C: 128 + SIGINT, as shells say it. */
@@ -45,13 +45,13 @@ export class EventPrinter {
   show(event: SessionEvent): void {
     const shown = eventText(event, this.#notes === "stderr" ? this.#cli.paintTalk : this.#cli.paint);
     if (shown === undefined) return;
-    if (shown.kind === "note") {
+    if (shown.type === "note") {
       if (this.#notes === "stdout") this.line(shown.text);
       if (this.#notes === "stderr") this.#cli.say(shown.text);
       return;
     }
     this.spoke = true;
-    if (shown.kind !== "output") return this.line(shown.text);
+    if (shown.type !== "output") return this.line(shown.text);
     this.#cli.io.stdout.write(shown.text);
     this.#lineOpen = !shown.text.endsWith("\n");
   }
@@ -70,7 +70,7 @@ export class EventPrinter {
 }
 
 /**
- * Shows a run live until it ends, and answers the exit code that says how: its output on stdout, its states on stderr,
+ * Shows a run live until it ends, and returns the exit code that says how: its output on stdout, its states on stderr,
  * its result last. With `-o json` only the ended run is printed; with jsonl every message of the watch, one a line.
  * Ctrl+C leaves the run alone and says how to stop it.
  */

@@ -7,14 +7,14 @@ import { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { RunTransition, SessionEvent } from "../../gen/agentrunner/v1/session_pb.ts";
 import type { Paint } from "./format.ts";
 import { bytes, clean, clock, shorten } from "./format.ts";
-import { resultText, stateCell, why } from "./tables-and-cards.ts";
+import { resultText, stateCell, why } from "./runs.ts";
 
 /**
  * How an event is shown. `output` is text as the executor printed it, with its own line ends; `said` a line of the
  * conversation; `gap` a line that says what is missing; `note` a line about the run.
  */
 export interface EventText {
-  readonly kind: "output" | "said" | "gap" | "note";
+  readonly type: "output" | "said" | "gap" | "note";
   readonly text: string;
 }
 
@@ -23,10 +23,10 @@ export function eventText(event: SessionEvent, paint: Paint): EventText | undefi
   const time = paint("dim", clock(event.time));
   switch (event.event.case) {
     case "transition":
-      return { kind: "note", text: `${time} ${transitionText(event.event.value, event.attempt, paint)}` };
+      return { type: "note", text: `${time} ${transitionText(event.event.value, event.attempt, paint)}` };
     case "executor": {
       const shown = executorText(event.event.value, paint);
-      return shown?.kind === "note" ? { kind: "note", text: `${time} ${shown.text}` } : shown;
+      return shown?.type === "note" ? { type: "note", text: `${time} ${shown.text}` } : shown;
     }
     default:
       return undefined;
@@ -46,18 +46,18 @@ function transitionText(transition: RunTransition, attempt: number, paint: Paint
 }
 
 function executorText({ event }: ExecutorEvent, paint: Paint): EventText | undefined {
-  const note = (name: string, text: string): EventText => ({ kind: "note", text: `${paint("dim", name)} ${text}` });
+  const note = (name: string, text: string): EventText => ({ type: "note", text: `${paint("dim", name)} ${text}` });
   switch (event.case) {
     case "output": {
       const { stream, text } = event.value;
-      return { kind: "output", text: stream === ExecutorOutput_Stream.STDERR ? dimmed(text, paint) : text };
+      return { type: "output", text: stream === ExecutorOutput_Stream.STDERR ? dimmed(text, paint) : text };
     }
     case "message":
-      return { kind: "said", text: `${paint("bold", `${clean(event.value.role)}:`)} ${event.value.text.trimEnd()}` };
+      return { type: "said", text: `${paint("bold", `${clean(event.value.role)}:`)} ${event.value.text.trimEnd()}` };
     case "dropped": {
       const { events, bytes: size, reason } = event.value;
       const lost = [events > 0n && `${events} events`, size > 0n && bytes(Number(size))].filter(Boolean).join(" and ");
-      return { kind: "gap", text: paint("red", `[… ${lost} dropped: ${clean(reason)} …]`) };
+      return { type: "gap", text: paint("red", `[… ${lost} dropped: ${clean(reason)} …]`) };
     }
     case "tool": {
       const { name, input, output, error } = event.value;

@@ -7,25 +7,25 @@ import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import { AgentBlueprintSchema } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import type { BrokenBlueprint } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
 import { ListBlueprintsResponseSchema } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
-import type { Cli, Program } from "../cli.ts";
+import type { Cli, Verbs } from "../cli.ts";
 import { json } from "../cli.ts";
-import { usage } from "../errors.ts";
+import { present, usage } from "../errors.ts";
 import type { Cell } from "../text/format.ts";
 import { shorten, table } from "../text/format.ts";
 import { collectPages } from "../collect-pages.ts";
 import { collect, count } from "../options.ts";
-import { blueprintPage } from "../text/tables-and-cards.ts";
+import { blueprintPage } from "../text/blueprints.ts";
 
 /** `ao blueprints`: ls, get, create, rm, enable, disable. */
-export function addBlueprints(ao: Command, program: Program): void {
+export function addBlueprints(ao: Command, verbs: Verbs): void {
   const blueprints = ao.command("blueprints").description("show and manage agent blueprints");
-  addList(blueprints, program);
+  addList(blueprints, verbs);
   blueprints
     .command("get <name>")
     .description("one blueprint, with its prompt")
     .addHelpText("after", "\nExample:\n  ao blueprints get reviewer -o json > reviewer.json")
     .action(
-      program.action(async (cli, name: string) => show(cli, (await cli.blueprints.getBlueprint({ name })).blueprint)),
+      verbs.action(async (cli, name: string) => show(cli, (await cli.blueprints.getBlueprint({ name })).blueprint)),
     );
   blueprints
     .command("create")
@@ -33,7 +33,7 @@ export function addBlueprints(ao: Command, program: Program): void {
     .requiredOption("-f, --file <file>", "JSON file: name, description, system_prompt, mcp_servers, demands, …")
     .addHelpText("after", "\nExample:\n  ao blueprints create -f reviewer.json")
     .action(
-      program.action(async (cli, { file }: { file: string }) => {
+      verbs.action(async (cli, { file }: { file: string }) => {
         const blueprint = await readBlueprint(file);
         return show(cli, (await cli.blueprints.createBlueprint({ blueprint })).blueprint);
       }),
@@ -43,16 +43,16 @@ export function addBlueprints(ao: Command, program: Program): void {
     .description("remove a blueprint; runs that exist keep what they were made with")
     .addHelpText("after", "\nExample:\n  ao blueprints rm reviewer")
     .action(
-      program.action(async (cli, name: string) => {
+      verbs.action(async (cli, name: string) => {
         await cli.blueprints.deleteBlueprint({ name });
         cli.say(`${name} is removed`);
       }),
     );
-  addSwitch(blueprints, program, "enable", "let runs use a blueprint");
-  addSwitch(blueprints, program, "disable", "let no run use a blueprint");
+  addSwitch(blueprints, verbs, "enable", "let runs use a blueprint");
+  addSwitch(blueprints, verbs, "disable", "let no run use a blueprint");
 }
 
-function addList(blueprints: Command, program: Program): void {
+function addList(blueprints: Command, verbs: Verbs): void {
   blueprints
     .command("ls", { isDefault: true })
     .description("blueprints by name; broken ones are told on stderr")
@@ -61,7 +61,7 @@ function addList(blueprints: Command, program: Program): void {
     .option("--limit <n>", "most blueprints to list", count, 1000)
     .addHelpText("after", "\nExample:\n  ao blueprints --tag review")
     .action(
-      program.action(async (cli, { tag, all, limit }: { tag?: string[]; all?: true; limit: number }) => {
+      verbs.action(async (cli, { tag, all, limit }: { tag?: string[]; all?: true; limit: number }) => {
         const broken: BrokenBlueprint[] = [];
         const list = await collectPages(cli, limit, async (page) => {
           const request = { ...page, tags: tag ?? [], includeDisabled: all ?? false };
@@ -80,13 +80,13 @@ function addList(blueprints: Command, program: Program): void {
     );
 }
 
-function addSwitch(blueprints: Command, program: Program, verb: "enable" | "disable", description: string): void {
+function addSwitch(blueprints: Command, verbs: Verbs, verb: "enable" | "disable", description: string): void {
   blueprints
     .command(`${verb} <name>`)
     .description(description)
     .addHelpText("after", `\nExample:\n  ao blueprints ${verb} reviewer`)
     .action(
-      program.action(async (cli, name: string) => {
+      verbs.action(async (cli, name: string) => {
         const blueprint = create(AgentBlueprintSchema, { name, enabled: verb === "enable" });
         const updateMask = create(FieldMaskSchema, { paths: ["enabled"] });
         await cli.blueprints.updateBlueprint({ blueprint, updateMask });
@@ -106,8 +106,8 @@ function blueprintTable(blueprints: readonly AgentBlueprint[], cli: Cli): string
   return table(["BLUEPRINT", "STATE", "PROFILE", "TAGS", ""], rows, cli.paint);
 }
 
-function show(cli: Cli, blueprint: AgentBlueprint | undefined): void {
-  if (blueprint === undefined) throw new Error("the coordinator answered without a blueprint");
+function show(cli: Cli, received: AgentBlueprint | undefined): void {
+  const blueprint = present(received, "blueprint");
   cli.printMessage(AgentBlueprintSchema, blueprint, () => blueprintPage(blueprint, cli.paint));
 }
 

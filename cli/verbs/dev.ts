@@ -1,26 +1,23 @@
 import { timestampMs } from "@bufbuild/protobuf/wkt";
-import { createClient } from "@connectrpc/connect";
 import type { Command } from "commander";
 import { InvalidArgumentError } from "commander";
 import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { inPackage } from "../../lib/package-root.ts";
-import { COORDINATOR_TABLE } from "../../coordinator/config.ts";
-import { FleetService } from "../../gen/agentrunner/v1/fleet_service_pb.ts";
 import type { Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { Runner_Presence } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { hostPort } from "../../lib/config/kinds.ts";
 import type { HostPort } from "../../lib/config/kinds.ts";
 import { EXIT } from "../../lib/exit-codes.ts";
-import { connectTransport } from "../../lib/rpc/transport.ts";
-import { ExecutorError, discoverExecutors, findExecutor } from "../../runner/settings/discovery.ts";
-import type { Child } from "../children.ts";
-import { ChildEnded, answers, claimPort, endChild, startChild, untilHealthy } from "../children.ts";
-import type { Cli, Program } from "../cli.ts";
+import { connect } from "../../client/connect.ts";
+import { ChildEnded, answers, claimPort, startChild, untilHealthy } from "../children.ts";
+import type { Cli, Verbs } from "../cli.ts";
 import { CliError, usage } from "../errors.ts";
+import type { ExecutorList } from "../programs.ts";
+import { listExecutors, settingsOf, storeOf } from "../programs.ts";
 import type { Paint } from "../text/format.ts";
 import { collect, count } from "../options.ts";
+import { ProcessGroup } from "../process-group.ts";
 
 interface DevOptions {
   readonly executor?: string[];
@@ -32,15 +29,12 @@ interface DevOptions {
 }
 
 const DEFAULT_EXECUTOR = "test-executor";
-const EXECUTORS_DIR = inPackage("executors");
 
-/** Time that a child gets after each signal when the other one has died. */
-const END_GRACE_MS = 5_000;
 /** Longest wait for the runners before the banner is shown without them. */
 const REGISTER_MS = 10_000;
 
 /** `ao dev`: a coordinator and runners, as child processes, until Ctrl+C. */
-export function addDev(ao: Command, program: Program): void {
+export function addDev(ao: Command, verbs: Verbs): void {
   ao.command("dev")
     .description("start a coordinator and a runner here, until Ctrl+C")
     .argument("[runner-args...]", "after --: further flags of every runner")
@@ -49,12 +43,12 @@ export function addDev(ao: Command, program: Program): void {
       host: "127.0.0.1",
       port: 8765,
     })
-    .option("--store <file>", `file that keeps everything (default: ${COORDINATOR_TABLE.store.default})`)
+    .option("--store <file>", "file that keeps everything (default: as the coordinator is configured)")
     .option("--memory", "keep everything in memory; nothing survives")
     .option("--project-dir <dir>", "directory that runs work in (default: the current one)")
     .option("--max-runs <n>", "most runs at a time, of each runner", count)
     .addHelpText("after", "\nExample:\n  ao dev -x test-executor --memory -- --tag docker")
-    .action(program.action((cli, runnerArgs: string[], options: DevOptions) => dev(cli, runnerArgs, options)));
+    .action(verbs.action((cli, runnerArgs: string[], options: DevOptions) => dev(cli, runnerArgs, options)));
 }
 
 function address(text: string): HostPort {
@@ -66,27 +60,29 @@ function address(text: string): HostPort {
 async function dev(cli: Cli, runnerArgs: readonly string[], options: DevOptions): Promise<number> {
   if (options.memory && options.store !== undefined) throw usage("--memory and --store exclude each other");
   const executors = options.executor ?? [DEFAULT_EXECUTOR];
-  checkExecutors(executors);
+  checkRepeated(executors);
+  const [list, store] = await Promise.all([listExecutors(), storeFor(options)]);
+  for (const name of executors) checkExecutor(name, list);
   const listen = authority(options.listen.host, await freePort(options.listen));
   const url = `http://${listen}`;
-  const store = options.memory ? undefined : resolve(options.store ?? COORDINATOR_TABLE.store.default);
 
-  const family = new Family();
-  const undo = family.obeySignals();
+  const group = new ProcessGroup();
+  const undo = group.obeySignals();
   try {
     // In a group of its own, so that it outlives the drain that a Ctrl+C begins in the runners.
     const flags = ["--listen", listen, ...(store === undefined ? ["--memory"] : ["--store", store])];
-    family.coordinator = startChild("coordinator", flags, { detached: true });
-    await untilHealthy(url, family.coordinator);
+    group.coordinator = startChild("coordinator", flags, { detached: true });
+    await untilHealthy(url, group.coordinator);
     const sinceMs = Date.now();
     for (const name of executors) {
-      family.runners.push(startChild("runner", runnerFlags(url, name, options, runnerArgs)));
+      group.runners.push(startChild("runner", runnerFlags(url, name, options, runnerArgs)));
     }
-    const runners = await registered(url, family, sinceMs);
-    if (!family.ending) cli.io.stderr.write(banner({ url, store, runners, installed: installed() }, cli.paintTalk));
-    return await family.end();
+    const runners = await registered(url, group, sinceMs);
+    const installed = list.executors.map(({ name }) => name);
+    if (!group.ending) cli.io.stderr.write(banner({ url, store, runners, installed }, cli.paintTalk));
+    return await group.end();
   } catch (error) {
-    await family.kill();
+    await group.kill();
     if (error instanceof ChildEnded) return error.exitCode;
     throw error;
   } finally {
@@ -101,22 +97,24 @@ function runnerFlags(url: string, executor: string, options: DevOptions, more: r
   return [...flags, ...more];
 }
 
-function checkExecutors(names: readonly string[]): void {
+/** Absolute path of the file that keeps everything; undefined when nothing is kept. */
+async function storeFor({ memory, store }: DevOptions): Promise<string | undefined> {
+  if (memory) return undefined;
+  return store === undefined ? storeOf(await settingsOf("coordinator")) : resolve(store);
+}
+
+function checkRepeated(names: readonly string[]): void {
   const repeated = names.find((name, i) => names.indexOf(name) !== i);
   if (repeated !== undefined)
     throw usage(`-x ${repeated} is given twice`, "--max-runs N lets one runner take more runs");
-  const discovery = discoverExecutors(EXECUTORS_DIR);
-  try {
-    for (const name of names) findExecutor(discovery, name);
-  } catch (error) {
-    if (error instanceof ExecutorError)
-      throw usage(error.message, "`agent-runner --executor-list` shows what there is");
-    throw error;
-  }
 }
 
-function installed(): string[] {
-  return discoverExecutors(EXECUTORS_DIR).executors.map(({ name }) => name);
+function checkExecutor(name: string, { executors, problems }: ExecutorList): void {
+  if (executors.some((executor) => executor.name === name)) return;
+  const problem = problems.find((problem) => problem.name === name);
+  const names = executors.map((executor) => executor.name).join(", ") || "none";
+  const text = problem?.message ?? `no executor is named "${name}"; found: ${names}`;
+  throw usage(text, "`agent-runner --executor-list` shows what there is");
 }
 
 const authority = (host: string, port: number): string => `${host.includes(":") ? `[${host}]` : host}:${port}`;
@@ -139,9 +137,8 @@ async function freePort({ host, port }: HostPort): Promise<number> {
 }
 
 /** The runners once every one is online; those that are after a while, so that a slow one does not hide the banner. */
-async function registered(url: string, family: Family, sinceMs: number): Promise<Runner[]> {
-  const link = connectTransport(url);
-  const fleet = createClient(FleetService, link.transport);
+async function registered(url: string, group: ProcessGroup, sinceMs: number): Promise<Runner[]> {
+  const { fleet, close } = connect(url);
   const deadline = performance.now() + REGISTER_MS;
   try {
     for (;;) {
@@ -154,60 +151,13 @@ async function registered(url: string, family: Family, sinceMs: number): Promise
           registeredAt !== undefined &&
           timestampMs(registeredAt) >= sinceMs,
       );
-      if (online.length >= family.runners.length || family.ending || performance.now() > deadline) return online;
-      const dead = family.runners.find((runner) => runner.exitCode() !== undefined);
+      if (online.length >= group.runners.length || group.ending || performance.now() > deadline) return online;
+      const dead = group.runners.find((runner) => runner.exitCode() !== undefined);
       if (dead !== undefined) throw new ChildEnded("runner", dead.exitCode() ?? EXIT.bug);
       await delay(50);
     }
   } finally {
-    link.abort();
-  }
-}
-
-/** The coordinator and its runners, and how signals reach them. */
-class Family {
-  coordinator: Child | undefined;
-  readonly runners: Child[] = [];
-  /** True once somebody asked for the end. */
-  ending = false;
-
-  /**
-   * TERM and HUP go on to the runners. INT is ignored, because a terminal's Ctrl+C has reached them already. When no runner
-   * is left, all three go to the coordinator.
-   */
-  obeySignals(): () => void {
-    const obey = (signal: NodeJS.Signals): void => {
-      this.ending = true;
-      const runners = this.runners.filter((runner) => runner.exitCode() === undefined);
-      if (runners.length === 0) this.coordinator?.process.kill(signal);
-      else if (signal !== "SIGINT") for (const runner of runners) runner.process.kill(signal);
-    };
-    const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-    for (const signal of signals) process.on(signal, obey);
-    return () => {
-      for (const signal of signals) process.off(signal, obey);
-    };
-  }
-
-  /** Waits until all have ended, and answers the first exit code that is not 0. One that ends unasked ends the others. */
-  async end(): Promise<number> {
-    const { coordinator, runners } = this;
-    if (coordinator === undefined) throw new Error("no coordinator was started");
-    const runnersGone = Promise.all(runners.map((runner) => runner.exited));
-    const anyGone = Promise.race(runners.map((runner) => runner.exited));
-    await Promise.race([coordinator.exited, anyGone]);
-    if (!this.ending || coordinator.exitCode() !== undefined) {
-      await Promise.all(runners.map((runner) => endChild(runner, END_GRACE_MS)));
-    }
-    const codes = await runnersGone;
-    const last = await endChild(coordinator, END_GRACE_MS);
-    return [...codes, last].find((code) => code !== 0) ?? EXIT.ok;
-  }
-
-  /** Ends what was started, after a failed start. */
-  async kill(): Promise<void> {
-    await Promise.all(this.runners.map((runner) => endChild(runner, END_GRACE_MS)));
-    if (this.coordinator !== undefined) await endChild(this.coordinator, END_GRACE_MS);
+    close();
   }
 }
 

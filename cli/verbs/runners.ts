@@ -1,14 +1,14 @@
 import type { Command } from "commander";
 import { DrainRunnerResponseSchema, RemoveRunnerResponseSchema } from "../../gen/agentrunner/v1/fleet_service_pb.ts";
-import type { Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { RunnerSchema } from "../../gen/agentrunner/v1/runner_pb.ts";
-import type { Program } from "../cli.ts";
+import type { Verbs } from "../cli.ts";
+import { present } from "../errors.ts";
 import { collectPages } from "../collect-pages.ts";
 import { count } from "../options.ts";
-import { runnerPage, runnerTable } from "../text/tables-and-cards.ts";
+import { runnerPage, runnerTable } from "../text/runners.ts";
 
 /** `ao runners`: ls, get, drain, rm. */
-export function addRunners(ao: Command, program: Program): void {
+export function addRunners(ao: Command, verbs: Verbs): void {
   const runners = ao.command("runners").description("show and manage runners");
   runners
     .command("ls", { isDefault: true })
@@ -16,7 +16,7 @@ export function addRunners(ao: Command, program: Program): void {
     .option("--limit <n>", "most runners to list", count, 1000)
     .addHelpText("after", "\nExample:\n  ao runners")
     .action(
-      program.action(async (cli, { limit }: { limit: number }) => {
+      verbs.action(async (cli, { limit }: { limit: number }) => {
         const list = await collectPages(cli, limit, async (page) => {
           const { runners, nextPageToken } = await cli.fleet.listRunners(page);
           return { items: runners, nextPageToken };
@@ -30,25 +30,25 @@ export function addRunners(ao: Command, program: Program): void {
     .description("one runner")
     .addHelpText("after", "\nExample:\n  ao runners get lnch_…")
     .action(
-      program.action(async (cli, runnerId: string) => {
-        const runner = found((await cli.fleet.getRunner({ runnerId })).runner);
+      verbs.action(async (cli, runnerId: string) => {
+        const runner = present((await cli.fleet.getRunner({ runnerId })).runner, "runner");
         cli.printMessage(RunnerSchema, runner, () => runnerPage(runner, Date.now(), cli.paint));
       }),
     );
-  addDrain(runners, program);
-  addRemove(runners, program);
+  addDrain(runners, verbs);
+  addRemove(runners, verbs);
 }
 
-function addDrain(runners: Command, program: Program): void {
+function addDrain(runners: Command, verbs: Verbs): void {
   runners
     .command("drain <runner>")
     .description("have a runner finish what it runs, take nothing more, and end")
     .option("--reason <text>", "shown to the people at the runner", "")
     .addHelpText("after", `\nExample:\n  ao runners drain lnch_… --reason "new version"`)
     .action(
-      program.action(async (cli, runnerId: string, { reason }: { reason: string }) => {
+      verbs.action(async (cli, runnerId: string, { reason }: { reason: string }) => {
         const answer = await cli.fleet.drainRunner({ runnerId, reason });
-        const { activeRuns } = found(answer.runner);
+        const { activeRuns } = present(answer.runner, "runner");
         cli.printMessage(
           DrainRunnerResponseSchema,
           answer,
@@ -58,13 +58,13 @@ function addDrain(runners: Command, program: Program): void {
     );
 }
 
-function addRemove(runners: Command, program: Program): void {
+function addRemove(runners: Command, verbs: Verbs): void {
   runners
     .command("rm <runner>")
     .description("forget a runner: what it holds is lost now; if it lives it registers again")
     .addHelpText("after", "\nExample:\n  ao runners rm lnch_…")
     .action(
-      program.action(async (cli, runnerId: string) => {
+      verbs.action(async (cli, runnerId: string) => {
         const answer = await cli.fleet.removeRunner({ runnerId });
         const { lostRunIds } = answer;
         cli.printMessage(RemoveRunnerResponseSchema, answer, () =>
@@ -72,9 +72,4 @@ function addRemove(runners: Command, program: Program): void {
         );
       }),
     );
-}
-
-function found(runner: Runner | undefined): Runner {
-  if (runner === undefined) throw new Error("the coordinator answered without a runner");
-  return runner;
 }

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { Cli, Outcome, Program } from "../cli.ts";
+import type { Cli, Outcome, Verbs } from "../cli.ts";
 import { usage } from "../errors.ts";
 import { EXIT_INTERRUPTED, EventPrinter, exitOf, printEvent } from "../follow/follow.ts";
 import { storedEvents } from "./sessions.ts";
@@ -11,7 +11,7 @@ interface LogsOptions {
 }
 
 /** `ao runs logs RUN`: what the executor printed and said; with --all also states, tools, usage. */
-export function addLogs(runs: Command, program: Program): void {
+export function addLogs(runs: Command, verbs: Verbs): void {
   runs
     .command("logs <run>")
     .description("what the executor printed and said")
@@ -19,7 +19,7 @@ export function addLogs(runs: Command, program: Program): void {
     .option("--all", "also the states, tool calls and usage")
     .addHelpText("after", "\nExample:\n  ao runs logs -f run_…")
     .action(
-      program.action(async (cli, runId: string, { follow = false, all = false }: LogsOptions) => {
+      verbs.action(async (cli, runId: string, { follow = false, all = false }: LogsOptions) => {
         if (cli.options.output === "json") {
           throw usage("logs are a stream, which is no single JSON document", "use -o jsonl: one event a line");
         }

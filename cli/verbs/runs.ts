@@ -3,26 +3,27 @@ import type { Duration } from "@bufbuild/protobuf/wkt";
 import { InvalidArgumentError, Option } from "commander";
 import type { Command } from "commander";
 import { isFinalState } from "../../lib/final.ts";
-import type { Run, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
+import type { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import { RunSchema, RunStateSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import { PruneRunsResponseSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
-import type { Cli, Program } from "../cli.ts";
+import type { Cli, Verbs } from "../cli.ts";
+import { present } from "../errors.ts";
 import { collectPages } from "../collect-pages.ts";
 import { count, durationOption, sessionRef } from "../options.ts";
-import { runPage, runTable, stateLine } from "../text/tables-and-cards.ts";
+import { runPage, runTable, stateLine } from "../text/runs.ts";
 import { addLogs } from "./runs-logs.ts";
 
 /** `ao runs`: ls, get, stop, logs, prune. */
-export function addRuns(ao: Command, program: Program): void {
+export function addRuns(ao: Command, verbs: Verbs): void {
   const runs = ao.command("runs").description("show, follow and stop runs");
-  addList(runs, program);
-  addGet(runs, program);
-  addStop(runs, program);
-  addLogs(runs, program);
-  addPrune(runs, program);
+  addList(runs, verbs);
+  addGet(runs, verbs);
+  addStop(runs, verbs);
+  addLogs(runs, verbs);
+  addPrune(runs, verbs);
 }
 
-function addList(runs: Command, program: Program): void {
+function addList(runs: Command, verbs: Verbs): void {
   runs
     .command("ls", { isDefault: true })
     .description("runs, newest first")
@@ -32,7 +33,7 @@ function addList(runs: Command, program: Program): void {
     .option("--limit <n>", "most runs to list", count, 50)
     .addHelpText("after", "\nExample:\n  ao runs ls --state running pending --limit 10")
     .action(
-      program.action(async (cli, options: { state?: RunState[]; session?: string; runner?: string; limit: number }) => {
+      verbs.action(async (cli, options: { state?: RunState[]; session?: string; runner?: string; limit: number }) => {
         const sessionId = options.session === undefined ? "" : await sessionIdOf(cli, options.session);
         const list = await collectPages(cli, options.limit, async (page) => {
           const filter = { states: options.state ?? [], sessionId, runnerId: options.runner ?? "" };
@@ -64,25 +65,20 @@ async function sessionIdOf(cli: Cli, text: string): Promise<string> {
   return session?.sessionId ?? "";
 }
 
-function addGet(runs: Command, program: Program): void {
+function addGet(runs: Command, verbs: Verbs): void {
   runs
     .command("get <run>")
     .description("one run: where it stands and why, its attempts and its result")
     .addHelpText("after", "\nExample:\n  ao runs get run_…")
     .action(
-      program.action(async (cli, runId: string) => {
-        const run = found((await cli.runs.getRun({ runId })).run);
+      verbs.action(async (cli, runId: string) => {
+        const run = present((await cli.runs.getRun({ runId })).run, "run");
         cli.printMessage(RunSchema, run, () => runPage(run, Date.now(), cli.paint));
       }),
     );
 }
 
-function found(run: Run | undefined): Run {
-  if (run === undefined) throw new Error("the coordinator answered without a run");
-  return run;
-}
-
-function addStop(runs: Command, program: Program): void {
+function addStop(runs: Command, verbs: Verbs): void {
   runs
     .command("stop <run>")
     .description("ask for the end of a run: SIGTERM, and SIGKILL after the grace")
@@ -91,10 +87,10 @@ function addStop(runs: Command, program: Program): void {
     .option("--tree", "also stop what runs or waits in every session below its session")
     .addHelpText("after", `\nExample:\n  ao runs stop run_… --grace 5s --reason "wrong prompt"`)
     .action(
-      program.action(async (cli, runId: string, options: { grace?: Duration; reason: string; tree?: boolean }) => {
+      verbs.action(async (cli, runId: string, options: { grace?: Duration; reason: string; tree?: boolean }) => {
         const { grace, reason, tree: cascade = false } = options;
         const answer = await cli.runs.stopRun({ runId, reason, cascade, ...(grace && { grace }) });
-        const run = found(answer.run);
+        const run = present(answer.run, "run");
         cli.printMessage(RunSchema, run, () => `${run.runId}  ${stateLine(run, Date.now(), cli.paint)}`);
         for (const stopped of answer.stoppedRunIds) cli.say(`${stopped} is stopped too`);
         if (!isFinalState(run.state)) cli.say(`it ends soon; \`ao runs logs -f ${run.runId}\` shows it`);
@@ -102,7 +98,7 @@ function addStop(runs: Command, program: Program): void {
     );
 }
 
-function addPrune(runs: Command, program: Program): void {
+function addPrune(runs: Command, verbs: Verbs): void {
   runs
     .command("prune")
     .description("delete finished runs, their events, and sessions that are left without runs")
@@ -114,7 +110,7 @@ function addPrune(runs: Command, program: Program): void {
     .option("--dry-run", "only count")
     .addHelpText("after", "\nExample:\n  ao runs prune --older-than 30d --dry-run")
     .action(
-      program.action(async (cli, { olderThan, dryRun = false }: { olderThan: Duration; dryRun?: boolean }) => {
+      verbs.action(async (cli, { olderThan, dryRun = false }: { olderThan: Duration; dryRun?: boolean }) => {
         const answer = await cli.runs.pruneRuns({ olderThan, dryRun });
         const before =
           answer.before === undefined ? "" : ` that ended before ${timestampDate(answer.before).toISOString()}`;

@@ -1,7 +1,8 @@
 import { SessionStatusSchema, SessionSchema, Notification_State } from "../../gen/agentrunner/v1/session_pb.ts";
 import type { Session } from "../../gen/agentrunner/v1/session_pb.ts";
 import type { Command } from "commander";
-import type { Cli, Program } from "../cli.ts";
+import type { Cli, Verbs } from "../cli.ts";
+import { present } from "../errors.ts";
 import { word } from "../text/format.ts";
 import { sessionRef } from "../options.ts";
 
@@ -17,13 +18,13 @@ export interface SessionTree {
 }
 
 /** `ao sessions tree SESSION`. */
-export function addTree(sessions: Command, program: Program): void {
+export function addTree(sessions: Command, verbs: Verbs): void {
   sessions
     .command("tree <session>")
     .description("a session and every session below it")
     .addHelpText("after", "\nExample:\n  ao sessions tree hello")
     .action(
-      program.action(async (cli, name: string) => {
+      verbs.action(async (cli, name: string) => {
         const tree = await readTree(cli, sessionRef(name), { left: MAX_SESSIONS });
         cli.printList("sessions", SessionSchema, flat(tree), () => treeText(tree));
       }),
@@ -36,8 +37,7 @@ async function readTree(
   budget: { left: number },
 ): Promise<SessionTree> {
   budget.left -= 1;
-  const { session } = await cli.sessions.getSession(ref);
-  if (session === undefined) throw new Error("the coordinator answered without a session");
+  const session = present((await cli.sessions.getSession(ref)).session, "session");
   const children: SessionTree[] = [];
   for (const sessionId of session.childSessionIds) {
     if (budget.left > 0) children.push(await readTree(cli, { sessionId }, budget));

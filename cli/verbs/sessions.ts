@@ -1,20 +1,22 @@
 import type { Command } from "commander";
+import { watch } from "../../client/watch.ts";
 import { RunStateSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { Session, SessionEvent } from "../../gen/agentrunner/v1/session_pb.ts";
 import { SessionSchema } from "../../gen/agentrunner/v1/session_pb.ts";
 import { GetSessionResultResponseSchema } from "../../gen/agentrunner/v1/session_service_pb.ts";
-import type { Cli, Outcome, Program } from "../cli.ts";
-import { usage } from "../errors.ts";
+import type { Cli, Outcome, Verbs } from "../cli.ts";
+import { present, usage } from "../errors.ts";
 import { EXIT_INTERRUPTED, EventPrinter, exitOf, printEvent } from "../follow/follow.ts";
 import { clean, word } from "../text/format.ts";
 import { collectPages } from "../collect-pages.ts";
 import { count, sessionRef } from "../options.ts";
-import { resultText, sessionPage, sessionTable, why } from "../text/tables-and-cards.ts";
+import { resultText, why } from "../text/runs.ts";
+import { sessionPage, sessionTable } from "../text/sessions.ts";
 import { addTree } from "./sessions-tree.ts";
-import { awayTalk, resumed } from "../follow/watch.ts";
+import { awayTalk } from "../follow/watch.ts";
 
 /** `ao sessions`: ls, get, tree, events, result, rm. */
-export function addSessions(ao: Command, program: Program): void {
+export function addSessions(ao: Command, verbs: Verbs): void {
   const sessions = ao.command("sessions").description("show sessions, their events and results");
   sessions
     .command("ls", { isDefault: true })
@@ -22,7 +24,7 @@ export function addSessions(ao: Command, program: Program): void {
     .option("--limit <n>", "most sessions to list", count, 50)
     .addHelpText("after", "\nExample:\n  ao sessions")
     .action(
-      program.action(async (cli, { limit }: { limit: number }) => {
+      verbs.action(async (cli, { limit }: { limit: number }) => {
         const list = await collectPages(cli, limit, async (page) => {
           const { sessions, nextPageToken } = await cli.sessions.listSessions(page);
           return { items: sessions, nextPageToken };
@@ -36,20 +38,20 @@ export function addSessions(ao: Command, program: Program): void {
     .description("one session, by name or id")
     .addHelpText("after", "\nExample:\n  ao sessions get hello")
     .action(
-      program.action(async (cli, name: string) => {
+      verbs.action(async (cli, name: string) => {
         const session = await getSession(cli, name);
         cli.printMessage(SessionSchema, session, () => sessionPage(session, Date.now(), cli.paint));
       }),
     );
-  addTree(sessions, program);
-  addEvents(sessions, program);
-  addResult(sessions, program);
+  addTree(sessions, verbs);
+  addEvents(sessions, verbs);
+  addResult(sessions, verbs);
   sessions
     .command("rm <session>")
     .description("delete a session with its runs and events; refused while it or a session below it is active")
     .addHelpText("after", "\nExample:\n  ao sessions rm hello")
     .action(
-      program.action(async (cli, name: string) => {
+      verbs.action(async (cli, name: string) => {
         const { sessionId } = await getSession(cli, name);
         await cli.sessions.deleteSession({ sessionId });
         cli.say(`${sessionId} deleted`);
@@ -59,11 +61,10 @@ export function addSessions(ao: Command, program: Program): void {
 
 async function getSession(cli: Cli, name: string): Promise<Session> {
   const { session } = await cli.sessions.getSession(sessionRef(name));
-  if (session === undefined) throw new Error("the coordinator answered without a session");
-  return session;
+  return present(session, "session");
 }
 
-function addEvents(sessions: Command, program: Program): void {
+function addEvents(sessions: Command, verbs: Verbs): void {
   sessions
     .command("events <session>")
     .description("everything that happened in a session, oldest first")
@@ -71,7 +72,7 @@ function addEvents(sessions: Command, program: Program): void {
     .option("-f, --follow", "go on as it happens, until Ctrl+C")
     .addHelpText("after", "\nExample:\n  ao sessions events hello -o jsonl")
     .action(
-      program.action(async (cli, name: string, { run, follow = false }: { run: string; follow?: boolean }) => {
+      verbs.action(async (cli, name: string, { run, follow = false }: { run: string; follow?: boolean }) => {
         if (cli.options.output === "json") {
           throw usage("events are a stream, which is no single JSON document", "use -o jsonl: one event a line");
         }
@@ -98,7 +99,7 @@ export async function* storedEvents(cli: Cli, sessionId: string, runId: string):
 async function followEvents(cli: Cli, sessionId: string, runId: string, printer: EventPrinter): Outcome {
   const left = new AbortController();
   const undo = cli.io.onInterrupt(() => left.abort());
-  const messages = resumed({
+  const messages = watch({
     open: (cursor, signal) => cli.sessions.watchSession({ sessionId, cursor }, { signal }),
     isLast: () => false,
     signal: left.signal,
@@ -116,14 +117,14 @@ async function followEvents(cli: Cli, sessionId: string, runId: string, printer:
   return EXIT_INTERRUPTED;
 }
 
-function addResult(sessions: Command, program: Program): void {
+function addResult(sessions: Command, verbs: Verbs): void {
   sessions
     .command("result <session>")
     .description("result of a session's last run that ended; ends as that run did")
     .option("--run <run>", "result of this run instead", "")
     .addHelpText("after", "\nExample:\n  ao sessions result hello")
     .action(
-      program.action(async (cli, name: string, { run }: { run: string }) => {
+      verbs.action(async (cli, name: string, { run }: { run: string }) => {
         const { sessionId } = await getSession(cli, name);
         const answer = await cli.sessions.getSessionResult({ sessionId, runId: run });
         const { state, failure, message, result, runId } = answer;

@@ -1,18 +1,20 @@
 import { create } from "@bufbuild/protobuf";
 import type { Command } from "commander";
+import { retry } from "../../client/retry.ts";
+import { PATIENCE } from "../../client/watch.ts";
 import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
 import { InvocationMode, RunSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { CreateRunRequest } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import { CreateRunRequestSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
-import type { Cli, Outcome, Program } from "../cli.ts";
+import type { Cli, Outcome, Verbs } from "../cli.ts";
+import { present } from "../errors.ts";
 import { followRun } from "../follow/follow.ts";
 import type { RunOptions } from "../options.ts";
 import { addRunOptions, runRequest } from "../options.ts";
-import { fields } from "../text/tables-and-cards.ts";
-import { persist } from "../follow/watch.ts";
+import { fields } from "../text/fields.ts";
 
 /** `ao start [NAME]`: the first run of a session. */
-export function addStart(ao: Command, program: Program): void {
+export function addStart(ao: Command, verbs: Verbs): void {
   addRunOptions(ao.command("start").description("start a session: queue its first run"))
     .argument("[name]", "name of the session (default: its id)")
     .option("--agent <name>", "agent blueprint; `ao blueprints` lists them")
@@ -22,7 +24,7 @@ export function addStart(ao: Command, program: Program): void {
         `\n  ao start --agent reviewer --parameters '{"branch": "main"}'`,
     )
     .action(
-      program.action(async (cli, name: string | undefined, options: RunOptions) => {
+      verbs.action(async (cli, name: string | undefined, options: RunOptions) => {
         const request = await runRequest(options, cli.io);
         const sessionName = name ?? "";
         return queueRun(
@@ -35,12 +37,11 @@ export function addStart(ao: Command, program: Program): void {
 }
 
 /**
- * Creates a run, and follows it when asked to. The request names itself, so that repeating it until the coordinator
- * answers makes one run.
+ * Creates a run, and follows it when asked to. The request has an id of its own, so that repeating it makes one run.
  */
 export async function queueRun(cli: Cli, request: CreateRunRequest, follow: boolean): Outcome {
-  const { run } = await persist(() => cli.runs.createRun(request));
-  if (run === undefined) throw new Error("CreateRun answered without a run");
+  const response = await retry(() => cli.runs.createRun(request), { patienceMs: PATIENCE.firstMs });
+  const run = present(response.run, "run");
   if (!follow) return cli.printMessage(RunSchema, run, () => idLines(run, cli));
   if (cli.options.output === "text") cli.say(idLines(run, cli));
   return followRun(cli, run.runId);

@@ -13,7 +13,7 @@ import { Refusal } from "../store/store.ts";
 
 /** A page of a list ends here, so that it fits a message. */
 const PAGE_MAX_BYTES = 2 * 1024 * 1024;
-/** Characters of an error that are told. */
+/** Characters of an error that are shown. */
 const ERROR_MAX = 1000;
 /** Directories with longer names are not looked at: their names would not fit a page token. */
 const NAME_MAX_BYTES = 180;
@@ -120,7 +120,7 @@ export class BlueprintDir {
   }
 
   /**
-   * Puts the fields into a blueprint. No path means all fields, and all fields leave nothing else standing.
+   * Puts the fields into a blueprint. No path means all fields; then what the blueprint had before is gone.
    * @throws Refusal NOT_FOUND, INVALID_ARGUMENT, FAILED_PRECONDITION when a broken one is to keep some of its fields.
    */
   update(blueprint: AgentBlueprint, paths: readonly string[]): Promise<AgentBlueprint> {
@@ -215,7 +215,7 @@ export class BlueprintDir {
       return blueprint;
     } catch (error) {
       if (error instanceof BlueprintError) return { error: error.message.slice(0, ERROR_MAX) };
-      // Whatever the disk has against one blueprint, the others can be read.
+      // Whatever the disk reports for one blueprint, the others can be read.
       if (error instanceof Error && "code" in error) return { error: `it cannot be read: ${error.message}` };
       throw error;
     }

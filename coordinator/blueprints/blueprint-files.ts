@@ -58,8 +58,8 @@ async function orUndefined<T>(found: Promise<T>): Promise<T | undefined> {
 }
 
 /**
- * Writes what differs into `dir`, each file in one step. agent.json comes behind the files that can hold parts of it: after
- * a crash in between, a part stands twice rather than nowhere.
+ * Writes what differs into `dir`, each file in one step. agent.json is written after the files that can hold parts of
+ * it: after a crash in between, a part is there twice rather than not at all.
  */
 export async function writeFiles(dir: string, before: BlueprintFiles, after: BlueprintFiles): Promise<void> {
   const marker = ({ disabled }: BlueprintFiles): string | undefined => (disabled ? "" : undefined);

@@ -63,7 +63,7 @@ function inputText(value: JsonValue): string {
 }
 
 /**
- * The demands of the blueprint and of the request: the request can only add (design §4.2). A text says which of them
+ * The demands of the blueprint and of the request: the request can only add (ADR 10). A text says which of them
  * contradict each other.
  */
 function mergeDemands(blueprint: AgentBlueprint | undefined, asked: Demands | undefined): Demands | string | undefined {

@@ -2,7 +2,7 @@ import { cutText } from "../../lib/limits.ts";
 import type { FailureName } from "./run.ts";
 import type { FinalState } from "../../lib/final.ts";
 
-/** Largest text of one child, and of all of them in one resume (design §4.3). */
+/** Largest text of one child, and of all of them in one resume (ADR 11). */
 export const CHILD_TEXT_MAX_BYTES = 32 * 1024;
 export const CALLBACK_PROMPT_MAX_BYTES = 512 * 1024;
 

@@ -1,7 +1,7 @@
 import type { FailureName } from "./run.ts";
 import type { FinalState } from "../../lib/final.ts";
 
-/** Runs that may be lost before a notification is given up (design §4.3). */
+/** Runs that may be lost before a notification is given up (ADR 11). */
 export const MAX_DELIVERIES = 3;
 
 /** What decides about a session that has no active or queued run. */
@@ -15,7 +15,7 @@ export interface QuietSession {
 
 /**
  * Whether the session has settled, so that its parent is told: a failed or stopped run settles it at once, a completed one
- * when it waits for nothing (design §4.3).
+ * when it waits for nothing (ADR 11).
  */
 export function hasSettled({ lastRun, waiting, unsettledChildren }: QuietSession): boolean {
   return lastRun !== "COMPLETED" || (waiting === 0 && unsettledChildren === 0);
@@ -39,7 +39,7 @@ export interface Delivery {
 
 /**
  * What becomes of a notification when the run ends that it was part of. It is consumed by an outcome of the executor;
- * otherwise it waits again, and is given up when it was part of three such runs.
+ * otherwise it is waiting once more, and is given up when it was part of three such runs.
  * @param deliveries runs that it was part of, this one included.
  */
 export function afterDelivery(

@@ -1,5 +1,5 @@
 /**
- * When leases may be lost (design §4.1, Coordinator restart): not for `graceMs` after a start, after a pause of the
+ * When leases may be lost (ADR 3, "Coordinator restart and grace"): not for `graceMs` after a start, after a pause of the
  * coordinator's own clock, or after a jump of the wall clock; earlier once every runner that held leases was heard from.
  */
 export type Grace =

@@ -15,7 +15,7 @@ export interface LeaseVerdict {
 }
 
 /**
- * What the coordinator answers for a lease that a runner says it holds (design §4.1, Reconciliation).
+ * What a runner is told about a lease that a runner says it holds (ADR 3).
  *
  * @param run the run, or undefined when the store does not know it.
  */

@@ -35,7 +35,7 @@ export interface Mismatch {
   readonly notNow: readonly string[];
 }
 
-/** Both lists are empty when the runner can take the run now (design §4.2). */
+/** Both lists are empty when the runner can take the run now (ADR 10). */
 export function match(runner: RunnerFacts, requirements: Requirements): Mismatch {
   return { never: obstacles(runner, requirements), notNow: delays(runner) };
 }
@@ -93,7 +93,7 @@ export function explain(runners: readonly RunnerFacts[], requirements: Requireme
     possible.length === 0
       ? `no runner matches: ${count}`
       : possible.some((line) => line.notNow.length === 0)
-        ? "a runner matches; the offer is on its way, or rests after a refusal"
+        ? "a runner matches; the offer is on its way, or waits out a cooldown after a refusal"
         : `waits for a runner: ${possible.length} of ${count} could take it`;
   const shown = [...possible, ...lines.filter((line) => line.never.length > 0)].slice(0, MAX_NAMED);
   const reasons = shown

@@ -1,4 +1,4 @@
-/** What a batch of reports is refused for: what follows an accept has to wait for its answer (design §4.1, Fencing). */
+/** What a batch of reports is refused for: what follows an accept has to wait for its answer (ADR 3). */
 export function leaseWithReportAfterAccept(
   reports: readonly { readonly leaseId: string; readonly isAccept: boolean }[],
 ): string | undefined {

@@ -1,5 +1,5 @@
 /**
- * The life of a run (design §4.1): one pure function, `next(run, event)`.
+ * The life of a run (ADR 3): one pure function, `next(run, event)`.
  *
  *              PENDING        OFFERED          CLAIMED           RUNNING          STOPPING           final
  * OFFER        → OFFERED      refused          refused           refused          refused            refused
@@ -7,7 +7,7 @@
  * STOP         → STOPPED      → STOPPED  w     → STOPPING  s     → STOPPING  s    stays  s           stays
  * LEASE_LOST   refused        → PENDING        on_lost           on_lost          → STOPPED          refused
  * UNMATCHED    → FAILED       refused          refused           refused          refused            refused
- * STRANDED     → FAILED       refused          refused           refused          refused            refused
+ * AFFINITY_LOST → FAILED       refused          refused           refused          refused            refused
  *  reports under the lease that counts:
  * ACCEPT       —              → CLAIMED        stays             stays            stays              STALE
  * REFUSE       —              → PENDING (1)    INVALID           INVALID          INVALID            STALE
@@ -83,7 +83,7 @@ interface Facts {
   readonly interrupted: boolean;
 }
 
-/** While a run waits again: the lease that was lost, whose final report still counts. */
+/** While a run is pending once more: the lease that was lost, whose final report still counts. */
 interface Waiting {
   readonly lapsed: Lease | undefined;
 }
@@ -113,7 +113,7 @@ export type InternalEvent =
   | { readonly type: "STOP"; readonly stop: Stop }
   | { readonly type: "LEASE_LOST"; readonly leaseId: string; readonly message: string }
   | { readonly type: "UNMATCHED"; readonly message: string }
-  | { readonly type: "STRANDED"; readonly message: string };
+  | { readonly type: "AFFINITY_LOST"; readonly message: string };
 
 /** What a runner reports under a lease. */
 export type ReportEvent = { readonly leaseId: string } & (
@@ -132,21 +132,21 @@ export type RunEvent = InternalEvent | ReportEvent;
 /** Something to do outside after the decision is committed. */
 export type Effect =
   /** Tell the runner to stop the run. */
-  | { readonly type: "STOP_RUNNER"; readonly lease: Lease; readonly stop: Stop }
+  | { readonly type: "stop-runner"; readonly lease: Lease; readonly stop: Stop }
   /** Tell the runner that the offer no longer stands. */
-  | { readonly type: "WITHDRAW"; readonly lease: Lease }
+  | { readonly type: "withdraw"; readonly lease: Lease }
   /** Offer the run to this runner less often. */
-  | { readonly type: "REST"; readonly lease: Lease; readonly message: string };
+  | { readonly type: "cool-down"; readonly lease: Lease; readonly message: string };
 
 /**
- * OK: `run` is the run now, which may be what it was. Everything else changed nothing: STALE says that the lease is over,
- * INVALID that the report makes no sense here, REFUSED that the coordinator's own event came too late.
+ * applied: `run` is the run now, which may be what it was. Everything else changed nothing: stale says that the lease is over,
+ * invalid that the report makes no sense here, refused that the coordinator's own event came too late.
  */
 export type Decision =
-  | { readonly verdict: "OK"; readonly run: Run; readonly effects: readonly Effect[] }
-  | { readonly verdict: "STALE" | "INVALID" | "REFUSED"; readonly message: string };
+  | { readonly type: "applied"; readonly run: Run; readonly effects: readonly Effect[] }
+  | { readonly type: "stale" | "invalid" | "refused"; readonly message: string };
 
-/** True when a runner answers for the run: its lease is accepted and not over. */
+/** True when a runner is responsible for the run: its lease is accepted and not over. */
 export function isHeld(run: Run): run is Extract<Run, { state: "CLAIMED" | "RUNNING" | "STOPPING" }> {
   return run.state === "CLAIMED" || run.state === "RUNNING" || run.state === "STOPPING";
 }
@@ -166,7 +166,7 @@ export function next(run: Run, event: RunEvent): Decision {
       return lost(run, event.leaseId, event.message);
     case "UNMATCHED":
       return run.state === "PENDING" ? to(run, failed("NO_MATCH", event.message)) : late(run);
-    case "STRANDED":
+    case "AFFINITY_LOST":
       return run.state === "PENDING" ? to(run, failed("AFFINITY", event.message)) : late(run);
     default:
       return report(run, event);
@@ -179,23 +179,23 @@ type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K>
 function to(run: Run, place: Place, changed: Partial<Facts> = {}, effects: readonly Effect[] = []): Decision {
   const { onLost, attempt, uncharged, refusals, refusalReasons, resumable, interrupted } = run;
   const facts = { onLost, attempt, uncharged, refusals, refusalReasons, resumable, interrupted, ...changed };
-  return { verdict: "OK", run: { ...facts, ...place } as Run, effects };
+  return { type: "applied", run: { ...facts, ...place } as Run, effects };
 }
 
 function stays(run: Run, effects: readonly Effect[] = []): Decision {
-  return { verdict: "OK", run, effects };
+  return { type: "applied", run, effects };
 }
 
 function late(run: Run): Decision {
-  return { verdict: "REFUSED", message: `the run is ${run.state}` };
+  return { type: "refused", message: `the run is ${run.state}` };
 }
 
 function stale(run: Run): Decision {
-  return { verdict: "STALE", message: `the lease is over; the run is ${run.state}` };
+  return { type: "stale", message: `the lease is over; the run is ${run.state}` };
 }
 
 function invalid(message: string): Decision {
-  return { verdict: "INVALID", message };
+  return { type: "invalid", message };
 }
 
 function pending(lapsed: Lease | undefined): Place {
@@ -215,11 +215,11 @@ function stop(run: Run, wish: Stop): Decision {
     case "CLAIMED":
     case "RUNNING":
       return to(run, { state: "STOPPING", lease: run.lease, started: run.state === "RUNNING", stop: wish }, {}, [
-        { type: "STOP_RUNNER", lease: run.lease, stop: wish },
+        { type: "stop-runner", lease: run.lease, stop: wish },
       ]);
     case "STOPPING": {
       const shorter = wish.graceMs < run.stop.graceMs ? wish : run.stop;
-      return to(run, { ...place(run), stop: shorter }, {}, [{ type: "STOP_RUNNER", lease: run.lease, stop: shorter }]);
+      return to(run, { ...place(run), stop: shorter }, {}, [{ type: "stop-runner", lease: run.lease, stop: shorter }]);
     }
     case "COMPLETED":
     case "FAILED":
@@ -235,7 +235,7 @@ function place(run: Extract<Run, { state: "STOPPING" }>): Extract<Place, { state
 }
 
 function withdraw(run: Run): readonly Effect[] {
-  return run.state === "OFFERED" ? [{ type: "WITHDRAW", lease: run.lease }] : [];
+  return run.state === "OFFERED" ? [{ type: "withdraw", lease: run.lease }] : [];
 }
 
 function lost(run: Run, leaseId: string, message: string): Decision {
@@ -296,7 +296,7 @@ function report(run: Run, event: ReportEvent): Decision {
     case "STARTED":
       if (run.state === "OFFERED") return acceptFirst(event);
       if (run.state === "CLAIMED") return to(run, { state: "RUNNING", lease: run.lease });
-      // A stop may overtake the word that the executor runs.
+      // A stop may overtake the report that the executor runs.
       return run.state === "STOPPING" ? to(run, { ...place(run), started: true }) : stays(run);
     case "PROGRESS":
       return run.state === "OFFERED" ? acceptFirst(event) : stays(run);
@@ -318,7 +318,7 @@ function notTaken(run: Run, lease: Lease, lapsed: Lease | undefined, message: st
   const reason = `${lease.runnerId}: ${message.slice(0, MAX_REFUSAL_REASON)}`;
   const refusalReasons = [...new Set([...run.refusalReasons, reason])];
   const changed = { refusals, refusalReasons, uncharged: run.uncharged + uncharged };
-  if (refusals < MAX_REFUSALS) return to(run, pending(lapsed), changed, [{ type: "REST", lease, message }]);
+  if (refusals < MAX_REFUSALS) return to(run, pending(lapsed), changed, [{ type: "cool-down", lease, message }]);
   return to(run, failed("REFUSED", `refused ${refusals} times; ${refusalReasons.join("; ")}`), changed);
 }
 

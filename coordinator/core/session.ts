@@ -3,7 +3,7 @@ import type { RunStateName } from "./run.ts";
 export type SessionStatusName = "PENDING" | "RUNNING" | "STOPPING" | "IDLE" | "FAILED" | "STOPPED";
 
 /**
- * Status of a session (design §4): that of its active run, else PENDING while a run waits, else that of its newest run.
+ * Status of a session (ADR 11): that of its active run, else PENDING while a run waits, else that of its newest run.
  * @param active state of the run that a runner holds or is offered, or of the one that waits first.
  * @param newest state of the newest run, when none is active or waits.
  */

@@ -3,14 +3,14 @@ import type { CoordinatorConfig } from "../config.ts";
 import { explain, suits, requirementsOf } from "../core/match.ts";
 import type { RunnerFacts, Requirements } from "../core/match.ts";
 import type { Changes, Committed, RunnerRecord, Store } from "../store/store.ts";
+import { Versions } from "./versions.ts";
 
 /** A demand class in which runs are, or were lately, pending. */
 export interface DemandClass {
   readonly requirements: Requirements;
   /** Registered runners that could take its runs. */
   readonly suitable: Set<string>;
-  /** When runs became pending last, on the dispatcher's own count of events. */
-  pending: number;
+  /** True while its no-match clock runs in the store. */
   unmatched: boolean;
 }
 
@@ -22,8 +22,6 @@ export interface DemandIndexDeps {
   /** Acts on what a command changed. */
   readonly perform: (changes: Changes) => void;
   readonly hasStream: (runnerId: string, bootId: string) => boolean;
-  /** The dispatcher's count of events, one further. */
-  readonly tick: () => number;
 }
 
 /**
@@ -33,6 +31,8 @@ export interface DemandIndexDeps {
 export class DemandIndex {
   readonly #deps: DemandIndexDeps;
   readonly #classes = new Map<string, DemandClass>();
+  /** When runs became pending in a class. */
+  readonly #pending = new Versions();
   readonly #runners = new Map<string, RunnerRecord>();
   /** Runners that have been away so long that they count as absent. */
   readonly #absent = new Set<string>();
@@ -43,21 +43,26 @@ export class DemandIndex {
     this.#deps = deps;
   }
 
-  get(key: string): DemandClass | undefined {
-    return this.#classes.get(key);
+  /** For `forgetEmpty`. */
+  get moment(): number {
+    return this.#pending.moment;
   }
 
-  /** Nothing waits in the class any more. */
-  forget(key: string): void {
-    this.#classes.delete(key);
+  /** The store, asked at `moment`, had no pending run in these classes. One that became pending since keeps its class. */
+  forgetEmpty(demandClasses: Iterable<string>, moment: number): void {
+    for (const key of demandClasses) {
+      if (!this.#pending.unchangedSince(moment, key)) continue;
+      this.#classes.delete(key);
+      this.#pending.forget(key);
+    }
   }
 
-  /** Classes in which runs wait that a registered runner could take. */
+  /** Classes with pending runs that a registered runner could take. */
   matched(): [string, DemandClass][] {
     return [...this.#classes].filter(([, { suitable }]) => suitable.size > 0);
   }
 
-  /** Begins anew to count silence and lack of a match: before now, no runner could be heard. Answers the classes. */
+  /** Begins anew to count silence and lack of a match: before now, no runner could be heard. Returns the classes. */
   async restart(): Promise<string[]> {
     const { store, now } = this.#deps;
     this.#listensSince = now();
@@ -72,7 +77,7 @@ export class DemandIndex {
     const unmatched: string[] = [];
     for (const key of demandClasses) {
       const found = this.#classes.get(key) ?? this.#add(key);
-      found.pending = this.#deps.tick();
+      this.#pending.changed(key);
       if (found.suitable.size === 0) unmatched.push(key);
     }
     return Promise.all(unmatched.map((key) => this.#startClock(key)));
@@ -84,7 +89,7 @@ export class DemandIndex {
     for (const record of this.#runners.values()) {
       if (this.#fits(record, requirements)) suitable.add(record.facts.runnerId);
     }
-    const added = { requirements, suitable, pending: 0, unmatched: false };
+    const added = { requirements, suitable, unmatched: false };
     this.#classes.set(key, added);
     return added;
   }
@@ -178,7 +183,7 @@ export class DemandIndex {
 
   /**
    * Looks for runners that came to count as absent, fails the runs whose no-match clock has run out, and the resumes whose
-   * runner is gone, and forgets classes in which nothing waits.
+   * runner is gone, and forgets classes without pending runs.
    */
   async sweep(): Promise<void> {
     const { store, config, now } = this.#deps;
@@ -189,10 +194,10 @@ export class DemandIndex {
     });
     for (const { runnerId } of absent) this.#absent.add(runnerId);
     if (absent.length > 0) await this.#rematch(absent.map(({ runnerId }) => runnerId));
-    await this.#forgetEmpty();
+    await this.#forgetAllEmpty();
     for (const [key, { requirements }] of this.#classes) {
       if (requirements.affinityRunnerId !== "" && !this.#isPresent(requirements.affinityRunnerId))
-        await this.#strand(key, requirements);
+        await this.#failUnreachable(key, requirements);
     }
     if (config.noMatchTimeoutMs === 0) return;
     const before = now() - config.noMatchTimeoutMs;
@@ -204,21 +209,21 @@ export class DemandIndex {
     }
   }
 
-  async #forgetEmpty(): Promise<void> {
-    const before = this.#deps.tick();
-    const waiting = new Set(await this.#deps.store.pendingClasses());
-    for (const [key, { pending }] of this.#classes) {
-      if (pending <= before && !waiting.has(key)) this.#classes.delete(key);
-    }
+  async #forgetAllEmpty(): Promise<void> {
+    const { moment } = this;
+    const pending = new Set(await this.#deps.store.pendingClasses());
+    const empty = [...this.#classes.keys()].filter((key) => !pending.has(key));
+    this.forgetEmpty(empty, moment);
   }
 
-  async #strand(key: string, { affinityRunnerId }: Requirements): Promise<void> {
+  /** The session's files are out of reach, so that no other runner can take these resumes (ADR 10). */
+  async #failUnreachable(key: string, { affinityRunnerId }: Requirements): Promise<void> {
     const { store, now } = this.#deps;
     const why = this.#runners.has(affinityRunnerId) ? "has been away too long" : "was removed";
     const message =
       `${affinityRunnerId}, which holds the session's files, ${why}; ` +
       "continue without them on another runner with: ao resume --any-runner";
-    this.#act(await store.failPending(key, "STRANDED", message, 0, now()));
+    this.#act(await store.failPending(key, "AFFINITY_LOST", message, 0, now()));
   }
 
   #act({ changes }: Committed<unknown>): void {

@@ -1,61 +1,88 @@
+import assert from "node:assert";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import type { Duration } from "@bufbuild/protobuf/wkt";
+import { StreamClosing_Reason } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import { newId } from "../../lib/ids.ts";
 import type { RunnerFacts, Requirements } from "../core/match.ts";
+import type { Committed, Offer, Offered, Candidate } from "../store/store.ts";
+import { Connections } from "./connections.ts";
 import { DemandIndex } from "./demand-index.ts";
 import type { DemandIndexDeps } from "./demand-index.ts";
-import { StreamClosing_Reason } from "./runner-stream.ts";
 import type { RunnerStream } from "./runner-stream.ts";
-import { durationFromMs } from "../store/commands/rows.ts";
-import type { Committed, Offer, Offered, Candidate } from "../store/store.ts";
+
+/*
+ * The dispatcher brings pending runs and free runners together.
+ *
+ * What it knows is derived, and may be out of date: `Connections` has the open streams and who of them can be asked,
+ * `DemandIndex` has which registered runners suit which demand class. Whether a run is pending and a runner free is decided
+ * by the store, in the transaction that makes the offer. So it is enough that every event which could make an offer possible
+ * is followed by a round; a round too many costs one look and changes nothing.
+ *
+ * A round asks the store to offer runs to at most MAX_CANDIDATES runners, those that were asked longest ago, of those that
+ *   - have a stream,
+ *   - are not known to be full,
+ *   - are not unresponsive,
+ *   - and suit a demand class that may have pending runs.
+ * Without such runners there is nothing to do. So runs that no connected runner suits are never looked at.
+ *
+ * MODES
+ *
+ *   idle            No round is under way, and none is needed.
+ *   offering        Rounds follow each other until every connected runner was asked in vain, or nobody can be asked.
+ *   offering-again  As offering, but something happened during the round that is under way: its answer does not end the
+ *                   series, and the count of those who were asked in vain begins anew.
+ *   stopped         Streams have ended. Nothing is offered any more.
+ *
+ *   idle ──wake──▶ offering ──wake──▶ offering-again
+ *    ▲                │ ▲                   │
+ *    └──nothing left──┘ └────next round─────┘            stop: from each of them to stopped
+ *
+ * If the store fails, the dispatcher becomes idle and wakes itself a second later.
+ *
+ * EVENTS
+ *
+ *   start            Withdraws what an earlier coordinator offered, then as resume.
+ *   resume           Time was lost: clocks of silence and of a missing match begin anew, every class counts as pending.
+ *   pending          Runs became pending in classes: the index learns of them. Wakes.
+ *   runnersChanged   Rows of runners appeared, changed or went: the index matches them again, then as freed.
+ *   freed            A runner may have room: it is no longer known to be full. Wakes.
+ *   open             A stream begins. It replaces an older one of its runner, and gets that one's open offers. Wakes.
+ *   closed           A stream ended: its open offers are withdrawn, which makes their runs pending.
+ *   lapsed           A runner let an offer lapse: it is unresponsive, and gets no offers.
+ *   heard            A sign of life: an unresponsive runner can be asked again. Wakes if it was unresponsive.
+ *   stop             Every stream ends.
+ */
+type Mode = "idle" | "offering" | "offering-again" | "stopped";
 
 /** Runners that one offer command considers; more follow in the next. */
 const MAX_CANDIDATES = 64;
 
-/** A runner with an open stream. */
-interface Connection {
-  readonly stream: RunnerStream;
-  readonly timers: NodeJS.Timeout[];
-  /** When there was reason to look at it last, on the dispatcher's own count of events. */
-  freed: number;
-  full: boolean;
-  /** True after it let an offer lapse, until it is heard from. */
-  deaf: boolean;
-}
+/** Pause after a failure of the store. */
+const FAILURE_PAUSE_MS = 1000;
 
-export interface DispatcherDeps extends Omit<DemandIndexDeps, "hasStream" | "tick"> {
+export interface DispatcherDeps extends Omit<DemandIndexDeps, "hasStream"> {
   readonly runToken: (leaseId: string) => string;
 }
 
-/**
- * Brings pending runs and free runners together.
- *
- * What it keeps in memory is derived: open streams, and which runners suit which demand classes. Whether a run is
- * pending and a runner free is decided by the store, in the transaction that makes the offer. Runs of a class that no
- * connected runner suits are never looked at.
- */
+/** See the head of this file. */
 export class Dispatcher {
   readonly #deps: DispatcherDeps;
-  readonly #connections = new Map<string, Connection>();
+  readonly #connections: Connections;
   readonly #demand: DemandIndex;
-  /** Counts events, so that an answer of the store can be told from what happened while it was under way. */
-  #clock = 0;
-  #dirty = false;
-  #running = false;
-  #pumping: Promise<void> | undefined;
-  #retry: { readonly at: number; readonly timer: NodeJS.Timeout } | undefined;
-  #stopped = false;
+  #mode: Mode = "idle";
+  /** The rounds that are under way, or the last ones. Never rejects. */
+  #rounds: Promise<void> = Promise.resolve();
+  #wakeUp: { readonly at: number; readonly timer: NodeJS.Timeout } | undefined;
 
   constructor(deps: DispatcherDeps) {
     this.#deps = deps;
-    this.#demand = new DemandIndex({
-      ...deps,
-      hasStream: (runnerId, bootId) => this.hasStream(runnerId, bootId),
-      tick: () => ++this.#clock,
-    });
+    this.#connections = new Connections(deps);
+    this.#demand = new DemandIndex({ ...deps, hasStream: (runnerId, bootId) => this.hasStream(runnerId, bootId) });
   }
 
-  /** Takes back what an earlier coordinator offered, and learns what waits. */
+  /** Takes back what an earlier coordinator offered, and learns which runs are pending. */
   async start(): Promise<void> {
+    assert.equal(this.#connections.size, 0, "offers are withdrawn before streams open");
     const { store, now } = this.#deps;
     this.#act(await store.withdrawOffers(undefined, now()));
     await this.resume();
@@ -69,127 +96,76 @@ export class Dispatcher {
     await this.pending(await this.#demand.restart());
   }
 
-  /** Ends every stream. */
+  /** Ends every stream. Resolves when no offer is being made any more. */
   async stop(): Promise<void> {
-    this.#stopped = true;
-    clearTimeout(this.#retry?.timer);
-    for (const connection of this.#connections.values()) this.#drop(connection, StreamClosing_Reason.SHUTDOWN);
-    await this.#pumping;
+    this.#mode = "stopped";
+    clearTimeout(this.#wakeUp?.timer);
+    this.#connections.endAll(StreamClosing_Reason.SHUTDOWN);
+    await this.#rounds;
   }
 
+  /** How many streams are open. */
   get streams(): number {
     return this.#connections.size;
   }
 
   hasStream(runnerId: string, bootId: string): boolean {
-    return this.#connections.get(runnerId)?.stream.bootId === bootId;
+    return this.#connections.streamOf(runnerId)?.bootId === bootId;
   }
 
   /** The stream counts from now on; an older one of its runner ends, and its open offers are sent again on this one. */
   async open(stream: RunnerStream): Promise<void> {
     const { runnerId, bootId } = stream;
-    const older = this.#connections.get(runnerId);
-    if (older !== undefined) this.#drop(older, StreamClosing_Reason.SUPERSEDED);
-    const connection: Connection = {
-      stream,
-      timers: this.#timers(stream),
-      freed: ++this.#clock,
-      full: false,
-      deaf: false,
-    };
-    this.#connections.set(runnerId, connection);
+    const older = this.#connections.add(stream);
     await this.#demand.returned(runnerId);
-    if (older?.stream.bootId === bootId) {
+    if (older?.bootId === bootId) {
       for (const offer of await this.#deps.store.openOffers(runnerId)) this.#send(offer);
     }
     for (const directive of await this.#deps.store.directives(runnerId)) {
       if (directive.kind.case !== undefined) stream.send(directive.kind);
     }
-    this.#pump();
+    this.#wake();
   }
 
   /** The stream has ended. Its open offers return to the queue at once, unless a newer stream has them. */
   async closed(stream: RunnerStream): Promise<void> {
-    const connection = this.#connections.get(stream.runnerId);
-    if (connection?.stream !== stream) return;
-    this.#drop(connection);
-    await this.#takeBack(stream.runnerId);
+    if (this.#connections.remove(stream)) await this.#takeBack(stream.runnerId);
   }
 
   /** Ends the stream of a runner that was replaced or removed. */
   end(runnerId: string, reason: StreamClosing_Reason): void {
-    const connection = this.#connections.get(runnerId);
-    if (connection !== undefined) this.#drop(connection, reason);
+    this.#connections.end(runnerId, reason);
   }
 
-  #drop(connection: Connection, reason?: StreamClosing_Reason): void {
-    for (const timer of connection.timers) clearTimeout(timer);
-    this.#connections.delete(connection.stream.runnerId);
-    if (reason !== undefined) connection.stream.close(reason);
-  }
-
-  #timers(stream: RunnerStream): NodeJS.Timeout[] {
-    const { streamKeepaliveMs, streamMaxAgeMs } = this.#deps.config;
-    const age = streamMaxAgeMs * (0.9 + 0.2 * Math.random());
-    const recycle = (): void => {
-      const connection = this.#connections.get(stream.runnerId);
-      if (connection?.stream === stream) stream.close(StreamClosing_Reason.RECYCLE);
-    };
-    const keepalive = setInterval(() => void this.#keepalive(stream), streamKeepaliveMs);
-    return [keepalive, setTimeout(recycle, age)];
-  }
-
-  async #keepalive(stream: RunnerStream): Promise<void> {
-    // A runner that has not read the last message does not need another one.
-    if (!stream.idle) return;
-    try {
-      const directives = await this.#deps.store.directives(stream.runnerId);
-      stream.send({ case: "keepalive", value: { directives } });
-    } catch (error) {
-      this.#deps.log.warn({ err: error, runner_id: stream.runnerId }, "a keep-alive could not be sent");
-    }
-  }
-
-  /** Tells a runner to stop a run, or that an offer no longer stands. Without a stream the next answer tells it. */
+  /** Tells a runner to stop a run, or that an offer is withdrawn. */
   tellToStop(runnerId: string, stop: { runId: string; leaseId: string; grace: Duration; reason: string }): void {
-    this.#connections.get(runnerId)?.stream.send({ case: "stop", value: stop });
+    this.#connections.send(runnerId, { case: "stop", value: stop });
   }
 
   tellToDrain(runnerId: string, reason: string): void {
-    this.#connections.get(runnerId)?.stream.send({ case: "drain", value: { reason } });
+    this.#connections.send(runnerId, { case: "drain", value: { reason } });
   }
 
   /** A runner gave a sign of life. */
   heard(runnerId: string): void {
-    const connection = this.#connections.get(runnerId);
-    if (connection?.deaf !== true) return;
-    connection.deaf = false;
-    this.#pump();
+    if (this.#connections.noteHeard(runnerId)) this.#wake();
   }
 
   /** These runners let an offer lapse: they get none until they are heard from. */
   lapsed(runnerIds: Iterable<string>): void {
-    for (const runnerId of runnerIds) {
-      const connection = this.#connections.get(runnerId);
-      if (connection !== undefined) connection.deaf = true;
-    }
+    this.#connections.noteUnresponsive(runnerIds);
   }
 
   /** These runners may be able to take more. */
   freed(runnerIds: Iterable<string>): void {
-    for (const runnerId of runnerIds) {
-      const connection = this.#connections.get(runnerId);
-      if (connection === undefined) continue;
-      connection.freed = ++this.#clock;
-      connection.full = false;
-    }
-    this.#pump();
+    this.#connections.noteFreed(runnerIds);
+    this.#wake();
   }
 
   /** Runs became pending in these classes. */
   async pending(demandClasses: Iterable<string>): Promise<void> {
     const clocks = this.#demand.pending(demandClasses);
-    this.#pump();
+    this.#wake();
     await clocks;
   }
 
@@ -208,111 +184,115 @@ export class Dispatcher {
     return this.#demand.presence(runnerId, bootId, lastHeardAt);
   }
 
-  /** Fails what waits in vain, see `DemandIndex.sweep`. */
+  /** Fails runs that nobody will ever take, see `DemandIndex.sweep`. */
   sweep(): Promise<void> {
     return this.#demand.sweep();
   }
 
-  #pump(): void {
-    this.#dirty = true;
-    if (!this.#stopped && !this.#running) this.#pumping = this.#run();
+  /** There may be something to offer. */
+  #wake(): void {
+    switch (this.#mode) {
+      case "idle":
+        this.#rounds = this.#offerInRounds();
+        return;
+      case "offering":
+        this.#mode = "offering-again";
+        return;
+      case "offering-again":
+      case "stopped":
+        return;
+      default:
+        this.#mode satisfies never;
+    }
   }
 
-  async #run(): Promise<void> {
-    const { store, config, now, log } = this.#deps;
-    let fruitless = 0;
-    this.#running = true;
+  async #offerInRounds(): Promise<void> {
+    assert.equal(this.#mode, "idle", "one series of rounds at a time");
+    const { now, log } = this.#deps;
+    let askedInVain = 0;
     try {
-      while (this.#dirty || fruitless < this.#connections.size) {
-        if (this.#dirty) fruitless = 0;
-        this.#dirty = false;
+      for (;;) {
+        this.#mode = "offering";
         const candidates = this.#candidates();
-        if (candidates.length === 0 || this.#stopped) return;
-        const before = this.#counters(candidates);
-        const offered = await store.offer(candidates, () => newId("lease"), now() + config.acceptDeadlineMs, now());
-        this.#settle(offered, before);
-        fruitless = offered.value.offers.length > 0 ? 0 : fruitless + candidates.length;
+        if (candidates.length === 0) return;
+        const offers = await this.#offerTo(candidates);
+        if (this.#isStopped()) return;
+        askedInVain = this.#mustOfferAgain() || offers > 0 ? 0 : askedInVain + candidates.length;
+        if (!this.#mustOfferAgain() && askedInVain >= this.#connections.size) return;
       }
     } catch (error) {
       log.error({ err: error }, "offers could not be stored; trying again in a second");
-      this.#retryAt(now() + 1000);
+      this.#wakeAt(now() + FAILURE_PAUSE_MS);
     } finally {
-      // In the same step as the loop ends: a wish to look again in between would be lost.
-      this.#running = false;
+      // In the same step as the loop ends: a wake in between would be lost.
+      if (!this.#isStopped()) this.#mode = "idle";
     }
   }
 
-  /** Runners to ask for, least recently asked first, with the classes in which runs wait for them. */
+  /** Looks at the mode anew: while something was awaited it may have changed, which the compiler does not know. */
+  #isStopped(): boolean {
+    return this.#mode === "stopped";
+  }
+
+  #mustOfferAgain(): boolean {
+    return this.#mode === "offering-again";
+  }
+
+  /** How many runs were offered. */
+  async #offerTo(candidates: readonly Candidate[]): Promise<number> {
+    const { store, config, now } = this.#deps;
+    const moments = { runners: this.#connections.moment, classes: this.#demand.moment };
+    const offered = await store.offer(candidates, () => newId("lease"), now() + config.acceptDeadlineMs, now());
+    this.#settle(offered, moments);
+    return offered.value.offers.length;
+  }
+
+  /** Runners to ask, the least recently asked first, with the classes that may have runs for them. */
   #candidates(): Candidate[] {
-    const waiting = this.#demand.matched();
-    if (waiting.length === 0) return [];
+    const matched = this.#demand.matched();
+    if (matched.length === 0) return [];
     const candidates: Candidate[] = [];
-    for (const [runnerId, connection] of this.#connections) {
+    for (const { runnerId, bootId } of this.#connections.available()) {
       if (candidates.length === MAX_CANDIDATES) break;
-      if (connection.full || connection.deaf) continue;
-      const demandClasses = waiting.filter(([, { suitable }]) => suitable.has(runnerId)).map(([key]) => key);
-      if (demandClasses.length > 0) candidates.push({ runnerId, bootId: connection.stream.bootId, demandClasses });
+      const demandClasses = matched.filter(([, { suitable }]) => suitable.has(runnerId)).map(([key]) => key);
+      if (demandClasses.length > 0) candidates.push({ runnerId, bootId, demandClasses });
     }
-    this.#askLast(candidates);
+    this.#connections.asked(candidates);
     return candidates;
   }
 
-  #askLast(runners: readonly { readonly runnerId: string }[]): void {
-    for (const { runnerId } of runners) {
-      const connection = this.#connections.get(runnerId);
-      if (connection === undefined) continue;
-      this.#connections.delete(runnerId);
-      this.#connections.set(runnerId, connection);
-    }
-  }
-
-  #counters(candidates: readonly Candidate[]): Map<string, number> {
-    const counters = new Map<string, number>();
-    for (const { runnerId, demandClasses } of candidates) {
-      counters.set(runnerId, this.#connections.get(runnerId)?.freed ?? 0);
-      for (const key of demandClasses) counters.set(key, this.#demand.get(key)?.pending ?? 0);
-    }
-    return counters;
-  }
-
-  /** Sends what was offered, and remembers who is full and where nothing waits, unless that changed meanwhile. */
-  #settle(offered: Committed<Offered>, before: Map<string, number>): void {
+  /** Sends what was offered, and remembers who is full and which classes are empty, unless that changed meanwhile. */
+  #settle(offered: Committed<Offered>, asked: { readonly runners: number; readonly classes: number }): void {
     const { offers, fullRunnerIds, emptyClasses, retryAt } = offered.value;
     this.#act(offered);
     // Of those that were asked, who got something is the last to be asked for the next run.
-    this.#askLast(offers);
+    this.#connections.asked(offers);
     for (const offer of offers) this.#send(offer);
-    for (const runnerId of fullRunnerIds) {
-      const connection = this.#connections.get(runnerId);
-      if (connection !== undefined && connection.freed === before.get(runnerId)) connection.full = true;
-    }
-    for (const key of emptyClasses) {
-      if (this.#demand.get(key)?.pending === before.get(key)) this.#demand.forget(key);
-    }
-    if (retryAt !== undefined) this.#retryAt(retryAt);
+    this.#connections.noteFull(fullRunnerIds, asked.runners);
+    this.#demand.forgetEmpty(emptyClasses, asked.classes);
+    if (retryAt !== undefined) this.#wakeAt(retryAt);
   }
 
-  /** Looks again at this time, or earlier when that is planned. */
-  #retryAt(at: number): void {
-    if (this.#retry !== undefined && this.#retry.at <= at) return;
-    clearTimeout(this.#retry?.timer);
-    const again = (): void => {
-      this.#retry = undefined;
-      this.#pump();
+  /** Wakes at this time (epoch milliseconds), or earlier when that is planned. */
+  #wakeAt(at: number): void {
+    if (this.#wakeUp !== undefined && this.#wakeUp.at <= at) return;
+    clearTimeout(this.#wakeUp?.timer);
+    const wake = (): void => {
+      this.#wakeUp = undefined;
+      this.#wake();
     };
-    const timer = setTimeout(again, Math.max(1, at - this.#deps.now()));
+    const timer = setTimeout(wake, Math.max(1, at - this.#deps.now()));
     timer.unref();
-    this.#retry = { at, timer };
+    this.#wakeUp = { at, timer };
   }
 
   #send(offer: Offer): void {
-    const connection = this.#connections.get(offer.runnerId);
-    if (connection === undefined || connection.stream.bootId !== offer.bootId) {
+    if (!this.hasStream(offer.runnerId, offer.bootId)) {
       void this.#takeBack(offer.runnerId);
       return;
     }
     const { runId, leaseId, attempt, invocation, timeoutMs, idleTimeoutMs } = offer;
-    connection.stream.send({
+    this.#connections.send(offer.runnerId, {
       case: "offer",
       value: {
         runId,

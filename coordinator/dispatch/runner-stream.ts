@@ -2,16 +2,17 @@ import { create } from "@bufbuild/protobuf";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { newId } from "../../lib/ids.ts";
-import { StreamClosing_Reason, WatchRunsResponseSchema } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import type { WatchRunsResponse } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import { WatchRunsResponseSchema } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { StreamClosing_Reason, WatchRunsResponse } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 
 /**
- * Messages that may wait for a runner that does not read. A runner has at most 1,000 runs, each with one offer or stop
+ * Messages that are kept for a runner that does not read. A runner has at most 1,000 runs, each with one offer or stop
  * at a time; beyond this bound the stream ends with RESOURCE_EXHAUSTED, and everything is said again on the next one.
  */
 const MAX_QUEUED = 4096;
 
-type StreamEvent = NonNullable<MessageInitShape<typeof WatchRunsResponseSchema>["event"]>;
+/** What one message of the stream says. */
+export type StreamEvent = NonNullable<MessageInitShape<typeof WatchRunsResponseSchema>["event"]>;
 
 /** One WatchRuns call: what is put in comes out in order, until it is closed. */
 export class RunnerStream {
@@ -27,7 +28,7 @@ export class RunnerStream {
     this.bootId = bootId;
   }
 
-  /** True while nothing waits to be read. */
+  /** True while everything that was sent has been read. */
   get idle(): boolean {
     return this.#queue.length === 0;
   }
@@ -79,5 +80,3 @@ export class RunnerStream {
     }
   }
 }
-
-export { StreamClosing_Reason };

@@ -1,15 +1,16 @@
 import type { SessionEvent } from "../../gen/agentrunner/v1/session_pb.ts";
 import type { Coordinator } from "../coordinator.ts";
 
-/** Events, and bytes of them, that are read for a follower at a time: all that is ever held for one that reads slowly. */
+/** Events, and bytes of them, that are read for a follower at a time. No more is ever held for one that reads slowly. */
 const PAGE = 200;
 const PAGE_MAX_BYTES = 1024 * 1024;
 
 /**
- * Events of a session, or of one of its runs, behind `after`, as they come; undefined where nothing came for a
- * keep-alive. Ends when `isOver` says so and every event was given; throws what ended the call.
+ * Events of a session, or of one of its runs (`runId` is not empty), after the place `after`, as they happen; undefined
+ * when none happened for `streamKeepaliveMs`. Ends when `isOver` returns true and every event was yielded; throws the
+ * reason of the signal when the call was ended.
  *
- * It is told of changes before it reads, so none is missed, and reads behind the last one given, so none is repeated.
+ * It subscribes to changes before it reads, so it misses none, and reads after the last one yielded, so it repeats none.
  */
 export async function* followEvents(
   { store, watchers, config }: Coordinator,

@@ -26,7 +26,7 @@ export class Watchers {
   }
 }
 
-/** A follower's bell: rings once for any number of changes since it was waited for last. */
+/** Wakes one follower: once for any number of changes since it last waited. */
 export class Subscription {
   readonly #onClose: () => void;
   #changed = false;
@@ -41,7 +41,7 @@ export class Subscription {
     this.#wake?.();
   }
 
-  /** Resolves with true at the next change, or at once when there was one; with false after `timeoutMs` or on abort. */
+  /** Resolves with true at the next change, or at once when there was one; with false after `timeoutMs` or when aborted. */
   async changed(timeoutMs: number, signal: AbortSignal): Promise<boolean> {
     if (!this.#changed && !signal.aborted) {
       await new Promise<void>((resolve) => {

@@ -7,7 +7,7 @@ import type { Endpoint } from "../../mcp/endpoint.ts";
 import { servicesOf } from "../../mcp/services.ts";
 import { Waits } from "../../mcp/waiting.ts";
 
-/** Requests of all clients that are answered at a time, and runs and sessions that they wait for. */
+/** Requests of all clients that may be under way, and runs and sessions that they may wait for, at a time. */
 const MAX_EXCHANGES = 256;
 const MAX_WAITS = 1_000;
 
@@ -18,15 +18,16 @@ export interface McpPage {
 }
 
 /**
- * Serves the tools on the services that `local` reaches. A client is who its `authorization` says, as with every other
- * call: without one a local user, and with `X-Agent-Session-Id` the parent of what it starts.
+ * Serves the tools with the services that `local` reaches. Each call of a tool is a call to these services with the client's
+ * own `authorization`, so that the gate decides about it as about every other call. The session named in
+ * `X-Agent-Session-Id` becomes the parent of what the client starts.
  */
 export function mcpPage(local: Transport, log: Log): McpPage {
   const waits = new Waits(MAX_WAITS);
   const links = { calls: local, watches: local };
   let endpoint: Promise<Endpoint> | undefined;
   const open = async (): Promise<Endpoint> => {
-    // Loaded when somebody asks: 150 ms and 14 MB that many coordinators never need.
+    // Loaded at the first request: 150 ms and 14 MB that many coordinators never need.
     const { mcpEndpoint } = await import("../../mcp/endpoint.ts");
     return mcpEndpoint({
       callerOf: (headers) => ({

@@ -17,7 +17,7 @@ export interface OnePortOptions {
   handler: (request: HttpRequest, response: HttpResponse) => void;
   /** A connection that has not said by then which protocol it speaks, or not finished its TLS handshake or first headers, is ended. */
   firstByteTimeoutMs: number;
-  /** Longest that one HTTP/1.1 request may take to arrive. Answers may take for ever. */
+  /** Longest that one HTTP/1.1 request may take to arrive. Responses may take as long as they like. */
   requestTimeoutMs: number;
   /** Pause between HTTP/2 pings. */
   pingIntervalMs: number;
@@ -40,7 +40,7 @@ export interface OnePort {
 /** What every HTTP/2 client sends first, with or without TLS. */
 const HTTP2_PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 
-/** Connections that wait to be accepted; 5,000 runners may return in the second after a restart. */
+/** Connections that may be waiting to be accepted; 5,000 runners may return in the second after a restart. */
 const BACKLOG = 4096;
 
 const HTTP2_SETTINGS = {
@@ -169,7 +169,7 @@ export function versionOf(seen: Buffer): "h1" | "h2" | undefined {
   return length === HTTP2_PREFACE.length ? "h2" : undefined;
 }
 
-/** Pings a session for as long as it lives. Neither Node nor Connect does, so a peer that lost power would hold its streams for ever. */
+/** Pings a session for as long as it lives. Neither Node nor Connect does, so a peer that lost power would hold its streams forever. */
 function endWhenSilent(session: ServerHttp2Session, { pingIntervalMs, pingTimeoutMs }: OnePortOptions): void {
   let deadline: NodeJS.Timeout | undefined;
   const answered = () => {
@@ -179,7 +179,7 @@ function endWhenSilent(session: ServerHttp2Session, { pingIntervalMs, pingTimeou
   const pinging = setInterval(() => {
     // A destroyed session closes only when its peer has hung up, and would throw.
     if (deadline !== undefined || session.destroyed) return;
-    // After a pause of this process timers fire before sockets are read: look once more when the answers that wait are in.
+    // After a pause of this process timers fire before sockets are read: look once more after the answers that have arrived were read.
     const armed = setTimeout(() => setImmediate(() => deadline === armed && session.destroy()), pingTimeoutMs);
     deadline = armed;
     session.ping(answered);

@@ -11,14 +11,14 @@ import type { ServerReflectionRequest as ServerReflectionRequestAlpha } from "..
 type Request = ServerReflectionRequest | ServerReflectionRequestAlpha;
 
 /**
- * Mounts gRPC server reflection, v1 and v1alpha, for `services` and itself, so that grpcurl and `buf curl` work with no
- * .proto at hand. Both versions have the same messages under different names, so one generator answers both.
+ * Mounts gRPC server reflection, v1 and v1alpha, for `services` and itself, so that grpcurl and `buf curl` work without a
+ * .proto file. Both versions have the same messages under different names, so one generator serves both.
  */
 export function mountReflection(router: ConnectRouter, services: readonly DescService[]): void {
   const serve = async function* <R extends Request>(requests: AsyncIterable<R>, { signal }: { signal: AbortSignal }) {
     const sent = new Set<string>();
     for await (const request of untilAborted(requests, signal)) {
-      yield { validHost: request.host, originalRequest: request, messageResponse: answer(index, request, sent) };
+      yield { validHost: request.host, originalRequest: request, messageResponse: respond(index, request, sent) };
     }
   };
   router.service(ServerReflection, { serverReflectionInfo: serve<ServerReflectionRequest> });
@@ -39,7 +39,7 @@ function indexServices(services: readonly DescService[]): Index {
   return { services, files, registry: createRegistry(...files.values()) };
 }
 
-function answer(index: Index, { messageRequest }: Request, sent: Set<string>) {
+function respond(index: Index, { messageRequest }: Request, sent: Set<string>) {
   switch (messageRequest.case) {
     case "listServices":
       return {
@@ -47,19 +47,19 @@ function answer(index: Index, { messageRequest }: Request, sent: Set<string>) {
         value: { service: index.services.map(({ typeName }) => ({ name: typeName })) },
       } as const;
     case "fileByFilename":
-      return filesAnswer(index.files.get(messageRequest.value), `file ${messageRequest.value}`, sent);
+      return filesResponse(index.files.get(messageRequest.value), `file ${messageRequest.value}`, sent);
     case "fileContainingSymbol":
-      return filesAnswer(fileOfSymbol(index.registry, messageRequest.value), `symbol ${messageRequest.value}`, sent);
+      return filesResponse(fileOfSymbol(index.registry, messageRequest.value), `symbol ${messageRequest.value}`, sent);
     case "fileContainingExtension": {
       const { containingType, extensionNumber } = messageRequest.value;
       const extendee = index.registry.getMessage(containingType);
       const extension = extendee && index.registry.getExtensionFor(extendee, extensionNumber);
-      return filesAnswer(extension?.file, `extension ${extensionNumber} of ${containingType}`, sent);
+      return filesResponse(extension?.file, `extension ${extensionNumber} of ${containingType}`, sent);
     }
     case "allExtensionNumbersOfType": {
       const typeName = messageRequest.value;
       if (index.registry.getMessage(typeName) === undefined)
-        return errorAnswer(Code.NotFound, `no type ${typeName} here`);
+        return errorResponse(Code.NotFound, `no type ${typeName} here`);
       const numbers = [...index.registry].flatMap((type) =>
         type.kind === "extension" && type.extendee.typeName === typeName ? [type.number] : [],
       );
@@ -69,22 +69,22 @@ function answer(index: Index, { messageRequest }: Request, sent: Set<string>) {
       } as const;
     }
     case undefined:
-      return errorAnswer(Code.InvalidArgument, "the request asks for nothing this server knows");
+      return errorResponse(Code.InvalidArgument, "the request asks for nothing this server knows");
     default:
       return messageRequest satisfies never;
   }
 }
 
 /** The file and those of its imports that this stream has not carried yet, as grpc-go does: one round trip per symbol. */
-function filesAnswer(file: DescFile | undefined, what: string, sent: Set<string>) {
-  if (file === undefined) return errorAnswer(Code.NotFound, `no ${what} here`);
+function filesResponse(file: DescFile | undefined, what: string, sent: Set<string>) {
+  if (file === undefined) return errorResponse(Code.NotFound, `no ${what} here`);
   const fresh = withImports(file).filter(({ proto }) => proto.name === file.proto.name || !sent.has(proto.name));
   for (const { proto } of fresh) sent.add(proto.name);
   const fileDescriptorProto = fresh.map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
   return { case: "fileDescriptorResponse", value: { fileDescriptorProto } } as const;
 }
 
-function errorAnswer(errorCode: Code, errorMessage: string) {
+function errorResponse(errorCode: Code, errorMessage: string) {
   return { case: "errorResponse", value: { errorCode, errorMessage } } as const;
 }
 

@@ -8,6 +8,7 @@ import {
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
 import { createValidateInterceptor } from "@connectrpc/validate";
+import type { Gate } from "../access/gate.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { authorityOf, bracketed, hostGuard, isLoopback } from "../../lib/rpc/host-guard.ts";
 import type { HttpRequest, HttpResponse } from "../../lib/rpc/http.ts";
@@ -18,8 +19,8 @@ import type { HealthBoard } from "./health.ts";
 import { openOnePort } from "./one-port.ts";
 import { mountReflection } from "./reflection.ts";
 
-/** Answer of a plain HTTP page. */
-export interface PageAnswer {
+/** What a plain HTTP page returns. */
+export interface PageResponse {
   status: number;
   contentType: string;
   body: string;
@@ -37,13 +38,15 @@ export interface ServerOptions {
   tls?: { certPem: string; keyPem: string } | undefined;
   /** Allows a non-loopback address without TLS. */
   insecure?: boolean | undefined;
+  /** Decides who may call. Every method, page and protocol that is served must be in its policy. */
+  gate: Gate;
   /** Mounts the services; health and reflection are added to whatever it mounts. */
   routes: (router: ConnectRouter) => void;
-  /** Run before a request is validated, the first one outermost. */
+  /** Run before a request is validated and passes the gate, the first one outermost. */
   interceptors?: Interceptor[] | undefined;
-  /** Plain pages by path (`/health`, `/ready`, `/metrics`), answered to GET and HEAD. */
-  pages?: Readonly<Record<string, () => PageAnswer | Promise<PageAnswer>>> | undefined;
-  /** Other protocols by path (`/mcp`): asked with every method, behind the same check of Host and Origin. */
+  /** Plain pages by path (`/health`, `/ready`, `/metrics`), for GET and HEAD. */
+  pages?: Readonly<Record<string, () => PageResponse | Promise<PageResponse>>> | undefined;
+  /** Other protocols by path (`/mcp`): they get requests of every method, after the same check of Host and Origin. */
   protocols?: Readonly<Record<string, (request: HttpRequest, response: HttpResponse) => Promise<void>>> | undefined;
   /** Names besides loopback and the listen address that Host and Origin may carry. */
   allowedHosts?: readonly string[] | undefined;
@@ -66,7 +69,7 @@ export interface RunningServer {
   readonly shutdownSignal: AbortSignal;
   /** Open TCP connections. */
   connections(): number;
-  /** Calls that are not answered yet, streams included. */
+  /** Calls under way, streams included. */
   calls(): number;
   /**
    * Ends every stream with UNAVAILABLE, lets calls in flight finish, and cuts what is left after `graceMs`. Resolves when
@@ -86,7 +89,7 @@ export class ListenError extends Error {
   }
 }
 
-/** Refuses to serve other machines in plain text, unless told to (design §4.4). Throws ListenError. */
+/** Refuses to serve other machines in plain text, unless told to (ADR 14). Throws ListenError. */
 export function checkListen(
   { host, port }: ListenAddress,
   { tls, insecure }: Pick<ServerOptions, "tls" | "insecure">,
@@ -99,7 +102,7 @@ export function checkListen(
   );
 }
 
-/** Serves the routes over gRPC, gRPC-web and Connect, on one port, until stop(). Throws ListenError. */
+/** Serves the routes over gRPC, gRPC-web and Connect, on one port, until stop(). Throws ListenError, and Error when the gate does not know who may call something. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   checkListen(options.listen, options);
   const { log, listen, tls } = options;
@@ -139,7 +142,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
 /** How the services are called, over the port and within this process alike. */
 export function routerOptions(
-  options: Pick<ServerOptions, "interceptors" | "log" | "messageMaxBytes">,
+  options: Pick<ServerOptions, "gate" | "interceptors" | "log" | "messageMaxBytes">,
 ): ConnectRouterOptions {
   const messageMaxBytes = options.messageMaxBytes ?? MESSAGE_MAX_BYTES;
   return {
@@ -149,7 +152,12 @@ export function routerOptions(
     acceptCompression: [compressionGzip],
     // People write JSON by hand: a misspelt field must not be taken for one that was left out.
     jsonOptions: { useProtoFieldName: true, ignoreUnknownFields: false },
-    interceptors: [hideUnexpected(options.log), ...(options.interceptors ?? []), createValidateInterceptor()],
+    interceptors: [
+      hideUnexpected(options.log),
+      ...(options.interceptors ?? []),
+      createValidateInterceptor(),
+      options.gate.interceptor,
+    ],
   };
 }
 
@@ -160,6 +168,11 @@ function mountRoutes(options: ServerOptions) {
   const health = createHealthBoard(services.map(({ typeName }) => typeName));
   router.service(Health, health.implementation);
   mountReflection(router, [...services, Health]);
+  const { pages = {}, protocols = {}, gate } = options;
+  gate.check(
+    router.handlers.map(({ method }) => method),
+    [...Object.keys(pages), ...Object.keys(protocols)],
+  );
   return { router, health };
 }
 
@@ -204,7 +217,7 @@ function requestHandler(
     const call = new AbortController();
     universal.signal.addEventListener("abort", () => call.abort(universal.signal.reason), { once: true });
     calls.add(call);
-    // Not when the answer was given: that promise waits for an event that a response never emits.
+    // Not when the response was written: that promise waits for an event that a response never emits.
     response.once("close", () => calls.delete(call));
     const answer = await rpc({ ...universal, signal: call.signal });
     // nginx and proxies that follow it keep a response back until their buffer is full, unless they are told not to.
@@ -227,7 +240,7 @@ function requestHandler(
 }
 
 /**
- * Turns what a handler should not have thrown into INTERNAL with an id, which is also in the log beside the cause.
+ * Turns what a handler should not have thrown into INTERNAL with an id, which the log has too, with the cause.
  * An AbortError of a call that is over becomes the reason why it is over.
  */
 function hideUnexpected(log: Log): Interceptor {
@@ -268,16 +281,19 @@ function withHeader(headers: ConstructorParameters<typeof Headers>[0], name: str
   return all;
 }
 
-function text(status: number, message: string): PageAnswer {
+function text(status: number, message: string): PageResponse {
   return { status, contentType: "text/plain; charset=utf-8", body: `${message}\n` };
 }
 
 /** An error in the JSON of the Connect protocol, which its clients and people with curl both read. */
-function connectError(status: number, code: string, message: string): PageAnswer {
+function connectError(status: number, code: string, message: string): PageResponse {
   return { status, contentType: "application/json", body: `${JSON.stringify({ code, message })}\n` };
 }
 
-function send(response: HttpResponse, { status, contentType, body, headers }: PageAnswer & { headers?: object }): void {
+function send(
+  response: HttpResponse,
+  { status, contentType, body, headers }: PageResponse & { headers?: object },
+): void {
   // Both versions have these two methods, but their types do not unite.
   const either = response as ServerResponse;
   either.writeHead(status, { "content-type": contentType, "content-length": Buffer.byteLength(body), ...headers });

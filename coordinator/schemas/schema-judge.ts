@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { Worker } from "node:worker_threads";
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
-import { programPath } from "../../lib/package-root.ts";
+import { inPackage, MODULE_EXTENSION } from "../../lib/package-root.ts";
 import type { Answer, Question } from "./worker.ts";
 
 /** A question may take this long, once the thread has it. A common one takes well under a millisecond. */
@@ -114,7 +114,7 @@ export class SchemaJudge {
   }
 
   #start(): Worker {
-    const worker = new Worker(programPath("coordinator/schemas/worker"), {
+    const worker = new Worker(inPackage(`coordinator/schemas/worker${MODULE_EXTENSION}`), {
       resourceLimits: { maxOldGenerationSizeMb: WORKER_MAX_MIB },
     });
     worker.unref();

@@ -4,14 +4,12 @@ import { FleetService } from "../../gen/agentrunner/v1/fleet_service_pb.ts";
 import { Runner_Presence } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { Coordinator } from "../coordinator.ts";
-import { StreamClosing_Reason } from "../dispatch/runner-stream.ts";
 import type { RunnerRecord } from "../store/store.ts";
-
-const DEFAULT_PAGE = 100;
+import { pageSizeOf } from "./page-size.ts";
 
 /** What clients call to see and manage runners. Comments and errors are in fleet_service.proto. */
 export function mountFleetService(router: ConnectRouter, coordinator: Coordinator): void {
-  const { store, auth, dispatcher } = coordinator;
+  const { store, dispatcher } = coordinator;
 
   const seen = ({ runner, bootId, lastHeardAt }: RunnerRecord): Runner => {
     runner.presence = Runner_Presence[dispatcher.presence(runner.runnerId, bootId, lastHeardAt)];
@@ -19,32 +17,23 @@ export function mountFleetService(router: ConnectRouter, coordinator: Coordinato
   };
 
   router.service(FleetService, {
-    async listRunners({ pageSize, pageToken }, context) {
-      await auth.mustBeLocal(context);
-      const page = await store.listRunners(pageSize || DEFAULT_PAGE, pageToken);
+    async listRunners(request) {
+      const page = await store.listRunners(pageSizeOf(request), request.pageToken);
       return { runners: page.items.map(seen), nextPageToken: page.next };
     },
 
-    async getRunner({ runnerId }, context) {
-      await auth.mustBeLocal(context);
+    async getRunner({ runnerId }) {
       const [record] = await store.runnerFacts([runnerId]);
       if (record === undefined) throw new ConnectError(`no runner ${runnerId}`, Code.NotFound);
       return { runner: seen(record) };
     },
 
-    async drainRunner({ runnerId, reason }, context) {
-      await auth.mustBeLocal(context);
-      const why = reason || "drained by a user";
-      const record = await coordinator.command(store.drainRunner(runnerId, why));
-      dispatcher.tellToDrain(runnerId, why);
-      return { runner: seen(record) };
+    async drainRunner({ runnerId, reason }) {
+      return { runner: seen(await coordinator.drainRunner(runnerId, reason || "drained by a user")) };
     },
 
-    async removeRunner({ runnerId }, context) {
-      await auth.mustBeLocal(context);
-      const lostRunIds = await coordinator.command(store.removeRunner(runnerId, coordinator.now()));
-      dispatcher.end(runnerId, StreamClosing_Reason.REMOVED);
-      return { lostRunIds };
+    async removeRunner({ runnerId }) {
+      return { lostRunIds: await coordinator.removeRunner(runnerId) };
     },
   });
 }

@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import { durationFromMs, durationMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { newToken, tokenHash } from "../../lib/ids.ts";
@@ -17,15 +18,14 @@ import type { CoordinatorConfig } from "../config.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { PROTOCOL, protocolVersion } from "../../lib/protocol-version.ts";
 import { leaseWithReportAfterAccept } from "../core/report-batch.ts";
-import { RunnerStream, StreamClosing_Reason } from "../dispatch/runner-stream.ts";
-import { durationFromMs, optionalMs } from "../store/commands/rows.ts";
+import { RunnerStream } from "../dispatch/runner-stream.ts";
 
 /** Names of verdicts by number, for the metrics. */
 const VERDICT_NAMES = new Map<number, string>(Object.entries(ReportVerdict_Kind).map(([name, kind]) => [kind, name]));
 
 /** What runners call. Comments and errors are in runner_service.proto. */
 export function mountRunnerService(router: ConnectRouter, coordinator: Coordinator): void {
-  const { store, auth, dispatcher, config, metrics } = coordinator;
+  const { store, dispatcher, config, metrics } = coordinator;
   const settings = runnerConfig(config);
 
   router.service(RunnerService, {
@@ -39,17 +39,7 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
         );
       }
       const runnerToken = newToken("lt");
-      const terms = {
-        streamOpen: (runnerId: string, bootId: string) => dispatcher.hasStream(runnerId, bootId),
-        heardWithinMs: 2 * config.heartbeatMs,
-        maxRunners: config.maxRunners,
-      };
-      const registered = await coordinator.command(
-        store.register(request, terms, tokenHash(runnerToken), config.leaseTtlMs, coordinator.now()),
-      );
-      const { runnerId, replacedBootId, verdicts } = registered;
-      if (replacedBootId !== undefined) dispatcher.end(runnerId, StreamClosing_Reason.REPLACED);
-      coordinator.listed(runnerId);
+      const { runnerId, verdicts } = await coordinator.registerRunner(request, tokenHash(runnerToken));
       coordinator.log.info(
         { runner_id: runnerId, hostname: request.hostname, boot_id: request.bootId },
         "runner registered",
@@ -65,9 +55,7 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
       };
     },
 
-    async *watchRuns(request, context) {
-      const { runnerId, bootId, held, freeSlots } = request;
-      await auth.runner(context, runnerId);
+    async *watchRuns({ runnerId, bootId, held, freeSlots }, { signal }) {
       const said = { bootId, held, freeSlots };
       const { verdicts } = await coordinator.command(store.beat(runnerId, said, config.leaseTtlMs, coordinator.now()));
       const stream = new RunnerStream(runnerId, bootId);
@@ -75,15 +63,13 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
       try {
         await dispatcher.open(stream);
         coordinator.listed(runnerId);
-        yield* stream.messages(context.signal);
+        yield* stream.messages(signal);
       } finally {
         await dispatcher.closed(stream);
       }
     },
 
-    async reportStatus(request, context) {
-      const { runnerId, reports } = request;
-      await auth.runner(context, runnerId);
+    async reportStatus({ runnerId, reports }) {
       const after = leaseWithReportAfterAccept(
         reports.map(({ leaseId, kind }) => ({ leaseId, isAccept: kind === Report_Kind.ACCEPT })),
       );
@@ -93,16 +79,15 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
           Code.InvalidArgument,
         );
       }
-      const answer = await coordinator.command(store.report(runnerId, reports, config.leaseTtlMs, coordinator.now()));
-      for (const { kind } of answer.verdicts) metrics.reported(VERDICT_NAMES.get(kind) ?? "");
+      const judged = await coordinator.command(store.report(runnerId, reports, config.leaseTtlMs, coordinator.now()));
+      for (const { kind } of judged.verdicts) metrics.reported(VERDICT_NAMES.get(kind) ?? "");
       coordinator.heard(runnerId);
-      return answer;
+      return judged;
     },
 
-    async heartbeat(request, context) {
-      const { runnerId, bootId, held, freeSlots, draining } = request;
-      await auth.runner(context, runnerId);
-      const said = { bootId, held, freeSlots, draining, eventLoopLagMs: optionalMs(request.eventLoopLag) };
+    async heartbeat(request) {
+      const { runnerId, bootId, held, freeSlots, draining, eventLoopLag } = request;
+      const said = { bootId, held, freeSlots, draining, eventLoopLagMs: eventLoopLag && durationMs(eventLoopLag) };
       const { verdicts, directives } = await coordinator.command(
         store.beat(runnerId, said, config.leaseTtlMs, coordinator.now()),
       );
@@ -111,16 +96,12 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
       return { verdicts, directives, nextHeartbeat, streamMissing: !dispatcher.hasStream(runnerId, bootId) };
     },
 
-    async appendEvents(request, context) {
-      await auth.runner(context, request.runnerId);
-      return coordinator.command(store.appendEvents(request.runnerId, request.batches, coordinator.now()));
+    async appendEvents({ runnerId, batches }) {
+      return coordinator.command(store.appendEvents(runnerId, batches, coordinator.now()));
     },
 
-    async deregister(request, context) {
-      const { runnerId, bootId } = request;
-      await auth.runner(context, runnerId);
-      await coordinator.command(store.deregister(runnerId, bootId, coordinator.now()));
-      dispatcher.end(runnerId, StreamClosing_Reason.REMOVED);
+    async deregister({ runnerId, bootId }) {
+      await coordinator.deregisterRunner(runnerId, bootId);
       coordinator.log.info({ runner_id: runnerId }, "runner deregistered");
       return {};
     },

@@ -12,7 +12,7 @@ const CODES: Readonly<Record<Refusal["code"], Code>> = {
   RESOURCE_EXHAUSTED: Code.ResourceExhausted,
 };
 
-/** Gives callers the status of what the store refuses; everything else stays as it was thrown. */
+/** Turns what the store refuses into errors with a status for callers; every other error stays as it was thrown. */
 export function storeErrors(onCommitError: (error: CommitError) => void): Interceptor {
   const translate = (error: unknown): unknown => {
     if (error instanceof Refusal) return new ConnectError(error.message, CODES[error.code]);

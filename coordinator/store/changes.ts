@@ -1,8 +1,28 @@
-import type { Effect } from "../core/run.ts";
 import type { FinalState } from "../../lib/final.ts";
-import type { Changes } from "./store.ts";
+import type { Effect } from "../core/run.ts";
 
-/** Collects, while a command runs, what the outside has to be told once it is committed. */
+/** What the outside has to be told after a command was committed. Collected by the command, acted on by the shell. */
+export interface Changes {
+  readonly effects: readonly (Effect & { readonly runId: string })[];
+  /** Sessions that have new events. */
+  readonly sessionIds: ReadonlySet<string>;
+  /** Demand classes in which a run became pending. */
+  readonly demandClasses: ReadonlySet<string>;
+  /** Runners that let an offer lapse. */
+  readonly lapsedRunnerIds: ReadonlySet<string>;
+  /** Runners that may be able to take more runs. */
+  readonly freedRunnerIds: ReadonlySet<string>;
+  /** Runners whose row appeared, changed or went. */
+  readonly runnerIds: ReadonlySet<string>;
+  /** Runs that became final. */
+  readonly ended: readonly FinalState[];
+  /** Leases that were lost. */
+  readonly lostLeases: number;
+  /** Offers that were accepted: time from offer to accept. */
+  readonly acceptMs: readonly number[];
+}
+
+/** Changes while a command collects them. */
 export class ChangeSet implements Changes {
   readonly effects: (Effect & { runId: string })[] = [];
   readonly sessionIds = new Set<string>();

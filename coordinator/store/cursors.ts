@@ -1,4 +1,4 @@
-import { Refusal } from "./store.ts";
+import { Refusal } from "./refusal.ts";
 import type { Page } from "./store.ts";
 
 /** A place in a store, for callers: they give it back and read nothing from it. */

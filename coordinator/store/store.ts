@@ -13,56 +13,28 @@ import type {
 import type { Session, SessionEvent, SessionStatus } from "../../gen/agentrunner/v1/session_pb.ts";
 import type { UpdateSessionRequest } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import type { RunnerFacts, Requirements } from "../core/match.ts";
-import type { Effect, Stop } from "../core/run.ts";
-import type { FinalState } from "../../lib/final.ts";
-import type { FamilyLimits } from "./commands/session-tree.ts";
+import type { Stop } from "../core/run.ts";
+import type { Changes } from "./changes.ts";
+import { Refusal } from "./refusal.ts";
 
-export type { FamilyLimits };
+export type { Changes };
+export { Refusal };
 
-/** Why a command was refused; nothing was changed. The names are those of gRPC status codes. */
-export class Refusal extends Error {
-  override readonly name = "Refusal";
-  readonly code:
-    | "NOT_FOUND"
-    | "ALREADY_EXISTS"
-    | "INVALID_ARGUMENT"
-    | "FAILED_PRECONDITION"
-    | "OUT_OF_RANGE"
-    | "RESOURCE_EXHAUSTED";
-  constructor(code: Refusal["code"], message: string) {
-    super(message);
-    this.code = code;
-  }
+/** How far a tree of sessions may grow. */
+export interface TreeLimits {
+  /** Sessions above a session; a person's own has none. */
+  readonly maxDepth: number;
+  /** Child sessions of one session that have a run that is active or pending. */
+  readonly maxChildren: number;
 }
 
 /**
  * The agent blueprint that a new run would be made with, as it is now; or why there is none, which the store throws when it
- * comes to that: a repeated request is answered whatever became of its blueprint. Undefined when no agent is meant.
+ * comes to that: a repeated request gets its run whatever became of its blueprint. Undefined when no agent is meant.
  */
 export type AgentLookup = AgentBlueprint | Refusal | undefined;
 
-/** What the outside has to be told after a command was committed. Collected by the command, acted on by the shell. */
-export interface Changes {
-  readonly effects: readonly (Effect & { readonly runId: string })[];
-  /** Sessions that have new events. */
-  readonly sessionIds: ReadonlySet<string>;
-  /** Demand classes in which a run became pending. */
-  readonly demandClasses: ReadonlySet<string>;
-  /** Runners that let an offer lapse. */
-  readonly lapsedRunnerIds: ReadonlySet<string>;
-  /** Runners that may be able to take more runs. */
-  readonly freedRunnerIds: ReadonlySet<string>;
-  /** Runners whose row appeared, changed or went. */
-  readonly runnerIds: ReadonlySet<string>;
-  /** Runs that became final. */
-  readonly ended: readonly FinalState[];
-  /** Leases that were lost. */
-  readonly lostLeases: number;
-  /** Offers that were accepted: time from offer to accept. */
-  readonly acceptMs: readonly number[];
-}
-
-/** A committed command: its answer, and what the outside has to be told. */
+/** A committed command: its value, and what the outside has to be told. */
 export interface Committed<T> {
   readonly value: T;
   readonly changes: Changes;
@@ -79,7 +51,7 @@ export interface FoundRun {
   readonly run: Run;
   /** Set while the run is the first of its session that has not ended. */
   readonly requirements: Requirements | undefined;
-  /** Run of the same session that it waits behind. */
+  /** Earlier run of the same session that it waits for. */
   readonly waitsFor: string | undefined;
   /** Why runners refused it, a `lnch_…: reason` each. */
   readonly refusals: readonly string[];
@@ -112,7 +84,7 @@ export interface Offered {
   readonly fullRunnerIds: string[];
   /** Demand classes, of those asked for, in which no run waits any more. */
   readonly emptyClasses: string[];
-  /** Epoch milliseconds at which the first of the resting pairs may be offered again. */
+  /** Epoch milliseconds at which the first cooldown of a runner and a run ends. */
   readonly retryAt: number | undefined;
 }
 
@@ -126,7 +98,7 @@ export interface Registered {
 /** What the shell knows and the store does not, for a registration. */
 export interface RegistrationTerms {
   streamOpen(runnerId: string, bootId: string): boolean;
-  /** Time without word after which a process without a stream is not live. */
+  /** Silence after which a process without a stream is not live. */
   readonly heardWithinMs: number;
   /** Most runners that may be registered. */
   readonly maxRunners: number;
@@ -145,7 +117,7 @@ export interface Beat {
 
 export interface EventPage {
   readonly events: SessionEvent[];
-  /** Place behind the last event that was looked at. */
+  /** Place after the last event that was looked at. */
   readonly next: number;
   readonly more: boolean;
 }
@@ -160,7 +132,7 @@ export interface StoreGauges {
 /**
  * Everything that is true, in one place.
  *
- * Each method is one atomic command: when it answers, it is durable; when it throws, nothing was changed. Rules are
+ * Each method is one atomic command: when it returns, it is durable; when it throws, nothing was changed. Rules are
  * decided by the pure core on the rows inside the transaction, so that commands of several coordinators would be decided
  * one after the other. `now` is epoch milliseconds.
  *
@@ -182,7 +154,7 @@ export interface Store {
     request: CreateRunRequest,
     agent: AgentLookup,
     ids: { runId: string; sessionId: string },
-    limits: FamilyLimits,
+    limits: TreeLimits,
     now: number,
   ): Promise<Committed<Run>>;
   /** Agent of the session that the request names; empty when there is no such session, or it has none. */
@@ -231,7 +203,7 @@ export interface Store {
     batches: readonly EventBatch[],
     now: number,
   ): Promise<Committed<{ verdicts: EventBatchVerdict[]; directives: Directive[] }>>;
-  /** Orders that stand for a runner. */
+  /** Orders that a runner has not carried out. */
   directives(runnerId: string): Promise<Directive[]>;
   /** @throws Refusal ALREADY_EXISTS when the process is not the registered one. */
   deregister(runnerId: string, bootId: string, now: number): Promise<Committed<void>>;
@@ -259,7 +231,7 @@ export interface Store {
   openOffers(runnerId: string): Promise<Offer[]>;
   /** Takes open offers back: those of one runner, or all of them. */
   withdrawOffers(runnerId: string | undefined, now: number): Promise<Committed<number>>;
-  /** Ends what is due: offers always, leases when `leases` is set. At most 500 in one call; answers whether more are due. */
+  /** Ends what is due: offers always, leases when `leases` is set. At most 500 in one call; returns whether more are due. */
   expire(now: number, leases: boolean): Promise<Committed<boolean>>;
   /** Runners that hold accepted leases. */
   holders(): Promise<string[]>;
@@ -270,7 +242,7 @@ export interface Store {
   /** Fails the pending runs of a demand class; at most 500 in one call. */
   failPending(
     demandClass: string,
-    event: "UNMATCHED" | "STRANDED",
+    event: "UNMATCHED" | "AFFINITY_LOST",
     message: string,
     unmatchedBefore: number,
     now: number,
@@ -283,7 +255,7 @@ export interface Store {
   updateSession(request: UpdateSessionRequest): Promise<Committed<Session>>;
   /** @throws Refusal as SessionService.DeleteSession says. */
   deleteSession(sessionId: string): Promise<Committed<void>>;
-  /** Events of a session behind place `after`, oldest first. @throws Refusal NOT_FOUND. */
+  /** Events of a session after place `after`, oldest first. @throws Refusal NOT_FOUND. */
   listEvents(query: EventQuery): Promise<EventPage>;
   /** The last run of the session that ended, or the one named. @throws Refusal NOT_FOUND, FAILED_PRECONDITION. */
   sessionResult(sessionId: string, runId: string): Promise<Run>;
@@ -318,7 +290,7 @@ export interface EventQuery {
   readonly runId: string;
   readonly after: number;
   readonly limit: number;
-  /** Fewer events are answered when more would be larger than this. */
+  /** Fewer events are returned when more would be larger than this. */
   readonly maxBytes: number;
 }
 

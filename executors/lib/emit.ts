@@ -18,7 +18,7 @@ export interface UsageEvent {
 }
 
 /**
- * Says an event to the runner: one line of JSON on stdout (design §5). Each promise settles when the line is handed to
+ * Says an event to the runner: one line of JSON on stdout (ADR 12). Each promise settles when the line is handed to
  * the operating system; who awaits it goes no faster than the runner reads and loses nothing at exit. When nobody reads
  * stdout any more the promise rejects with EPIPE, and the process ends unless it handles `error` of process.stdout.
  */

@@ -15,7 +15,7 @@ interface Answer {
 }
 
 /**
- * Calls one of the orchestrator's MCP tools, at the URL that the runner has given this run, and answers its structured
+ * Calls one of the orchestrator's MCP tools, at the URL that the runner has given this run, and returns its structured
  * content. MCP over HTTP needs no more than one POST for it. @throws OrchestratorError
  */
 export async function callTool(name: string, args: JsonObject): Promise<JsonObject> {

@@ -7,7 +7,7 @@ import { OrchestratorError, callTool } from "./orchestrator.ts";
 import { ScriptError, parseScript } from "./script.ts";
 import type { Script, Start } from "./script.ts";
 
-/** An agent without a model: does what the script in its prompt says. Answers its exit code. */
+/** An agent without a model: does what the script in its prompt says. Returns its exit code. */
 export async function main(): Promise<number> {
   try {
     const invocation = await ExecutorInvocation.fromStdin();

@@ -66,7 +66,7 @@ const READ: { [N in CommandName]: Read<CommandValues[N]> } = {
 export const COMMAND_NAMES = Object.keys(READ) as CommandName[];
 
 /**
- * The commands of a prompt: one a line, or several on a line with `;` between them; `json` takes the rest of its line.
+ * The commands of a prompt: one in each line, or several on a line with `;` between them; `json` takes the rest of its line.
  * None when the prompt does not begin with the name of a command. Throws CommandError for a bad one.
  */
 export function parseCommands(prompt: string): Command[] {

@@ -5,7 +5,7 @@ import { ExecutorInvocation, InvocationError } from "../lib/invocation.ts";
 import type { Command, CommandName, CommandOf, CommandValues } from "./commands.ts";
 import { CommandError, LONG_MS, parseCommands } from "./commands.ts";
 
-/** An executor without an agent: echoes its prompt, or obeys the commands in it. Answers its exit code. */
+/** An executor without an agent: echoes its prompt, or obeys the commands in it. Returns its exit code. */
 export async function main(): Promise<number> {
   try {
     const invocation = await ExecutorInvocation.fromStdin();
@@ -37,7 +37,7 @@ async function obey(commands: Command[], echo: string): Promise<number> {
   return 0;
 }
 
-/** Answers an exit code to end with, or nothing to go on. */
+/** Returns an exit code to end with, or nothing to go on. */
 type Perform<T> = (value: T) => Promise<number | void>;
 
 function perform<N extends CommandName>({ name, value }: CommandOf<N>): Promise<number | void> {

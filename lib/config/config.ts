@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
 import { parse as parseYaml } from "yaml";
+import type { JsonValue } from "@bufbuild/protobuf";
 import type { Kind } from "./kinds.ts";
 
 export { formatDurationMs, parseDurationMs } from "./kinds.ts";
@@ -44,6 +45,8 @@ export interface Program<C> {
   readonly defaultFile: string;
   /** What is wrong with the values together; undefined when nothing is. */
   readonly check?: (config: C, sources: Readonly<Record<keyof C, Source>>) => string | undefined;
+  /** The values that count, where some settings take the place of others. Called after `check`. Default: as they are. */
+  readonly effective?: (config: C, sources: Readonly<Record<keyof C, Source>>) => C;
 }
 
 export type Parsed<C> =
@@ -53,7 +56,7 @@ export type Parsed<C> =
       readonly sources: Record<keyof C, Source>;
       readonly warnings: string[];
     }
-  /** `--help` or `--version`: print it on stdout and exit with 0. */
+  /** `--help`, `--version` or `--check-config`: print it on stdout and exit with 0. */
   | { readonly type: "text"; readonly text: string };
 
 /** Reads a text file; undefined when it is not there. Other errors are thrown. */
@@ -88,7 +91,33 @@ export function parseConfig<C extends object>(
   }
   const problem = program.check?.(config as C, sources as Record<keyof C, Source>);
   if (problem !== undefined) throw usage(program.name, problem);
-  return { type: "config", config: config as C, sources: sources as Record<keyof C, Source>, warnings };
+  const known = sources as Record<keyof C, Source>;
+  const effective = program.effective?.(config as C, known) ?? (config as C);
+  if (flags.has("check-config")) return { type: "text", text: checkedText(program, effective, known, warnings) };
+  return { type: "config", config: effective, sources: known, warnings };
+}
+
+/** What `--check-config` prints, as JSON. */
+export interface CheckedConfig {
+  readonly program: string;
+  readonly version: string;
+  /** By long flag. Durations are milliseconds; null is a setting without a value. */
+  readonly settings: Readonly<Record<string, { readonly value: JsonValue; readonly source: Source }>>;
+  readonly warnings: readonly string[];
+}
+
+function checkedText<C extends object>(
+  { name, version, table }: Program<C>,
+  config: C,
+  sources: Record<keyof C, Source>,
+  warnings: readonly string[],
+): string {
+  const keys = Object.keys(table) as (keyof C & string)[];
+  const settings = Object.fromEntries(
+    keys.map((key) => [table[key].flag, { value: config[key] ?? null, source: sources[key] }]),
+  );
+  const checked: CheckedConfig = { program: name, version, settings, warnings };
+  return `${JSON.stringify(checked, undefined, 2)}\n`;
 }
 
 interface Found {
@@ -126,6 +155,11 @@ function parseValue(setting: Setting<unknown>, { where, texts }: Found): unknown
 /** Flags every program has beside its table. */
 const COMMON = [
   { flag: "config", placeholder: "FILE", help: "YAML file whose keys are the long flags" },
+  {
+    flag: "check-config",
+    placeholder: "",
+    help: "Check flags, variables and file, print the settings as JSON and exit",
+  },
   { flag: "help", short: "h", placeholder: "", help: "Print this and exit" },
   { flag: "version", placeholder: "", help: "Print the version and exit" },
 ] as const;

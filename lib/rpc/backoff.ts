@@ -8,7 +8,7 @@ export class Backoff {
   minMs: number;
   maxMs: number;
 
-  /** `random` answers numbers from 0 to below 1. */
+  /** `random` returns numbers from 0 to below 1. */
   constructor(minMs: number, maxMs: number, random: () => number = Math.random) {
     this.minMs = minMs;
     this.maxMs = maxMs;

@@ -8,7 +8,7 @@ const LOOPBACK = /^(?:localhost|.+\.localhost|127(?:\.\d{1,3}){3}|\[::1\])$/;
 const AUTHORITY = /^(\[[\da-f:.]+\]|[^\s:/?#@[\]]+)(?::(\d{1,5}))?$/;
 
 /**
- * Decides who may speak to this port (ADR 5). A web page can make its reader's browser call localhost: by its own
+ * Decides who may speak to this port (ADR 14). A web page can make its reader's browser call localhost: by its own
  * name, pointed at 127.0.0.1 (then Host gives it away), or directly (then Origin does). Both must be loopback or allowed. An IP
  * address as Host passes as well: the first trick needs a name, and probes and load balancers call by address.
  *

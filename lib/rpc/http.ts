@@ -3,5 +3,5 @@ import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 
 /** A request of either HTTP version. */
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
-/** The answer to a request of either HTTP version. */
+/** The response to a request of either HTTP version. */
 export type HttpResponse = ServerResponse | Http2ServerResponse;

@@ -25,7 +25,7 @@ export interface CoordinatorLink {
   abort(): void;
 }
 
-/** Connect protocol over HTTP/2: half the cost of gRPC between two ends that are connect-node (design §8). */
+/** Connect protocol over HTTP/2: half the cost of gRPC between two ends that are connect-node, as `npm run bench` measures. */
 export function connectTransport(url: string, options: TransportOptions = {}): CoordinatorLink {
   const sessions = new SteadySessionManager(
     url,
@@ -47,7 +47,7 @@ export function connectTransport(url: string, options: TransportOptions = {}): C
 }
 
 /**
- * Hears every error of its sessions. The base class detaches its listener when it leaves a session that Node has
+ * Listens for every error of its sessions. The base class detaches its listener when it leaves a session that Node has
  * destroyed already, and the 'error' event that is still to come would end the process.
  */
 class SteadySessionManager extends Http2SessionManager {
@@ -116,17 +116,18 @@ export function describeConnectError(error: unknown, url: string): CallTrouble {
     case Code.PermissionDenied:
     case Code.FailedPrecondition:
     case Code.AlreadyExists:
-      return refused(rawMessage, undefined);
-    case Code.InvalidArgument:
+    // The URL can be right and the input too: the coordinator says no.
     case Code.NotFound:
     case Code.OutOfRange:
+    case Code.ResourceExhausted:
+      return refused(rawMessage, undefined);
+    case Code.InvalidArgument:
       return { text: rawMessage, hint: undefined, exitCode: EXIT.usage };
     // What a call gets whose connection ends under it, when the caller did not cancel it.
     case Code.Canceled:
     case Code.Aborted:
       return unreachable("connection lost", url, "repeat; see the coordinator's log");
     case Code.Unknown:
-    case Code.ResourceExhausted:
     case Code.Internal:
     case Code.DataLoss:
       return { text: `${Code[code]}: ${rawMessage}`, hint: undefined, exitCode: EXIT.bug };

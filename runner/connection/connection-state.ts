@@ -1,21 +1,21 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
-import type { HeldLease, LeaseVerdict, StopDirective } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { StreamClosing_Reason } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import type { RegisterRequestSchema, RunOffer } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { RegisterRequestSchema } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { ExitCode } from "../../lib/exit-codes.ts";
 import type { Log } from "../../lib/log.ts";
+import type { RunStream } from "./run-stream.ts";
 
-/** Where the connection is. */
+/** Where the connection is, and what it has there. Whether the coordinator knows the runner is said by Membership. */
 export type ConnectionState =
-  /** Not known to the coordinator, or not any more. */
+  /** Registers, or is about to. */
   | { readonly type: "registering" }
   /** Registered; the stream was asked for and has not said `opened`. */
-  | { readonly type: "opening" }
+  | { readonly type: "opening"; readonly stream: RunStream }
   /** The stream works: offers can come. */
-  | { readonly type: "attached"; readonly streamId: string; readonly sinceMs: number }
-  /** A newer stream of this process counts. Only a heartbeat that finds none opens another. */
-  | { readonly type: "superseded" }
+  | { readonly type: "attached"; readonly stream: RunStream; readonly sinceMs: number }
+  /** A newer stream of this process counts. Only a heartbeat that finds none opens another: `wake` is resolved then. */
+  | { readonly type: "superseded"; readonly wake: PromiseWithResolvers<void> }
   /** Waits before the next attempt. */
   | { readonly type: "backing-off" }
   | { readonly type: "closed"; readonly end: ConnectionEnd };
@@ -25,27 +25,6 @@ export interface ConnectionEnd {
   readonly exitCode: ExitCode;
   /** What to tell people; empty for an end that was asked for. */
   readonly text: string;
-}
-
-/** A runner that the coordinator knows. */
-export interface Registration {
-  readonly runnerId: string;
-  readonly token: string;
-  readonly storeId: string;
-}
-
-/** What the connection asks and tells. Nothing here may throw or block. */
-export interface ConnectionHandler {
-  /** Leases for `held`, at most 2000. */
-  held(): HeldLease[];
-  freeSlots(): number;
-  draining(): boolean;
-  /** Registered, for the first time or again; before the stream is opened. */
-  registered(registration: Registration): void;
-  offered(offer: RunOffer): void;
-  stopped(stop: StopDirective): void;
-  drained(reason: string): void;
-  verdicts(verdicts: readonly LeaseVerdict[]): void;
 }
 
 export interface ConnectionOptions {

@@ -1,4 +1,3 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import type { CallOptions, Client, Interceptor } from "@connectrpc/connect";
 import type { MessageInitShape } from "@bufbuild/protobuf";
@@ -12,28 +11,24 @@ import type {
 import { PROTOCOL } from "../../lib/protocol-version.ts";
 import { bearer } from "../../lib/rpc/bearer.ts";
 import { abortable } from "../../lib/rpc/abortable.ts";
-import { Backoff } from "../../lib/rpc/backoff.ts";
 import { EXIT } from "../../lib/exit-codes.ts";
 import type { Log } from "../../lib/log.ts";
 import { connectTransport, describeConnectError } from "../../lib/rpc/transport.ts";
 import type { CoordinatorLink } from "../../lib/rpc/transport.ts";
 import { BUILT_IN, timingOf } from "./timing.ts";
 import type { Timing } from "./timing.ts";
+import type { ConnectionListener } from "./connection-listener.ts";
 import { isRefusal, nextAfterClosing } from "./connection-state.ts";
-import type {
-  ConnectionEnd,
-  ConnectionHandler,
-  ConnectionOptions,
-  ConnectionState,
-  Next,
-  Registration,
-} from "./connection-state.ts";
+import type { ConnectionEnd, ConnectionOptions, ConnectionState, Next } from "./connection-state.ts";
+import { Membership } from "./membership.ts";
+import type { Registration } from "./membership.ts";
+import { Retries, withHint } from "./retries.ts";
 import { RunStream } from "./run-stream.ts";
-import type { StreamEnd, StreamHandler } from "./run-stream.ts";
+import type { StreamEnd, StreamEvent } from "./run-stream.ts";
 
 export type RunnerClient = Client<typeof RunnerService>;
 
-/** Longest answer of a unary call, unless a third of the lease is shorter. */
+/** Longest wait for the answer to a unary call, unless a third of the lease is shorter. */
 const CALL_MAX_MS = 10_000;
 
 /** Beyond the lease: a live process may miss two heartbeats before its place is free. */
@@ -49,29 +44,24 @@ export class Connection {
   /** Resolves when the connection has ended for good. Never rejects. */
   readonly ended: Promise<ConnectionEnd>;
   readonly #options: ConnectionOptions;
-  readonly #handler: ConnectionHandler;
+  readonly #listener: ConnectionListener;
   readonly #log: Log;
   readonly #link: CoordinatorLink;
   readonly #client: RunnerClient;
-  readonly #backoff: Backoff;
+  readonly #retries: Retries;
   readonly #end = Promise.withResolvers<ConnectionEnd>();
   readonly #closing = new AbortController();
+  readonly #membership = new Membership();
   #state: ConnectionState = { type: "registering" };
   #timing: Timing = BUILT_IN;
-  #registration: Registration | undefined;
-  #registered = Promise.withResolvers<Registration>();
-  #contacted = false;
-  #leaving = false;
-  #stream: RunStream | undefined;
-  #wake = Promise.withResolvers<void>();
 
-  constructor(options: ConnectionOptions, handler: ConnectionHandler) {
+  constructor(options: ConnectionOptions, listener: ConnectionListener) {
     this.#options = options;
-    this.#handler = handler;
+    this.#listener = listener;
     this.#log = options.log;
     this.#link = connectTransport(options.url, { ca: options.tlsCaPem, interceptors: [this.authorization] });
     this.#client = createClient(RunnerService, this.#link.transport);
-    this.#backoff = new Backoff(BUILT_IN.reconnectMinMs, BUILT_IN.reconnectMaxMs, options.random);
+    this.#retries = new Retries(BUILT_IN, options.log, this.closing, options.random);
     this.ended = this.#end.promise;
   }
 
@@ -90,7 +80,7 @@ export class Connection {
 
   /** Sends the runner token with every call but Register. */
   readonly authorization: Interceptor = (next) => (request) => {
-    const token = this.#registration?.token;
+    const token = this.#membership.registration?.token;
     if (token !== undefined) request.header.set("authorization", bearer(token));
     return next(request);
   };
@@ -104,17 +94,16 @@ export class Connection {
   /** Ends it, and every call that waits. The first end counts. */
   close(end: ConnectionEnd = { exitCode: EXIT.ok, text: "" }): void {
     if (this.#state.type === "closed") return;
+    this.#abortStream();
     this.#state = { type: "closed", end };
     this.#closing.abort(new ConnectError("the connection was closed", Code.Canceled));
-    this.#stream?.abort();
     this.#link.abort();
     this.#end.resolve(end);
   }
 
   /** The registration, as soon as there is one. Rejects when the connection ends. */
-  async registered(): Promise<Registration> {
-    if (this.#registration !== undefined) return this.#registration;
-    return await abortable(this.#registered.promise, this.closing);
+  registered(): Promise<Registration> {
+    return this.#membership.registered(this.closing);
   }
 
   /**
@@ -136,17 +125,12 @@ export class Connection {
 
   /** Tells the coordinator that the runner leaves, waits for the answer, and closes. Never rejects. */
   async leave(): Promise<void> {
-    const registration = this.#registration;
-    this.#leaving = true;
+    const registration = this.#membership.leave();
     if (registration !== undefined) {
-      const { runnerId } = registration;
-      const { bootId } = this.#options;
-      try {
-        await this.#client.deregister({ runnerId, bootId }, { timeoutMs: this.callTimeoutMs });
-      } catch (error) {
-        // The coordinator notices by itself that nothing comes any more.
-        this.#log.debug({ reason: String(error) }, "could not deregister");
-      }
+      const request = { runnerId: registration.runnerId, bootId: this.#options.bootId };
+      // When this fails, the coordinator notices by itself that nothing comes any more.
+      const onError = (error: unknown) => this.#log.debug({ reason: String(error) }, "could not deregister");
+      await this.#client.deregister(request, { timeoutMs: this.callTimeoutMs }).catch(onError);
     }
     this.close();
   }
@@ -158,25 +142,25 @@ export class Connection {
   /** Carries out the standing orders of an answer. */
   obey(directives: readonly Directive[]): void {
     for (const { kind } of directives) {
-      if (kind.case === "stop") this.#handler.stopped(kind.value);
-      else if (kind.case === "drain") this.#handler.drained(kind.value.reason);
+      if (kind.case === "stop") this.#listener.stopped(kind.value);
+      else if (kind.case === "drain") this.#listener.drained(kind.value.reason);
     }
   }
 
-  /** A heartbeat sent at `sentAtMs` found no stream of this process: an older stream of ours is deaf. */
+  /** A heartbeat sent at `sentAtMs` found no stream of this process: the coordinator has lost the one that seems open here. */
   streamMissing(sentAtMs: number): void {
     const state = this.#state;
-    if (state.type === "superseded") this.#wake.resolve();
+    if (state.type === "superseded") state.wake.resolve();
     if (state.type !== "attached" || state.sinceMs > sentAtMs) return;
     this.#log.warn("the coordinator misses the stream; opening another one");
-    this.#stream?.abort();
+    state.stream.abort();
   }
 
   async #main(): Promise<void> {
     while (this.#state.type !== "closed") {
       const next = await this.#round();
       // The coordinator closes the stream of a runner that leaves; to open another would be to come back.
-      if (this.#leaving) return;
+      if (this.#membership.leaving) return;
       if (next === "wait") await this.#untilMissing();
       if (next === "back-off") await this.#backOff();
     }
@@ -184,7 +168,7 @@ export class Connection {
 
   async #round(): Promise<Next> {
     try {
-      return await this.#watch(this.#registration ?? (await this.#register()));
+      return await this.#watch(this.#membership.registration ?? (await this.#register()));
     } catch (error) {
       return this.#afterFailure(error);
     }
@@ -192,23 +176,12 @@ export class Connection {
 
   /** Registers; repeats for a while when another process has the identity, and lets every other error out. */
   async #register(): Promise<Registration> {
-    this.#state = { type: "registering" };
-    let giveUpAtMs: number | undefined;
-    for (;;) {
-      try {
-        const options = { timeoutMs: this.callTimeoutMs };
-        return this.#welcome(await this.#client.register(this.#registerRequest(), options));
-      } catch (error) {
-        if (ConnectError.from(error).code !== Code.AlreadyExists || this.closing.aborted) throw error;
-        const patienceMs = this.#options.twinPatienceMs ?? this.#timing.leaseTtlMs + TWIN_SLACK_MS;
-        giveUpAtMs ??= performance.now() + patienceMs;
-        if (performance.now() > giveUpAtMs) throw error;
-        this.#logRepeated(
-          `${ConnectError.from(error).rawMessage}; trying again for ${Math.round(patienceMs / 1000)} s`,
-        );
-        await this.#sleep(this.#backoff.next());
-      }
-    }
+    this.#enter({ type: "registering" });
+    const patienceMs = this.#options.twinPatienceMs ?? this.#timing.leaseTtlMs + TWIN_SLACK_MS;
+    return await this.#retries.whileTaken(async () => {
+      const options = { timeoutMs: this.callTimeoutMs };
+      return this.#welcome(await this.#client.register(this.#registerRequest(), options));
+    }, patienceMs);
   }
 
   #registerRequest(): MessageInitShape<typeof RegisterRequestSchema> {
@@ -219,7 +192,7 @@ export class Connection {
       previousBootId,
       protocolMin: PROTOCOL.min,
       protocolMax: PROTOCOL.max,
-      held: this.#handler.held(),
+      held: this.#listener.held(),
     };
   }
 
@@ -227,32 +200,29 @@ export class Connection {
     const { runnerId, runnerToken: token, storeId } = answer;
     const registration: Registration = { runnerId, token, storeId };
     this.#log.info({ server_version: answer.serverVersion, store_id: storeId }, `Registered as ${runnerId}`);
-    this.#contacted = true;
-    this.#backoff.reset();
+    this.#retries.reset();
     this.#adopt(timingOf(answer.config, this.#timing));
-    this.#registration = registration;
-    this.#handler.registered(registration);
-    this.#handler.verdicts(answer.verdicts);
-    this.#registered.resolve(registration);
+    this.#membership.join(registration);
+    this.#listener.registered(storeId);
+    this.#listener.verdicts(answer.verdicts);
     return registration;
   }
 
   #adopt(timing: Timing): void {
     this.#timing = timing;
-    this.#backoff.minMs = timing.reconnectMinMs;
-    this.#backoff.maxMs = timing.reconnectMaxMs;
+    this.#retries.adopt(timing);
   }
 
   async #watch({ runnerId }: Registration): Promise<Next> {
-    this.#state = { type: "opening" };
     const { bootId } = this.#options;
-    const request = { runnerId, bootId, freeSlots: this.#handler.freeSlots(), held: this.#handler.held() };
+    const request = { runnerId, bootId, freeSlots: this.#listener.freeSlots, held: this.#listener.held() };
     const openedAtMs = performance.now();
-    const stream = new RunStream(this.#streamHandler(), () => this.#silenceMs());
-    this.#stream = stream;
-    const end = await stream.read((signal) => this.#client.watchRuns(request, { signal }));
+    const stream = new RunStream(() => this.#silenceMs());
+    this.#enter({ type: "opening", stream });
+    const open = (signal: AbortSignal) => this.#client.watchRuns(request, { signal });
+    const end = await stream.read(open, (event) => this.#hear(event));
     const ageMs = performance.now() - openedAtMs;
-    if (ageMs > this.#timing.reconnectMaxMs) this.#backoff.reset();
+    if (ageMs > this.#timing.reconnectMaxMs) this.#retries.reset();
     const next = this.#afterStream(end);
     // Streams that end as soon as they are opened must not be reopened in a circle.
     return next === "reopen" && ageMs < this.#timing.reconnectMinMs ? "back-off" : next;
@@ -262,20 +232,32 @@ export class Connection {
     return Math.max(this.#options.pollTimeoutMs, 2 * this.#timing.streamKeepaliveMs);
   }
 
-  #streamHandler(): StreamHandler {
-    const handler = this.#handler;
-    return {
-      opened: ({ streamId }) => {
-        this.#state = { type: "attached", streamId, sinceMs: performance.now() };
-        this.#log.debug({ stream_id: streamId }, "stream opened");
-      },
-      offered: (offer) => handler.offered(offer),
-      stopped: (stop) => handler.stopped(stop),
-      drained: (reason) => handler.drained(reason),
-      verdicts: (verdicts) => handler.verdicts(verdicts),
-      directives: (directives) => this.obey(directives),
-      configured: (config) => this.#adopt(timingOf(config, this.#timing)),
-    };
+  #hear(event: StreamEvent): void {
+    const listener = this.#listener;
+    switch (event.case) {
+      case "opened":
+        this.#attached(event.value.streamId);
+        return listener.verdicts(event.value.verdicts);
+      case "offer":
+        return listener.offered(event.value);
+      case "stop":
+        return listener.stopped(event.value);
+      case "drain":
+        return listener.drained(event.value.reason);
+      case "keepalive":
+        return this.obey(event.value.directives);
+      case undefined:
+        // Something that only a newer runner knows.
+        return undefined;
+      default:
+        return event satisfies never;
+    }
+  }
+
+  #attached(streamId: string): void {
+    if (this.#state.type !== "opening") return;
+    this.#state = { type: "attached", stream: this.#state.stream, sinceMs: performance.now() };
+    this.#log.debug({ stream_id: streamId }, "stream opened");
   }
 
   #afterStream(end: StreamEnd): Next {
@@ -304,7 +286,7 @@ export class Connection {
     const next = nextAfterClosing(reason);
     const name = StreamClosing_ReasonSchema.value[reason]?.localName ?? "unknown reason";
     this.#log.debug(`the coordinator closed the stream: ${name}`);
-    if (next === "register") this.#forgetRegistration(this.#registration, "the runner was removed");
+    if (next === "register") this.#forget(this.#membership.registration, "the runner was removed");
     if (next === "close") this.close({ exitCode: EXIT.refused, text: REPLACED_TEXT });
     return next === "register" ? "back-off" : next;
   }
@@ -314,60 +296,53 @@ export class Connection {
     if (this.closing.aborted) return "close";
     const { code } = ConnectError.from(error);
     const trouble = describeConnectError(error, this.#options.url);
-    const registering = this.#registration === undefined;
-    this.#judge(code, error, this.#registration);
-    if (registering && !this.#contacted && this.#options.onceOnly && trouble.exitCode === EXIT.unreachable) {
+    const { registration, firstContact } = this.#membership;
+    const registering = registration === undefined;
+    this.#judge(code, error, registration);
+    if (firstContact && this.#options.onceOnly && trouble.exitCode === EXIT.unreachable) {
       this.close({ exitCode: EXIT.unreachable, text: withHint(trouble) });
     }
     if (registering && isRefusal(code)) this.close({ exitCode: EXIT.refused, text: withHint(trouble) });
     if (this.closing.aborted) return "close";
-    this.#logRepeated(withHint(trouble));
+    this.#retries.warn(withHint(trouble));
     return "back-off";
   }
 
   /** What the code of any failed call means for the registration it was made with. */
   #judge(code: Code, error: unknown, registration: Registration | undefined): void {
-    if (registration === undefined || this.#leaving || this.closing.aborted) return;
+    if (registration === undefined || this.#membership.leaving || this.closing.aborted) return;
     if (code === Code.Unauthenticated) {
       const { rawMessage } = ConnectError.from(error);
       this.close({ exitCode: EXIT.refused, text: `the coordinator no longer accepts this process: ${rawMessage}` });
     }
-    if (code === Code.NotFound) this.#forgetRegistration(registration, "the coordinator does not know this runner");
-    if (code === Code.AlreadyExists) this.#forgetRegistration(registration, "another process has this identity");
+    if (code === Code.NotFound) this.#forget(registration, "the coordinator does not know this runner");
+    if (code === Code.AlreadyExists) this.#forget(registration, "another process has this identity");
   }
 
-  #forgetRegistration(registration: Registration | undefined, why: string): void {
-    if (registration === undefined || registration !== this.#registration || this.#leaving) return;
+  #forget(registration: Registration | undefined, why: string): void {
+    if (registration === undefined || !this.#membership.forget(registration)) return;
     this.#log.warn(`${why}; registering again`);
-    this.#registration = undefined;
-    this.#registered = Promise.withResolvers();
-    this.#stream?.abort();
-    this.#wake.resolve();
+    this.#abortStream();
+    if (this.#state.type === "superseded") this.#state.wake.resolve();
+  }
+
+  /** Goes to another state; from `closed` there is no way. */
+  #enter(state: ConnectionState): void {
+    if (this.#state.type !== "closed") this.#state = state;
+  }
+
+  #abortStream(): void {
+    if (this.#state.type === "opening" || this.#state.type === "attached") this.#state.stream.abort();
   }
 
   async #untilMissing(): Promise<void> {
-    if (this.#state.type !== "closed") this.#state = { type: "superseded" };
-    this.#wake = Promise.withResolvers();
-    await abortable(this.#wake.promise, this.closing).catch(() => undefined);
+    const wake = Promise.withResolvers<void>();
+    this.#enter({ type: "superseded", wake });
+    await abortable(wake.promise, this.closing).catch(() => undefined);
   }
 
   async #backOff(): Promise<void> {
-    if (this.#state.type !== "closed") this.#state = { type: "backing-off" };
-    await this.#sleep(this.#backoff.next());
+    this.#enter({ type: "backing-off" });
+    await this.#retries.pause();
   }
-
-  async #sleep(waitMs: number): Promise<void> {
-    // An abort ends the wait, and the loop that waits sees it.
-    await delay(waitMs, undefined, { signal: this.closing }).catch(() => undefined);
-  }
-
-  /** Logs the 1st, 2nd, 4th, 8th … failure in a row, so that a long absence does not fill the log. */
-  #logRepeated(text: string): void {
-    const { failures } = this.#backoff;
-    if ((failures & (failures - 1)) === 0) this.#log.warn({ failures: failures + 1 }, text);
-  }
-}
-
-function withHint({ text, hint }: { text: string; hint: string | undefined }): string {
-  return hint === undefined ? text : `${text}; ${hint}`;
 }

@@ -7,10 +7,10 @@ import type { Log } from "../../lib/log.ts";
 import { connectTransport } from "../../lib/rpc/transport.ts";
 import type { CoordinatorLink } from "../../lib/rpc/transport.ts";
 import type { Connection, RunnerClient } from "./connection.ts";
-import type { ConnectionHandler } from "./connection-state.ts";
+import type { ConnectionListener } from "./connection-listener.ts";
 import { msOf } from "./timing.ts";
 
-/** Precision of the event loop's pauses. */
+/** Interval at which delays of the event loop are sampled. */
 const LAG_RESOLUTION_MS = 20;
 
 export interface HeartbeatOptions {
@@ -29,17 +29,17 @@ export interface HeartbeatOptions {
 export class Heartbeat {
   readonly #options: HeartbeatOptions;
   readonly #connection: Connection;
-  readonly #handler: ConnectionHandler;
+  readonly #listener: ConnectionListener;
   readonly #link: CoordinatorLink;
   readonly #client: RunnerClient;
   readonly #lag = monitorEventLoopDelay({ resolution: LAG_RESOLUTION_MS });
   readonly #backoff: Backoff;
-  #poke = Promise.withResolvers<void>();
+  #wake = Promise.withResolvers<void>();
 
-  constructor(options: HeartbeatOptions, connection: Connection, handler: ConnectionHandler) {
+  constructor(options: HeartbeatOptions, connection: Connection, listener: ConnectionListener) {
     this.#options = options;
     this.#connection = connection;
-    this.#handler = handler;
+    this.#listener = listener;
     this.#link = connectTransport(options.url, { ca: options.tlsCaPem, interceptors: [connection.authorization] });
     this.#client = createClient(RunnerService, this.#link.transport);
     this.#backoff = new Backoff(connection.timing.reconnectMinMs, connection.timing.reconnectMaxMs);
@@ -51,14 +51,14 @@ export class Heartbeat {
     this.#connection.closing.addEventListener("abort", () => {
       this.#lag.disable();
       this.#link.abort();
-      this.#poke.resolve();
+      this.#wake.resolve();
     });
     void this.#loop();
   }
 
-  /** Beats now: something changed that the coordinator should know at once. */
-  poke(): void {
-    this.#poke.resolve();
+  /** Beats at once: something changed that the coordinator should know at once. */
+  beatNow(): void {
+    this.#wake.resolve();
   }
 
   async #loop(): Promise<void> {
@@ -76,9 +76,9 @@ export class Heartbeat {
     }
   }
 
-  /** Sends one heartbeat and answers the time until the next. */
+  /** Sends one heartbeat and returns the time until the next. */
   async #beat(): Promise<number> {
-    const handler = this.#handler;
+    const listener = this.#listener;
     const sentAtMs = performance.now();
     const lagMs = Math.max(0, this.#lag.max / 1e6 - LAG_RESOLUTION_MS);
     const answer = await this.#connection.call(
@@ -87,9 +87,9 @@ export class Heartbeat {
           {
             runnerId,
             bootId: this.#options.bootId,
-            held: handler.held(),
-            freeSlots: handler.freeSlots(),
-            draining: handler.draining(),
+            held: listener.held(),
+            freeSlots: listener.freeSlots,
+            draining: listener.draining,
             eventLoopLag: durationFromMs(Math.round(lagMs)),
           },
           options,
@@ -97,7 +97,7 @@ export class Heartbeat {
       this.#client,
     );
     this.#lag.reset();
-    handler.verdicts(answer.verdicts);
+    listener.verdicts(answer.verdicts);
     this.#connection.obey(answer.directives);
     if (answer.streamMissing) this.#connection.streamMissing(sentAtMs);
     return this.#intervalMs(msOf(answer.nextHeartbeat));
@@ -120,9 +120,9 @@ export class Heartbeat {
   }
 
   async #pause(waitMs: number): Promise<void> {
-    const timer = setTimeout(() => this.#poke.resolve(), waitMs);
-    await this.#poke.promise;
+    const timer = setTimeout(() => this.#wake.resolve(), waitMs);
+    await this.#wake.promise;
     clearTimeout(timer);
-    this.#poke = Promise.withResolvers();
+    this.#wake = Promise.withResolvers();
   }
 }

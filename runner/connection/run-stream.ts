@@ -1,16 +1,10 @@
-import type { RunnerConfig, StopDirective, Directive, LeaseVerdict } from "../../gen/agentrunner/v1/runner_pb.ts";
-import type {
-  RunOffer,
-  StreamClosing_Reason,
-  StreamOpened,
-  WatchRunsResponse,
-} from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { StreamClosing_Reason, WatchRunsResponse } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 
 /** How a stream came to its end. */
 export type StreamEnd =
   /** The coordinator said why. */
   | { readonly type: "closing"; readonly reason: StreamClosing_Reason }
-  /** It ended without a word. */
+  /** It ended, and nothing said why. */
   | { readonly type: "ended" }
   /** Nothing came for too long. */
   | { readonly type: "silent" }
@@ -18,27 +12,17 @@ export type StreamEnd =
   | { readonly type: "aborted" }
   | { readonly type: "failed"; readonly error: unknown };
 
-/** What a stream brings. Nothing here may throw or block. */
-export interface StreamHandler {
-  opened(opened: StreamOpened): void;
-  offered(offer: RunOffer): void;
-  stopped(stop: StopDirective): void;
-  drained(reason: string): void;
-  verdicts(verdicts: readonly LeaseVerdict[]): void;
-  directives(directives: readonly Directive[]): void;
-  configured(config: RunnerConfig): void;
-}
+/** What a stream brings; its end is told by `read`. */
+export type StreamEvent = Exclude<WatchRunsResponse["event"], { case: "closing" }>;
 
 /** One WatchRuns stream and its silence watchdog. */
 export class RunStream {
-  readonly #handler: StreamHandler;
   readonly #silenceMs: () => number;
   readonly #controller = new AbortController();
   #end: StreamEnd | undefined;
 
   /** `silenceMs` is the longest silence; it is asked again after every message. */
-  constructor(handler: StreamHandler, silenceMs: () => number) {
-    this.#handler = handler;
+  constructor(silenceMs: () => number) {
     this.#silenceMs = silenceMs;
   }
 
@@ -47,14 +31,18 @@ export class RunStream {
     this.#finish({ type: "aborted" });
   }
 
-  /** Reads the stream that `open` opens to its end. Never rejects. */
-  async read(open: (signal: AbortSignal) => AsyncIterable<WatchRunsResponse>): Promise<StreamEnd> {
+  /** Reads the stream that `open` opens to its end. `onEvent` must not throw or block. Never rejects. */
+  async read(
+    open: (signal: AbortSignal) => AsyncIterable<WatchRunsResponse>,
+    onEvent: (event: StreamEvent) => void,
+  ): Promise<StreamEnd> {
     let watchdog = this.#watch();
     try {
-      for await (const message of open(this.#controller.signal)) {
+      for await (const { event } of open(this.#controller.signal)) {
         clearTimeout(watchdog);
         watchdog = this.#watch();
-        this.#hear(message);
+        if (event.case === "closing") this.#finish({ type: "closing", reason: event.value.reason });
+        else onEvent(event);
         if (this.#end !== undefined) break;
       }
       return this.#end ?? { type: "ended" };
@@ -74,30 +62,5 @@ export class RunStream {
   #finish(end: StreamEnd): void {
     this.#end ??= end;
     this.#controller.abort();
-  }
-
-  #hear({ event }: WatchRunsResponse): void {
-    switch (event.case) {
-      case "opened":
-        this.#handler.opened(event.value);
-        return this.#handler.verdicts(event.value.verdicts);
-      case "offer":
-        return this.#handler.offered(event.value);
-      case "stop":
-        return this.#handler.stopped(event.value);
-      case "drain":
-        return this.#handler.drained(event.value.reason);
-      case "keepalive":
-        return this.#handler.directives(event.value.directives);
-      case "config":
-        return this.#handler.configured(event.value);
-      case "closing":
-        return this.#finish({ type: "closing", reason: event.value.reason });
-      case undefined:
-        // Something that only a newer runner knows.
-        return undefined;
-      default:
-        return event satisfies never;
-    }
   }
 }

@@ -12,7 +12,7 @@ export interface Timing {
   readonly stopGraceMs: number;
 }
 
-/** Serves a runner until Register is answered (design §4.1 "Defaults"). */
+/** Serves a runner until Register is answered (ADR 3). */
 export const BUILT_IN: Timing = {
   heartbeatMs: 10_000,
   leaseTtlMs: 45_000,

@@ -1,13 +1,11 @@
 import { delimiter } from "node:path";
+import { BOOT_VARIABLE } from "../../lib/boot-variable.ts";
 
-/** Variables of the runner that every executor gets, design §5; LC_* besides. */
+/** Variables of the runner that every executor gets (ADR 12); LC_* besides. */
 const ALLOWED = ["HOME", "USER", "SHELL", "LANG", "TZ", "TMPDIR", "TERM", "SSH_AUTH_SOCK"];
 
 /** PATH of a runner that was started without one, as a system service may be. */
 const DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin";
-
-/** Variable that every executor of one runner process carries, so that the processes of a dead runner can be told. */
-export const BOOT_VARIABLE = "AGENT_RUNNER_BOOT";
 
 /** What an executor is told of its run. */
 export interface RunFacts {
@@ -27,10 +25,8 @@ export interface RunFacts {
 }
 
 export interface ExecutorEnvOptions {
-  /** Names given by `--pass-env`. */
+  /** Names given by `--pass-env`, and by the `env` of the executor profile. */
   passEnv: readonly string[];
-  /** Names given by the executor profile. */
-  profileEnv: readonly string[];
   /** Directory of the runner's own Node, which is first on PATH so that executors written for it find it. */
   nodeDir: string;
   run: RunFacts;
@@ -39,11 +35,11 @@ export interface ExecutorEnvOptions {
 /** The whole environment of an executor. Nothing else of the runner reaches it, and no name can replace a fact of the run. */
 export function executorEnv(
   parent: Readonly<Record<string, string | undefined>>,
-  { passEnv, profileEnv, nodeDir, run }: ExecutorEnvOptions,
+  { passEnv, nodeDir, run }: ExecutorEnvOptions,
 ): Record<string, string> {
   const locale = Object.keys(parent).filter((name) => name.startsWith("LC_"));
   const env: Record<string, string> = {};
-  for (const name of [...ALLOWED, ...locale, ...passEnv, ...profileEnv]) {
+  for (const name of [...ALLOWED, ...locale, ...passEnv]) {
     const value = parent[name];
     if (value !== undefined) env[name] = value;
   }
@@ -62,8 +58,8 @@ export function executorEnv(
 }
 
 /**
- * The entries (`NAME=value`) that together only the processes of one attempt carry; undefined when one is missing, so that
- * nobody is taken for a process of the run by less.
+ * The entries (`NAME=value`) that together only the processes of one attempt carry; undefined when one is missing, because
+ * fewer would fit processes of other runs too.
  */
 export function runMarkers(env: Readonly<Record<string, string>>): string[] | undefined {
   const names = [BOOT_VARIABLE, "AGENT_RUN_ID", "AGENT_RUN_ATTEMPT"];

@@ -1,3 +1,17 @@
+/*
+ * How a run is executed, and where in this folder:
+ *
+ *     assignment    here                 an accepted offer becomes a command, a directory, stdin and an environment
+ *     tools         mcp-server.ts        a URL of its own for the run's calls to the orchestrator
+ *     placeholders  placeholders.ts      what a blueprint leaves open is filled in
+ *     environment   environment.ts       what the executor gets of the runner's variables, and the facts of the run
+ *     spawn         supervisor.ts        a process group of its own, on the leash (leash.ts), watched by timers
+ *     output        executor-output.ts   what it prints becomes events (executor-event.ts) and a result
+ *     end           stop-ladder.ts       SIGTERM, grace, SIGKILL, to the group and what left it (processes.ts)
+ *     outcome       outcome.ts           how it ended becomes COMPLETED, FAILED or STOPPED
+ *
+ * The leases (runner/leases) call it, one execution of a session at a time (session-executions.ts), and report its outcome.
+ */
 import { dirname } from "node:path";
 import type { InvocationBlueprint } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { RunOffer } from "../../gen/agentrunner/v1/runner_service_pb.ts";
@@ -70,7 +84,7 @@ export function executorOf(settings: RunnerSettings, { leash, mcp, log }: Execut
               executorConfig: executor.config,
               ...resolved(invocation.agentBlueprint, sources, log),
             }),
-      env: executorEnv(process.env, { passEnv: executor.passEnv, profileEnv: [], nodeDir, run }),
+      env: executorEnv(process.env, { passEnv: executor.passEnv, nodeDir, run }),
       timeoutMs: limitMs(offer.timeout),
       idleTimeoutMs: limitMs(offer.idleTimeout),
       stopGraceMs,

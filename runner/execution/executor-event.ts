@@ -1,5 +1,6 @@
-import { fromJson, toBinary } from "@bufbuild/protobuf";
-import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
+import { fromJson, getOption, isFieldSet, toBinary } from "@bufbuild/protobuf";
+import type { DescField, JsonObject, JsonValue } from "@bufbuild/protobuf";
+import { field as fieldOption, StringRulesSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { ExecutorEventSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { ExecutorEvent } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { boundResult } from "../../lib/bound-result.ts";
@@ -16,8 +17,11 @@ const EVENT_MAX_DEPTH = 24;
 /** A JSON byte grows to at most 5.5 bytes of protobuf (`0,` is a Value of 11), so that shorter lines need no measuring. */
 const MEASURED_LINE_BYTES = EVENT_MAX_BYTES / 8;
 
-/** Known types, and of each group of fields at least one that an event must have. */
-const EVENT_FIELDS: Readonly<Record<string, readonly (readonly string[])[]>> = {
+/** Output and gaps are told by the runner. */
+type EventType = Exclude<ExecutorEvent["event"]["case"], "output" | "dropped" | undefined>;
+
+/** The types that an executor may write, and of each group of fields at least one that an event must have (ADR 12). */
+const EVENT_FIELDS: Readonly<Record<EventType, readonly (readonly string[])[]>> = {
   session: [["executor_session_id"]],
   message: [["role"], ["text"]],
   tool: [["tool_call_id", "name"]],
@@ -26,14 +30,25 @@ const EVENT_FIELDS: Readonly<Record<string, readonly (readonly string[])[]>> = {
   status: [["text"]],
 };
 
-/** Shortest and longest strings, as the rules of executor.proto have them: a coordinator refuses others. */
-const LENGTHS = {
-  executorSessionId: [1, 1024],
-  role: [0, 64],
-  toolCallId: [0, 256],
-  name: [0, 256],
-  model: [0, 256],
-} as const;
+interface Lengths {
+  /** Name of the field in ExecutorEvent's messages. */
+  readonly field: string;
+  readonly min: number;
+  readonly max: number;
+}
+
+/** Shortest and longest strings of each type, by the rules in executor.proto: a coordinator refuses others. */
+const LENGTHS: ReadonlyMap<string, readonly Lengths[]> = new Map(
+  ExecutorEventSchema.fields.map(({ localName, message }) => [localName, (message?.fields ?? []).flatMap(lengthsOf)]),
+);
+
+function lengthsOf(field: DescField): Lengths[] {
+  const { type } = getOption(field, fieldOption);
+  if (type.case !== "string") return [];
+  const { minLen, maxLen } = type.value;
+  const max = isFieldSet(type.value, StringRulesSchema.field.maxLen) ? Number(maxLen) : Infinity;
+  return [{ field: field.localName, min: Number(minLen), max }];
+}
 
 /** What a line is: an event, an event of a known type with the wrong shape, or neither. */
 export type Reading =
@@ -46,16 +61,16 @@ export type Reading =
  * event keeps every rule that a coordinator checks, so that no executor can get a whole batch refused.
  */
 export function readEvent(line: Buffer): Reading {
-  // Most lines that begin with a brace are no events, and to find that out by JSON.parse costs 7 µs and an error each.
+  // Most lines that begin with a brace are not events, and finding that out with JSON.parse costs 7 µs and an error each.
   if (!line.includes('"type"')) return { type: "output" };
   const json = parseObject(line.toString("utf8"));
   const type = json?.["type"];
-  if (json === undefined || typeof type !== "string" || !Object.hasOwn(EVENT_FIELDS, type)) return { type: "output" };
+  if (json === undefined || !isEventType(type)) return { type: "output" };
   const malformed = (reason: string): Reading => ({
     type: "malformed",
     reason: `${type}: ${reason}`.slice(0, 300).toWellFormed(),
   });
-  for (const fields of EVENT_FIELDS[type]!) {
+  for (const fields of EVENT_FIELDS[type]) {
     if (fields.every((field) => (json[field] ?? null) === null)) return malformed(`needs ${fields.join(" or ")}`);
   }
   let event: ExecutorEvent;
@@ -70,8 +85,8 @@ export function readEvent(line: Buffer): Reading {
   }
   if (![json["input"], json["output"], json["data"]].every(isSound))
     return malformed("a number or text has no JSON form");
-  for (const [field, [min, max]] of Object.entries(LENGTHS)) {
-    const text = (event.event.value as unknown as Record<string, unknown>)[field];
+  for (const { field, min, max } of LENGTHS.get(type) ?? []) {
+    const text: unknown = Reflect.get(event.event.value ?? {}, field);
     if (typeof text === "string" && (text.length < min || text.length > max)) {
       return malformed(`${field} has ${text.length} characters, ${min} to ${max} are allowed`);
     }
@@ -83,12 +98,16 @@ export function readEvent(line: Buffer): Reading {
   return { type: "event", event };
 }
 
+function isEventType(type: JsonValue | undefined): type is EventType {
+  return typeof type === "string" && Object.hasOwn(EVENT_FIELDS, type);
+}
+
 function parseObject(text: string): JsonObject | undefined {
   try {
     const json = JSON.parse(text) as JsonValue;
     return typeof json === "object" && json !== null && !Array.isArray(json) ? json : undefined;
   } catch {
-    // Not JSON is no error: most of what a program prints is not.
+    // No error: most of what a program prints is not JSON.
     return undefined;
   }
 }

@@ -266,7 +266,7 @@ export class OutputParser {
   }
 }
 
-/** A line that is not complete. One buffer that grows, because a line that comes byte by byte would be a million small ones. */
+/** A line that is not complete. One buffer that grows, because a line that comes byte by byte would otherwise be a million small ones. */
 class HeldLine {
   #buffer = Buffer.alloc(0);
   bytes = 0;

@@ -9,7 +9,7 @@ groups=
 
 while IFS= read -r line; do
   pgid=${line#?}
-  # Group 0 would be our own, and 1 stands for every process.
+  # Group 0 would be our own, and 1 means every process.
   case $pgid in '' | 0* | 1 | *[!0-9]*) continue ;; esac
   others=
   for group in $groups; do

@@ -3,7 +3,7 @@ import type { ChildProcess } from "node:child_process";
 import { Socket } from "node:net";
 import { fileURLToPath } from "node:url";
 import type { Log } from "../../lib/log.ts";
-import { BOOT_VARIABLE } from "./environment.ts";
+import { BOOT_VARIABLE } from "../../lib/boot-variable.ts";
 import { killMarked } from "./processes.ts";
 
 const SCRIPT = fileURLToPath(new URL("leash.sh", import.meta.url));
@@ -41,7 +41,7 @@ export interface LeashOptions {
   script?: string;
 }
 
-/** Starts the leash of the runner process `bootId`. A leash that ends is logged, started again and told everything anew. */
+/** Starts the leash of the runner process `bootId`. A leash that ends is logged, started again and told every group again. */
 export function startLeash(bootId: string, { log, script = SCRIPT }: LeashOptions): Leash {
   return new RestartingLeash(`${BOOT_VARIABLE}=${bootId}`, log, script);
 }
@@ -106,7 +106,7 @@ class RestartingLeash implements Leash {
     });
     child.once("error", (error) => this.#restart(child, error.message));
     child.once("exit", (code, signal) => this.#restart(child, `it ended with ${signal ?? `code ${code}`}`));
-    // Its end is told by `exit`; what it was not told by then, its successor is.
+    // `exit` reports its end; what could not be written by then is written to its successor.
     child.stdin?.on("error", () => undefined);
     child.stdin?.write([...this.#groups].map((pgid) => `+${pgid}\n`).join(""));
     child.unref();
@@ -131,7 +131,7 @@ class RestartingLeash implements Leash {
 
 /**
  * Ends what is left of the runner process `bootId`, for its successor: SIGKILL to every process that carries its marker,
- * until there is none, for at most `timeoutMs`. Linux only; elsewhere nothing is found. Answers the pids that were
+ * until there is none, for at most `timeoutMs`. Linux only; elsewhere nothing is found. Returns the pids that were
  * signalled and those still there.
  */
 export function reapBoot(bootId: string, timeoutMs = 5_000): Promise<{ killed: number[]; left: number[] }> {

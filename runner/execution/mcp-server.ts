@@ -61,13 +61,13 @@ export class McpPortError extends Error {
   override name = "McpPortError";
 }
 
-/** The door that the settings ask for. @throws McpPortError */
+/** The tool server that the settings ask for. @throws McpPortError */
 export async function openMcp({ mcp, coordinatorUrl, tlsCaPem }: RunnerSettings, log: Log): Promise<ToolServer> {
-  if ("externalUrl" in mcp) return externalMcp(mcp.externalUrl);
+  if (mcp.type === "external") return externalMcp(mcp.url);
   return startMcp({ port: mcp.port, coordinatorUrl, tlsCaPem, log });
 }
 
-/** A door to a server of somebody else: every run gets its URL as it is. */
+/** A server that somebody else runs: every run gets its URL as it is. */
 function externalMcp(url: string): ToolServer {
   return { open: () => ({ url, close: () => undefined }), close: () => Promise.resolve() };
 }

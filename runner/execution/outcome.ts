@@ -12,7 +12,7 @@ export type ProcessEnd =
   | { type: "signal"; signal: NodeJS.Signals }
   /** Never ran; `message` says why. */
   | { type: "not-spawned"; message: string }
-  /** Still there after SIGKILL, as a process is that waits for a dead disk. */
+  /** Still there after SIGKILL: it waits inside the kernel, for a disk that does not respond for example. */
   | { type: "stuck"; pid: number };
 
 /** Why the runner sent the executor a signal. */
@@ -47,7 +47,7 @@ export interface Outcome {
   exit: Exit;
 }
 
-/** What a run comes to: the table of design §5. The runner's first signal decides, if the executor still ran; else its own end. */
+/** What a run comes to: the table of ADR 12. The runner's first signal decides, if the executor still ran; else its own end. */
 export function outcomeOf(facts: ExecutionFacts): Outcome {
   const { end, endedBy, outputTruncated } = facts;
   const exit = create(ExitSchema, { outputTruncated, forced: endedBy?.type === "result" });

@@ -3,7 +3,7 @@ import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { InvocationBlueprintSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { InvocationBlueprint, McpServer } from "../../gen/agentrunner/v1/executor_pb.ts";
 
-/** All that a placeholder can reach (design §5). */
+/** All that a placeholder can reach (ADR 12). */
 export interface PlaceholderSources {
   readonly sessionId: string;
   readonly runId: string;
@@ -26,7 +26,7 @@ const MAX_SUBSTITUTED = 4 * 1024 * 1024;
 const PLACEHOLDER = /\$\{([^{}\s]{1,256})\}/g;
 
 /**
- * Replaces the placeholders in the system prompt and in every value of the MCP servers. What was put in is not looked at
+ * Replaces the placeholders in the system prompt and in every value of the MCP servers. What was put in is not searched
  * again: a parameter cannot reach what only the blueprint may.
  */
 export function resolvePlaceholders(blueprint: InvocationBlueprint, sources: PlaceholderSources): Resolved {

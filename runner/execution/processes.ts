@@ -39,7 +39,7 @@ export class ProcessGroup {
     return !this.#gone;
   }
 
-  /** True while a member runs. Ask only when the leader was waited for: zombies do not count. */
+  /** True while a member runs; zombies do not count. Call it only after the leader has exited and was waited for. */
   alive(): boolean {
     if (!this.signal(0)) return false;
     if (!HAS_PROC) return true;
@@ -75,7 +75,7 @@ export function processesMarked(entries: readonly string[]): number[] {
 
 /**
  * Sends SIGKILL to every process that `processesMarked` finds, again and again until there is none, for at most
- * `timeoutMs`. Answers the pids that were signalled and those that are still there.
+ * `timeoutMs`. Returns the pids that were signalled and those that are still there.
  */
 export async function killMarked(
   entries: readonly string[],

@@ -2,24 +2,25 @@ import { TIMER_MAX_MS } from "../../lib/config/kinds.ts";
 import type { ProcessGroup } from "./processes.ts";
 
 type Step =
-  | { type: "resting" }
+  | { type: "not-begun" }
   | { type: "terminating"; since: number; killAt: number; timer: NodeJS.Timeout }
   | { type: "killed"; at: number; graceMs: number }
   | { type: "left" };
 
-/** The stop ladder of design §5: SIGTERM to the process group, a grace, SIGKILL. Times are of `performance.now()`. */
+/** The stop ladder (ADR 12): SIGTERM to the process group, a grace, SIGKILL. Times are of `performance.now()`. */
 export class StopLadder {
   readonly #group: ProcessGroup;
   readonly #onKilled: () => void;
-  #step: Step = { type: "resting" };
+  #step: Step = { type: "not-begun" };
 
   constructor(group: ProcessGroup, onKilled: () => void) {
     this.#group = group;
     this.#onKilled = onKilled;
   }
 
-  get resting(): boolean {
-    return this.#step.type === "resting";
+  /** True once SIGTERM was sent. */
+  get begun(): boolean {
+    return this.#step.type !== "not-begun";
   }
 
   /** When SIGKILL was sent, and how long after SIGTERM. */
@@ -32,7 +33,7 @@ export class StopLadder {
     const now = performance.now();
     const killAt = now + Math.min(graceMs, TIMER_MAX_MS);
     switch (this.#step.type) {
-      case "resting":
+      case "not-begun":
         this.#group.signal("SIGTERM");
         this.#step = { type: "terminating", since: now, killAt, timer: this.#arm(killAt - now) };
         return;

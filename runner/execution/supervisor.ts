@@ -15,7 +15,7 @@ import type { EndedBy, Outcome, ProcessEnd } from "./outcome.ts";
 import { hasEnded, killMarked, ProcessGroup } from "./processes.ts";
 import type { Kill } from "./processes.ts";
 
-/** Longest wait of a line of output for more, so that a watcher sees it at once and a flood is still batched. */
+/** How long output waits for more before it is an event: a watcher sees it at once, and a flood is still batched. */
 const FLUSH_MS = 50;
 
 /** Pause between two looks at a process group, whose end nobody announces. */
@@ -84,7 +84,7 @@ export interface Execution {
   stop(graceMs: number, reason?: StopReason): void;
 }
 
-/** Spawns an executor in a process group of its own and watches it to its end, by the table of design §5. */
+/** Spawns an executor in a process group of its own and watches it to its end, by the table of outcome.ts. */
 export function supervise(spec: ExecutionSpec, hooks: ExecutionHooks, deps: SupervisorDeps = {}): Execution {
   const problem = directoryProblem(spec.cwd) ?? executableProblem(spec.command);
   if (problem !== undefined) return notSpawned(Promise.resolve(problem));
@@ -198,30 +198,50 @@ class Supervision implements Execution {
     return { ...outcomeOf(facts), ...summary };
   }
 
-  /** Waits, once the leader is gone, for the end of its group and of its pipes. True when something had to be cut off. */
+  /**
+   * What follows the end of the leader, in three phases: its process group ends, what left the group is ended, the pipes
+   * end. True when something had to be cut off.
+   */
   async #settle(): Promise<boolean> {
-    const { orphanGraceMs, stopGraceMs, pipeDrainMs } = this.#spec;
-    const orphansUntil = performance.now() + orphanGraceMs;
-    const wasStopping = !this.#ladder.resting;
-    const cutOff = () => !wasStopping && !this.#ladder.resting;
-    let swept = this.#endedBy === undefined;
-    for (;;) {
-      const groupAlive = this.#group.alive();
-      if (!groupAlive && !swept) {
-        swept = true;
-        await this.#sweep();
-        continue;
-      }
-      if (!groupAlive && !this.#pipesOpen) return cutOff();
-      const now = performance.now();
-      const { killed } = this.#ladder;
-      if (killed === undefined ? !groupAlive && now >= orphansUntil : now >= killed.at + pipeDrainMs) {
-        return this.#closePipes() || cutOff();
-      }
-      if (groupAlive && this.#ladder.resting && now >= orphansUntil) this.#ladder.climb(stopGraceMs);
-      const look = delay(LOOK_AGAIN_MS);
-      await (this.#pipesOpen ? Promise.race([this.#pipes.promise, look]) : look);
+    const stoppedBefore = this.#ladder.begun;
+    const orphansUntilMs = performance.now() + this.#spec.orphanGraceMs;
+    const groupGone = await this.#untilGroupIsGone(orphansUntilMs);
+    if (groupGone && this.#endedBy !== undefined) await this.#sweep();
+    const readToEnd = groupGone && (await this.#untilPipesEnd(orphansUntilMs));
+    const pipesCut = !readToEnd && this.#closePipes();
+    return pipesCut || (!stoppedBefore && this.#ladder.begun);
+  }
+
+  /** Stops the group when it outlives the grace of orphans. False when it outlives SIGKILL too. */
+  async #untilGroupIsGone(orphansUntilMs: number): Promise<boolean> {
+    while (this.#group.alive()) {
+      if (this.#drainIsOver()) return false;
+      if (!this.#ladder.begun && performance.now() >= orphansUntilMs) this.#ladder.climb(this.#spec.stopGraceMs);
+      await this.#nextLook();
     }
+    return true;
+  }
+
+  /** The group is gone, but what left it may hold the pipes. False when it still does at the end of the grace. */
+  async #untilPipesEnd(orphansUntilMs: number): Promise<boolean> {
+    while (this.#pipesOpen) {
+      const overdue = this.#ladder.killed === undefined ? performance.now() >= orphansUntilMs : this.#drainIsOver();
+      if (overdue) return false;
+      await this.#nextLook();
+    }
+    return true;
+  }
+
+  /** True when SIGKILL was sent, and so long ago that what is still there will stay. */
+  #drainIsOver(): boolean {
+    const { killed } = this.#ladder;
+    return killed !== undefined && performance.now() >= killed.at + this.#spec.pipeDrainMs;
+  }
+
+  /** Nobody announces the end of a group; that of the pipes is heard, and often comes with it. */
+  async #nextLook(): Promise<void> {
+    const look = delay(LOOK_AGAIN_MS);
+    await (this.#pipesOpen ? Promise.race([this.#pipes.promise, look]) : look);
   }
 
   /** A run that the runner ends leaves nothing behind: also what left the group, as far as its environment tells. */
@@ -257,16 +277,16 @@ class Supervision implements Execution {
   }
 
   #watchdog(cause: Extract<EndedBy, { afterMs: number }>): NodeJS.Timeout {
-    const bite = () => {
-      // Once the executor is being stopped, the grace is that of who stopped it.
-      if (this.#ladder.resting) this.#end(cause, this.#spec.stopGraceMs);
+    const onTime = () => {
+      // An executor that is already being stopped keeps the grace of whoever stopped it.
+      if (!this.#ladder.begun) this.#end(cause, this.#spec.stopGraceMs);
     };
-    return setTimeout(bite, Math.min(cause.afterMs, TIMER_MAX_MS));
+    return setTimeout(onTime, Math.min(cause.afterMs, TIMER_MAX_MS));
   }
 
   /** The first cause counts, and only if the executor had not ended before: then its own end does. */
   #end(cause: EndedBy, graceMs: number): void {
-    if (this.#leaderRuns && this.#ladder.resting && !hasEnded(this.pid)) this.#endedBy = cause;
+    if (this.#leaderRuns && !this.#ladder.begun && !hasEnded(this.pid)) this.#endedBy = cause;
     this.#ladder.climb(graceMs);
   }
 

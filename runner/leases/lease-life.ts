@@ -1,37 +1,54 @@
-import type { StopReason } from "../execution/supervisor.ts";
+import type { RunOffer } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { Execution, ExecutorOutcome, StopReason } from "../execution/supervisor.ts";
 
 /*
- * The life of one lease in a runner, as a pure function. The shell in runner.ts carries out the effects.
+ * The life of one lease in a runner, as a pure function: it hands on what a state owns and never looks into it. RunLease
+ * in lease.ts carries out the effects.
  *
- *     state       recorded     unrecorded   accepted     refused   silent       stop         withdraw     revoked      ended       answered
- *     recording   accepting    over         -            -         -            over         over         over         -           -
- *     accepting   -            -            claimed *    over      declining *  accepting    accepting    over         -           -
- *     claimed     executing    declining    -            -         -            reporting    declining    over         -           -
- *     executing   -            -            -            -         -            executing    executing    abandoned    reporting   -
- *     abandoned   -            -            -            -         -            abandoned    abandoned    abandoned    over        -
- *     declining   -            -            -            -         -            -            -            over         -           over
- *     reporting   -            -            -            -         -            -            -            over **      -           over
- *     over        -            -            -            -         -            -            -            -            -           -
+ *     state       recorded    unrecorded   accepted    refused   silent        stop        withdraw    revoked
+ *     recording   accepting   over         -           -         -             over        over        over
+ *     accepting   -           -            claimed *   over      declining *   accepting   accepting   over
+ *     claimed     spawning    declining    -           -         -             finishing   declining   over
  *
- *     *  after a stop: reporting; after a withdrawal `accepted` leads to declining too.   - : nothing happens
+ *     state       spawned     stop        withdraw    revoked     ended       queued      resend      answered
+ *     spawning    executing   -           -           -           -           -           -           -
+ *     executing   -           executing   executing   abandoned   finishing   -           -           -
+ *     abandoned   -           abandoned   abandoned   abandoned   over        -           -           -
+ *     declining   -           -           -           over        -           -           -           over
+ *     finishing   -           -           -           over **     -           reporting   -           -
+ *     reporting   -           -           -           over **     -           -           reporting   over
+ *     over        -           -           -           -           -           -           -           -
+ *
+ *     *  after a stop: finishing; after a withdrawal `accepted` leads to declining too.
  *     ** only when the coordinator does not know the run: a late final report is evidence, and may still count.
+ *     -  and whatever is not in the table of a state: nothing happens
  */
 
-/** Where a lease is. */
+/** What follows once the accept is answered. */
+export type AfterAccept =
+  | { readonly type: "spawn"; readonly offer: RunOffer }
+  | { readonly type: "report-stopped" }
+  | { readonly type: "decline" };
+
+/** Where a lease is, and what it has there. */
 export type LeaseState =
   /** The offer was heard; ACCEPTING is being written. Nothing was sent. */
-  | { readonly type: "recording" }
-  /** The accept was sent and is not answered. `instead` says what to do instead of a spawn once it is. */
-  | { readonly type: "accepting"; readonly instead: "stopped" | "declined" | undefined }
+  | { readonly type: "recording"; readonly offer: RunOffer }
+  /** The accept was sent and is not answered. */
+  | { readonly type: "accepting"; readonly next: AfterAccept }
   /** The accept is answered OK; SPAWNING is being written. */
-  | { readonly type: "claimed" }
-  /** The executor is spawned and has not ended. */
-  | { readonly type: "executing" }
+  | { readonly type: "claimed"; readonly offer: RunOffer }
+  /** The executor is being spawned. Lasts no longer than the call: no other event comes in between. */
+  | { readonly type: "spawning" }
+  /** The executor was spawned, or waits for an earlier one of its session, and has not ended. */
+  | { readonly type: "executing"; readonly execution: Execution }
   /** The lease is over and its executor is being ended. Nothing is reported. */
-  | { readonly type: "abandoned" }
+  | { readonly type: "abandoned"; readonly execution: Execution }
   /** NOT_STARTED was sent and is not answered. */
   | { readonly type: "declining" }
-  /** The final report is in the outbox and is not answered. */
+  /** The executor has ended; the final report is being written to the outbox, and waits for the events before it. */
+  | { readonly type: "finishing" }
+  /** The final report is in the sender's queue and is not answered. */
   | { readonly type: "reporting" }
   | { readonly type: "over" };
 
@@ -52,8 +69,14 @@ export type LeaseEvent =
   | { readonly type: "withdraw"; readonly graceMs: number }
   /** The lease is over: STALE or UNKNOWN to a report, or UNKNOWN to a heartbeat. `known`: the coordinator knows the run. */
   | { readonly type: "revoked"; readonly known: boolean; readonly graceMs: number }
+  /** The effect `spawn` was carried out. */
+  | { readonly type: "spawned"; readonly execution: Execution }
   /** The executor's process group is gone. */
-  | { readonly type: "ended" }
+  | { readonly type: "ended"; readonly outcome: ExecutorOutcome }
+  /** The final report was given to the sender. */
+  | { readonly type: "queued" }
+  /** The coordinator asks for the final report again. */
+  | { readonly type: "resend" }
   /** The last report of the lease was answered, whatever the answer. */
   | { readonly type: "answered" };
 
@@ -62,14 +85,18 @@ export type LeaseEffect =
   /** Say REFUSE; nothing was accepted. */
   | { readonly type: "refuse"; readonly reason: string }
   | { readonly type: "record-spawn" }
-  | { readonly type: "spawn" }
-  | { readonly type: "kill"; readonly graceMs: number; readonly reason: StopReason }
+  | { readonly type: "spawn"; readonly offer: RunOffer }
+  | { readonly type: "kill"; readonly execution: Execution; readonly graceMs: number; readonly reason: StopReason }
   /** Take back every report of the lease that is not answered. */
   | { readonly type: "drop-reports" }
   /** Say NOT_STARTED. */
   | { readonly type: "send-not-started" }
-  /** Put the final report into the outbox, then send it: STOPPED when nothing was spawned. */
-  | { readonly type: "report"; readonly spawned: boolean }
+  /** Put the final report into the outbox, then send it. */
+  | { readonly type: "report"; readonly outcome: ExecutorOutcome }
+  /** The same for a lease that was stopped before anything was spawned. */
+  | { readonly type: "report-stopped" }
+  /** Send the final report now, if it waits for its turn. */
+  | { readonly type: "hurry-report" }
   /** Delete what is recorded of the lease. */
   | { readonly type: "forget" };
 
@@ -81,53 +108,58 @@ export interface LeaseStep {
 const OVER: LeaseState = { type: "over" };
 const FORGET: LeaseStep = { state: OVER, effects: [{ type: "forget" }] };
 const DROP: LeaseStep = { state: OVER, effects: [{ type: "drop-reports" }, { type: "forget" }] };
-const ACCEPT: LeaseStep = { state: { type: "accepting", instead: undefined }, effects: [{ type: "send-accept" }] };
-const CLAIM: LeaseStep = { state: { type: "claimed" }, effects: [{ type: "record-spawn" }] };
-const SPAWN: LeaseStep = { state: { type: "executing" }, effects: [{ type: "spawn" }] };
 const DECLINE: LeaseStep = {
   state: { type: "declining" },
   effects: [{ type: "drop-reports" }, { type: "send-not-started" }],
 };
-const REPORT: LeaseStep = { state: { type: "reporting" }, effects: [{ type: "report", spawned: true }] };
 const REPORT_STOPPED: LeaseStep = {
-  state: { type: "reporting" },
-  effects: [{ type: "drop-reports" }, { type: "report", spawned: false }],
+  state: { type: "finishing" },
+  effects: [{ type: "drop-reports" }, { type: "report-stopped" }],
 };
-
-/** State of a lease whose offer was just heard. The shell records ACCEPTING and answers with `recorded`. */
-export const HEARD: LeaseState = { type: "recording" };
 
 /** What happens to a lease, and what is to be done about it. Pure; an event that means nothing here changes nothing. */
 export function nextLease(state: LeaseState, event: LeaseEvent): LeaseStep {
-  const stay: LeaseStep = { state, effects: [] };
+  return stepOf(state, event) ?? { state, effects: [] };
+}
+
+function stepOf(state: LeaseState, event: LeaseEvent): LeaseStep | undefined {
   switch (state.type) {
     case "recording":
-      return whileRecording(event) ?? stay;
+      return whileRecording(state, event);
     case "accepting":
-      return whileAccepting(state, event) ?? stay;
+      return whileAccepting(state, event);
     case "claimed":
-      return whileClaimed(event) ?? stay;
+      return whileClaimed(state, event);
+    case "spawning":
+      if (event.type !== "spawned") return undefined;
+      return { state: { type: "executing", execution: event.execution }, effects: [] };
     case "executing":
-      return whileExecuting(state, event) ?? stay;
+      return whileExecuting(state, event);
     case "abandoned":
-      return whileAbandoned(state, event) ?? stay;
+      return whileAbandoned(state, event);
     case "declining":
       if (event.type === "answered") return FORGET;
-      return event.type === "revoked" ? DROP : stay;
+      return event.type === "revoked" ? DROP : undefined;
+    case "finishing":
+      if (event.type === "queued") return { state: { type: "reporting" }, effects: [] };
+      return event.type === "revoked" && !event.known ? DROP : undefined;
     case "reporting":
       if (event.type === "answered") return FORGET;
-      return event.type === "revoked" && !event.known ? DROP : stay;
+      if (event.type === "resend") return { state, effects: [{ type: "hurry-report" }] };
+      return event.type === "revoked" && !event.known ? DROP : undefined;
     case "over":
-      return stay;
+      return undefined;
     default:
       return state satisfies never;
   }
 }
 
-function whileRecording(event: LeaseEvent): LeaseStep | undefined {
+type In<Type extends LeaseState["type"]> = Extract<LeaseState, { type: Type }>;
+
+function whileRecording({ offer }: In<"recording">, event: LeaseEvent): LeaseStep | undefined {
   switch (event.type) {
     case "recorded":
-      return ACCEPT;
+      return { state: { type: "accepting", next: { type: "spawn", offer } }, effects: [{ type: "send-accept" }] };
     case "unrecorded":
       return { state: OVER, effects: [{ type: "refuse", reason: event.reason }, { type: "forget" }] };
     case "withdraw":
@@ -140,21 +172,20 @@ function whileRecording(event: LeaseEvent): LeaseStep | undefined {
   }
 }
 
-type Accepting = Extract<LeaseState, { type: "accepting" }>;
-
-function whileAccepting(state: Accepting, event: LeaseEvent): LeaseStep | undefined {
+function whileAccepting({ next }: In<"accepting">, event: LeaseEvent): LeaseStep | undefined {
   switch (event.type) {
     case "accepted":
-      if (state.instead === "stopped") return REPORT_STOPPED;
-      return state.instead === "declined" ? DECLINE : CLAIM;
+      return afterAccept(next);
     case "silent":
-      return state.instead === "stopped" ? REPORT_STOPPED : DECLINE;
+      return next.type === "report-stopped" ? REPORT_STOPPED : DECLINE;
     case "refused":
       return FORGET;
     case "stop":
-      return { state: { type: "accepting", instead: "stopped" }, effects: [] };
+      return { state: { type: "accepting", next: { type: "report-stopped" } }, effects: [] };
     case "withdraw":
-      return { state: { type: "accepting", instead: state.instead ?? "declined" }, effects: [] };
+      return next.type === "spawn"
+        ? { state: { type: "accepting", next: { type: "decline" } }, effects: [] }
+        : undefined;
     case "revoked":
       return DROP;
     default:
@@ -162,10 +193,23 @@ function whileAccepting(state: Accepting, event: LeaseEvent): LeaseStep | undefi
   }
 }
 
-function whileClaimed(event: LeaseEvent): LeaseStep | undefined {
+function afterAccept(next: AfterAccept): LeaseStep {
+  switch (next.type) {
+    case "spawn":
+      return { state: { type: "claimed", offer: next.offer }, effects: [{ type: "record-spawn" }] };
+    case "report-stopped":
+      return REPORT_STOPPED;
+    case "decline":
+      return DECLINE;
+    default:
+      return next satisfies never;
+  }
+}
+
+function whileClaimed({ offer }: In<"claimed">, event: LeaseEvent): LeaseStep | undefined {
   switch (event.type) {
     case "recorded":
-      return SPAWN;
+      return { state: { type: "spawning" }, effects: [{ type: "spawn", offer }] };
     case "unrecorded":
     case "withdraw":
       return DECLINE;
@@ -178,32 +222,33 @@ function whileClaimed(event: LeaseEvent): LeaseStep | undefined {
   }
 }
 
-function whileExecuting(state: LeaseState, event: LeaseEvent): LeaseStep | undefined {
+function whileExecuting(state: In<"executing">, event: LeaseEvent): LeaseStep | undefined {
+  const { execution } = state;
   switch (event.type) {
     case "stop":
-      return { state, effects: [{ type: "kill", graceMs: event.graceMs, reason: "requested" }] };
+      return { state, effects: [{ type: "kill", execution, graceMs: event.graceMs, reason: "requested" }] };
     case "withdraw":
-      return { state, effects: [{ type: "kill", graceMs: event.graceMs, reason: "runner-shutdown" }] };
-    case "revoked":
-      return {
-        state: { type: "abandoned" },
-        effects: [{ type: "drop-reports" }, { type: "kill", graceMs: event.graceMs, reason: "requested" }],
-      };
+      return { state, effects: [{ type: "kill", execution, graceMs: event.graceMs, reason: "runner-shutdown" }] };
+    case "revoked": {
+      const kill: LeaseEffect = { type: "kill", execution, graceMs: event.graceMs, reason: "requested" };
+      return { state: { type: "abandoned", execution }, effects: [{ type: "drop-reports" }, kill] };
+    }
     case "ended":
-      return REPORT;
+      return { state: { type: "finishing" }, effects: [{ type: "report", outcome: event.outcome }] };
     default:
       return undefined;
   }
 }
 
-function whileAbandoned(state: LeaseState, event: LeaseEvent): LeaseStep | undefined {
+function whileAbandoned(state: In<"abandoned">, event: LeaseEvent): LeaseStep | undefined {
+  const { execution } = state;
   switch (event.type) {
     case "ended":
       return FORGET;
     case "stop":
     case "withdraw":
     case "revoked":
-      return { state, effects: [{ type: "kill", graceMs: event.graceMs, reason: "requested" }] };
+      return { state, effects: [{ type: "kill", execution, graceMs: event.graceMs, reason: "requested" }] };
     default:
       return undefined;
   }

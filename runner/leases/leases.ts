@@ -2,65 +2,52 @@ import { statSync } from "node:fs";
 import { create } from "@bufbuild/protobuf";
 import { HeldLeaseSchema, HeldLease_Phase, LeaseVerdict_Kind } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { HeldLease, LeaseVerdict, StopDirective } from "../../gen/agentrunner/v1/runner_pb.ts";
-import type { Report_Kind, RunOffer } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import type { Log } from "../../lib/log.ts";
+import type { RunOffer } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { ConnectionListener } from "../connection/connection-listener.ts";
 import { msOf } from "../connection/timing.ts";
-import type { Timing } from "../connection/timing.ts";
-import type { EventSender } from "../reports/event-sender.ts";
-import type { Execute } from "../execution/execute.ts";
-import { HEARD } from "./lease-life.ts";
-import type { LeaseState } from "./lease-life.ts";
-import type { Outbox } from "../reports/outbox.ts";
-import type { ReportSender } from "../reports/report-sender.ts";
+import { SessionExecutions } from "../execution/session-executions.ts";
 import { refuseReport, smallReportBytes } from "../reports/reports.ts";
 import type { LeaseRef } from "../reports/reports.ts";
+import type { LeaseState } from "./lease-life.ts";
 import { RunLease } from "./lease.ts";
-import type { LeaseContext } from "./lease.ts";
-import type { StateDir } from "./state-dir.ts";
+import type { LeaseDeps, LeaseOwner } from "./lease.ts";
 
 /** Most leases that `held` may list. */
 const MAX_HELD = 2_000;
 
-export interface LeasesOptions {
-  readonly projectDir: string;
+export interface LeasesOptions extends LeaseDeps {
   readonly maxRuns: number;
-  readonly state: StateDir;
-  readonly outbox: Outbox;
-  readonly reports: ReportSender;
-  readonly events: EventSender;
-  readonly execute: Execute;
-  readonly timing: () => Timing;
-  /** Store that answers; undefined before Register is answered. */
-  readonly storeId: () => string | undefined;
-  readonly log: Log;
-  /** What a run came to is known; its report is not answered yet. */
-  readonly onOutcome: (kind: Report_Kind) => void;
   /** A slot became free, or a lease is over. */
   readonly onChange: () => void;
+  /** The coordinator wants the runner to take no more runs, and to end when it has none. */
+  readonly onDrain: (reason: string) => void;
 }
 
 /** States that use a slot. */
-const BUSY: ReadonlySet<LeaseState["type"]> = new Set(["recording", "accepting", "claimed", "executing", "abandoned"]);
+const BUSY: ReadonlySet<LeaseState["type"]> = new Set([
+  "recording",
+  "accepting",
+  "claimed",
+  "spawning",
+  "executing",
+  "abandoned",
+]);
 
-/** The leases of a runner. The only place that decides to take an offer. */
-export class Leases {
-  /** Why no offer is taken any more; undefined while offers are taken. */
-  closedBecause: string | undefined;
+/** The leases of a runner: hears what the coordinator says of them. The only place that decides to take an offer. */
+export class Leases implements ConnectionListener, LeaseOwner {
+  readonly executions = new SessionExecutions();
   readonly #options: LeasesOptions;
-  readonly #context: LeaseContext;
   readonly #leases = new Map<string, RunLease>();
   /** Leases of offers that were refused, until the refusal is answered. */
   readonly #refused = new Set<string>();
+  /** Store of the coordinator; undefined before Register is answered. */
+  #storeId: string | undefined;
+  /** Why no offer is taken any more; undefined while offers are taken. */
+  #closedBecause: string | undefined;
   #busy = 0;
 
   constructor(options: LeasesOptions) {
     this.#options = options;
-    this.#context = {
-      ...options,
-      sessions: new Map(),
-      onMoved: (lease, before, after) => this.#onMoved(lease, before, after),
-      onRefused: (lease, reason) => this.#refuse(lease, lease.storeId, reason),
-    };
   }
 
   /** Leases that use a slot. */
@@ -68,15 +55,24 @@ export class Leases {
     return this.#busy;
   }
 
-  /** Leases that the coordinator which answers now still waits for. */
+  /** Leases that the coordinator still waits for. */
   get open(): number {
     let open = 0;
     for (const lease of this.#leases.values()) if (this.#isHere(lease)) open += 1;
     return open;
   }
 
+  /** Takes no offer any more. */
+  close(reason: string): void {
+    this.#closedBecause = reason;
+  }
+
+  get draining(): boolean {
+    return this.#closedBecause !== undefined;
+  }
+
   get freeSlots(): number {
-    if (this.closedBecause !== undefined || this.#options.state.trouble !== undefined) return 0;
+    if (this.#closedBecause !== undefined || this.#options.state.trouble !== undefined) return 0;
     return Math.max(0, this.#options.maxRuns - this.#busy);
   }
 
@@ -102,7 +98,7 @@ export class Leases {
     for (const { report, final, storeId, bytes } of outbox.entries()) {
       const { leaseId, seq } = report;
       if (final) {
-        const lease = this.#add(new RunLease(this.#context, report, storeId, { type: "reporting" }));
+        const lease = this.#add(report, storeId, { type: "reporting" });
         reports.send({ report, storeId, bytes, onVerdict: (verdict) => lease.onFinalVerdict(verdict) });
       } else {
         reports.send({ report, storeId, bytes, onVerdict: () => outbox.remove(leaseId, seq) });
@@ -111,33 +107,43 @@ export class Leases {
     for (const record of state.inherited) {
       if (this.#leases.has(record.leaseId)) continue;
       if (record.phase === "ACCEPTING") {
-        const accepting: LeaseState = { type: "accepting", instead: "declined" };
-        this.#add(new RunLease(this.#context, record, record.storeId, accepting)).giveBack();
+        this.#add(record, record.storeId, { type: "accepting", next: { type: "decline" } }).giveBack();
       } else {
         state.forgetLease(record.leaseId);
       }
     }
   }
 
-  /** Another store answers than before: what it cannot know is given up, but for final reports, which wait in the outbox. */
-  storeChanged(): void {
+  /**
+   * Registered. With a coordinator that has another store than before, what that store cannot know is given up, but for
+   * final reports, which wait in the outbox.
+   */
+  registered(storeId: string): void {
+    const { log, reports, events } = this.#options;
+    if (this.#storeId === storeId) return;
+    const first = this.#storeId === undefined;
+    this.#storeId = storeId;
     for (const lease of this.#leases.values()) {
-      if (this.#isHere(lease) || lease.state.type === "reporting") continue;
-      this.#options.log.warn({ run_id: lease.runId }, "the coordinator has another store and cannot know the run");
+      if (this.#isHere(lease) || phaseOf(lease.state) === HeldLease_Phase.FINAL) continue;
+      log.warn({ run_id: lease.runId }, "the coordinator has another store and cannot know the run");
       lease.revoke(false);
     }
+    reports.wake();
+    events.wake();
+    void this.#expire(storeId);
+    if (first && !this.draining) log.info("Runner started - waiting for runs");
   }
 
   offered(offer: RunOffer): void {
     const { leaseId, runId, attempt, invocation } = offer;
     // Offers are sent again on a new stream; the accept is being repeated anyway.
     if (this.#leases.has(leaseId) || this.#refused.has(leaseId)) return;
-    const storeId = this.#options.storeId() ?? "";
+    const storeId = this.#storeId ?? "";
     const reason = this.#refusal(offer);
-    if (reason !== undefined) return this.#refuse(offer, storeId, reason);
+    if (reason !== undefined) return this.refuse(offer, storeId, reason);
     const kind = invocation?.mode === "resume" ? "resume_session" : "start_session";
     this.#options.log.info({ run_id: runId, lease_id: leaseId, attempt }, `Received run ${runId} (${kind})`);
-    return this.#add(new RunLease(this.#context, offer, storeId, HEARD, offer)).take();
+    return this.#add(offer, storeId, { type: "recording", offer }).take();
   }
 
   stopped({ leaseId, grace, reason }: StopDirective): void {
@@ -147,15 +153,30 @@ export class Leases {
     lease.apply({ type: "stop", graceMs: grace === undefined ? this.#options.timing().stopGraceMs : msOf(grace) });
   }
 
+  drained(reason: string): void {
+    this.#options.onDrain(reason);
+  }
+
   verdicts(verdicts: readonly LeaseVerdict[]): void {
-    for (const { leaseId, kind, reason } of verdicts) {
-      const lease = this.#leases.get(leaseId);
+    for (const verdict of verdicts) {
+      const lease = this.#leases.get(verdict.leaseId);
       // A store says nothing about another store's leases.
-      if (lease === undefined || !this.#isHere(lease)) continue;
-      if (kind === LeaseVerdict_Kind.STOP) lease.apply({ type: "stop", graceMs: this.#options.timing().stopGraceMs });
-      if (kind !== LeaseVerdict_Kind.UNKNOWN) continue;
-      this.#options.log.warn({ run_id: lease.runId, reason }, "the coordinator does not know the run");
-      lease.revoke(false);
+      if (lease !== undefined && this.#isHere(lease)) this.#judge(lease, verdict);
+    }
+  }
+
+  #judge(lease: RunLease, { kind, reason }: LeaseVerdict): void {
+    switch (kind) {
+      case LeaseVerdict_Kind.STOP:
+        return lease.apply({ type: "stop", graceMs: this.#options.timing().stopGraceMs });
+      case LeaseVerdict_Kind.RESEND_FINAL:
+        return lease.apply({ type: "resend" });
+      case LeaseVerdict_Kind.UNKNOWN:
+        this.#options.log.warn({ run_id: lease.runId, reason }, "the coordinator does not know the run");
+        return lease.revoke(false);
+      default:
+        // RENEWED, and what only a newer runner knows.
+        return undefined;
     }
   }
 
@@ -175,18 +196,7 @@ export class Leases {
     for (const lease of this.#leases.values()) lease.kill();
   }
 
-  #isHere({ storeId }: RunLease): boolean {
-    const current = this.#options.storeId();
-    return current === undefined || storeId === current;
-  }
-
-  #add(lease: RunLease): RunLease {
-    this.#leases.set(lease.leaseId, lease);
-    if (BUSY.has(lease.state.type)) this.#busy += 1;
-    return lease;
-  }
-
-  #onMoved(lease: RunLease, before: LeaseState, after: LeaseState): void {
+  moved(lease: RunLease, before: LeaseState, after: LeaseState): void {
     const freed = BUSY.has(before.type) && !BUSY.has(after.type);
     const over = after.type === "over";
     if (freed) this.#busy -= 1;
@@ -194,22 +204,46 @@ export class Leases {
     if (freed || over) this.#options.onChange();
   }
 
-  #refusal({ invocation }: RunOffer): string | undefined {
-    const { state, maxRuns, projectDir } = this.#options;
-    if (this.closedBecause !== undefined) return this.closedBecause;
-    if (state.trouble !== undefined) return `the state directory of the runner cannot be written: ${state.trouble}`;
-    if (this.#busy >= maxRuns) return `the runner is full, ${this.#busy}/${maxRuns}`;
-    const dir = invocation?.projectDir || projectDir;
-    if (statSync(dir, { throwIfNoEntry: false })?.isDirectory()) return undefined;
-    return `project_dir ${dir} is not a directory on the runner's host`;
-  }
-
-  #refuse(ref: LeaseRef, storeId: string, reason: string): void {
+  refuse(ref: LeaseRef, storeId: string, reason: string): void {
     this.#options.log.info({ run_id: ref.runId, reason }, "offer refused");
     this.#refused.add(ref.leaseId);
     const report = refuseReport(ref, reason);
     const onVerdict = () => void this.#refused.delete(ref.leaseId);
     this.#options.reports.send({ report, storeId, bytes: smallReportBytes(report), onVerdict });
+  }
+
+  /** Whether the lease is of the coordinator's present store. */
+  #isHere({ storeId }: RunLease): boolean {
+    return this.#storeId === undefined || storeId === this.#storeId;
+  }
+
+  #add(ref: LeaseRef, storeId: string, state: LeaseState): RunLease {
+    const lease = new RunLease(this.#options, this, ref, storeId, state);
+    this.#leases.set(lease.leaseId, lease);
+    if (BUSY.has(state.type)) this.#busy += 1;
+    return lease;
+  }
+
+  async #expire(storeId: string): Promise<void> {
+    const { outbox, log } = this.#options;
+    try {
+      const reports = await outbox.expire(storeId, Date.now());
+      if (reports > 0)
+        log.warn({ reports }, "reports for another coordinator's store were kept for 7 days and are deleted");
+    } catch (error) {
+      // The state directory has said what is wrong; old reports are deleted another time.
+      log.debug({ reason: String(error) }, "old reports were not deleted");
+    }
+  }
+
+  #refusal({ invocation }: RunOffer): string | undefined {
+    const { state, maxRuns, projectDir } = this.#options;
+    if (this.#closedBecause !== undefined) return this.#closedBecause;
+    if (state.trouble !== undefined) return `the state directory of the runner cannot be written: ${state.trouble}`;
+    if (this.#busy >= maxRuns) return `the runner is full, ${this.#busy}/${maxRuns}`;
+    const dir = invocation?.projectDir || projectDir;
+    if (statSync(dir, { throwIfNoEntry: false })?.isDirectory()) return undefined;
+    return `project_dir ${dir} is not a directory on the runner's host`;
   }
 }
 
@@ -219,8 +253,10 @@ function phaseOf(state: LeaseState): HeldLease_Phase | undefined {
     case "declining":
       return HeldLease_Phase.ACCEPTING;
     case "claimed":
+    case "spawning":
     case "executing":
       return HeldLease_Phase.RUNNING;
+    case "finishing":
     case "reporting":
       return HeldLease_Phase.FINAL;
     case "recording":

@@ -4,7 +4,7 @@ import { promisify } from "node:util";
 import { newId } from "../../lib/ids.ts";
 import type { Log } from "../../lib/log.ts";
 import { DatabaseUnusableError, GroupCommit, openDatabase, statements } from "../../lib/sqlite.ts";
-import type { DatabaseSync, StatementSync } from "../../lib/sqlite.ts";
+import type { DatabaseSync, Sql } from "../../lib/sqlite.ts";
 
 /** "AGRS" in ASCII. */
 const APPLICATION_ID = 0x41475253;
@@ -48,6 +48,15 @@ export interface LeaseRecord {
   readonly phase: "ACCEPTING" | "SPAWNING" | "RUNNING";
 }
 
+/** A row of `lease`. */
+type LeaseRow = {
+  lease_id: string;
+  run_id: string;
+  store_id: string;
+  attempt: number;
+  phase: LeaseRecord["phase"];
+};
+
 /** The runner cannot have its state directory. The message says what to do; programs exit with 4. */
 export class StateRefusedError extends Error {
   override readonly name = "StateRefusedError";
@@ -86,7 +95,7 @@ export class StateDir {
   readonly previousBootId: string;
   /** Leases that the process before it left behind. Of those from before a restart of the machine, all count as spawned. */
   readonly inherited: readonly LeaseRecord[];
-  readonly sql: (text: string) => StatementSync;
+  readonly sql: Sql;
   readonly #db: DatabaseSync;
   readonly #group: GroupCommit;
   readonly #onTrouble: (reason: string | undefined) => void;
@@ -123,7 +132,7 @@ export class StateDir {
     this.previousBootId = this.#meta("boot_id");
     const machineBoot = machineBootId();
     const sameBoot = machineBoot !== "" && this.#meta("machine_boot_id") === machineBoot;
-    const records = this.sql("SELECT * FROM lease").all().map(leaseRecord);
+    const records = this.sql<LeaseRow>("SELECT * FROM lease").all().map(leaseRecord);
     this.inherited = sameBoot ? records : records.map((record) => ({ ...record, phase: "SPAWNING" }));
     this.#setMeta("boot_id", this.bootId);
     this.#setMeta("machine_boot_id", machineBoot);
@@ -134,7 +143,7 @@ export class StateDir {
   }
 
   #meta(key: string): string {
-    return String(this.sql("SELECT value FROM meta WHERE key = ?").get(key)?.["value"] ?? "");
+    return this.sql<{ value: string }>("SELECT value FROM meta WHERE key = ?").first(key)?.value ?? "";
   }
 
   #setMeta(key: string, value: string): void {
@@ -163,7 +172,7 @@ export class StateDir {
     return this.write(() => this.sql("UPDATE lease SET phase = 'SPAWNING' WHERE lease_id = ?").run(leaseId));
   }
 
-  /** The executor runs. For people who look; nothing depends on it. */
+  /** The executor runs. For people who look into the file; nothing depends on it. */
   noteRunning(leaseId: string, pid: number): void {
     this.writeLazily(() =>
       this.sql("UPDATE lease SET phase = 'RUNNING', pid = ? WHERE lease_id = ?").run(pid, leaseId),
@@ -228,7 +237,7 @@ export class StateDir {
     }, LAZY_MS).unref();
   }
 
-  /** Writes what is waiting and lets go of the lock. */
+  /** Writes what is waiting and releases the lock. */
   async close(): Promise<void> {
     if (this.#closed) return;
     // What cannot be written now is found again by the successor, and settled harmlessly.
@@ -236,7 +245,7 @@ export class StateDir {
     await this.abandon();
   }
 
-  /** Lets go of the lock and leaves unwritten what is lazy, as a killed process does. */
+  /** Releases the lock and leaves unwritten what is lazy, as a killed process does. */
   async abandon(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -284,12 +293,6 @@ function syncDirectory(dir: string): void {
   closeSync(handle);
 }
 
-function leaseRecord(row: Record<string, unknown>): LeaseRecord {
-  return {
-    leaseId: String(row["lease_id"]),
-    runId: String(row["run_id"]),
-    storeId: String(row["store_id"]),
-    attempt: Number(row["attempt"]),
-    phase: row["phase"] as LeaseRecord["phase"],
-  };
+function leaseRecord({ lease_id, run_id, store_id, attempt, phase }: LeaseRow): LeaseRecord {
+  return { leaseId: lease_id, runId: run_id, storeId: store_id, attempt, phase };
 }

@@ -9,8 +9,8 @@ import type {
   EventBatchVerdict,
 } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { Log } from "../../lib/log.ts";
-import type { Line } from "./uplink.ts";
-import { Pump } from "./pump.ts";
+import { BatchSender } from "./batch-sender.ts";
+import type { Uplink } from "./uplink.ts";
 
 /** Limits of one AppendEvents: the protocol's, and well under the 4 MiB of a message. */
 const BATCH_MAX_LEASES = 500;
@@ -50,8 +50,8 @@ interface LeaseEvents {
  * together in the next. An executor is never held up: beyond 8 MiB a run's events are dropped, and a marker counts them.
  */
 export class EventSender {
-  readonly #line: Line;
-  readonly #pump: Pump<EventBatch[]>;
+  readonly #uplink: Uplink;
+  readonly #batches: BatchSender<EventBatch[]>;
   readonly #send: SendEvents;
   readonly #log: Log;
   readonly #onOver: (leaseId: string, verdict: EventBatchVerdict) => void;
@@ -60,9 +60,14 @@ export class EventSender {
   #maxBytes = BATCH_MAX_BYTES;
 
   /** `onOver` hears of a lease that was answered STALE or UNKNOWN. */
-  constructor(line: Line, send: SendEvents, log: Log, onOver: (leaseId: string, verdict: EventBatchVerdict) => void) {
-    this.#line = line;
-    this.#pump = new Pump(line, {
+  constructor(
+    uplink: Uplink,
+    send: SendEvents,
+    log: Log,
+    onOver: (leaseId: string, verdict: EventBatchVerdict) => void,
+  ) {
+    this.#uplink = uplink;
+    this.#batches = new BatchSender(uplink, {
       take: (storeId) => this.#take(storeId),
       attempt: (batches) => this.#attempt(batches),
     });
@@ -97,7 +102,7 @@ export class EventSender {
     return buffer === undefined ? 0 : buffer.events.length + (buffer.dropped?.events ?? 0);
   }
 
-  /** Resolves when every event of the lease is committed, or after `timeoutMs`; forgets them and answers how many are missing. */
+  /** Resolves when every event of the lease is committed, or after `timeoutMs`; forgets them and returns how many are missing. */
   async finish(leaseId: string, timeoutMs: number): Promise<number> {
     const buffer = this.#leases.get(leaseId);
     if (buffer === undefined) return 0;
@@ -122,8 +127,9 @@ export class EventSender {
     buffer.finished?.resolve();
   }
 
+  /** Looks again whether something can be sent: the coordinator may have another store now. */
   wake(): void {
-    this.#pump.wake();
+    this.#batches.wake();
   }
 
   /** False when nothing came of it. */
@@ -181,7 +187,7 @@ export class EventSender {
       }
       if (buffer.events.length === 0) buffer.finished?.resolve();
     }
-    this.#line.obey(answer.directives);
+    this.#uplink.obey(answer.directives);
     return progress;
   }
 

@@ -4,7 +4,7 @@ import type { Report } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import { isFinalKind } from "../../lib/final.ts";
 import type { StateDir } from "../leases/state-dir.ts";
 
-/** How long reports for a store that does not come back are kept, design §4.1. */
+/** How long reports for a store that does not come back are kept (ADR 3). */
 const FOREIGN_KEPT_MS = 7 * 86_400_000;
 
 /** A report on disk. */
@@ -16,7 +16,9 @@ export interface OutboxEntry {
   readonly final: boolean;
 }
 
-/** Reports that must not get lost: on disk before they are sent, until they are answered (design §4.1 "Outbox"). */
+type OutboxRow = { store_id: string; final: 0 | 1; report: Uint8Array };
+
+/** Reports that must not get lost: on disk before they are sent, until they are answered (ADR 3). */
 export class Outbox {
   readonly #state: StateDir;
 
@@ -26,7 +28,7 @@ export class Outbox {
 
   /**
    * Puts a report on disk. A final one takes the place of every earlier one of its lease, whose executor_session_id it
-   * repeats. Answers its encoded size. Rejects when it cannot be written; it may then go from memory.
+   * repeats. Returns its encoded size. Rejects when it cannot be written; it may then go from memory.
    */
   async put(storeId: string, report: Report): Promise<number> {
     const body = toBinary(ReportSchema, report);
@@ -54,15 +56,16 @@ export class Outbox {
 
   /** Every report that is not answered, in the order of each lease. */
   entries(): OutboxEntry[] {
-    const rows = this.#state.sql("SELECT store_id, final, report FROM outbox ORDER BY lease_id, seq").all();
-    return rows.map((row) => {
-      const body = row["report"] as Uint8Array;
-      const report = fromBinary(ReportSchema, body);
-      return { storeId: String(row["store_id"]), report, bytes: body.length, final: row["final"] === 1 };
-    });
+    const rows = this.#state.sql<OutboxRow>("SELECT store_id, final, report FROM outbox ORDER BY lease_id, seq").all();
+    return rows.map(({ store_id, final, report }) => ({
+      storeId: store_id,
+      report: fromBinary(ReportSchema, report),
+      bytes: report.length,
+      final: final === 1,
+    }));
   }
 
-  /** Deletes what was kept for other stores than `storeId` for seven days, and answers how many reports that were. */
+  /** Deletes what was kept for other stores than `storeId` for seven days, and returns how many reports that were. */
   async expire(storeId: string, nowMs: number): Promise<number> {
     let deleted = 0;
     await this.#state.write(() => {

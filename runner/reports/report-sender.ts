@@ -10,8 +10,8 @@ import {
 import type { Report, ReportStatusResponse, ReportVerdict } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import { cutText } from "../../lib/limits.ts";
 import type { Log } from "../../lib/log.ts";
-import type { Line } from "./uplink.ts";
-import { Pump } from "./pump.ts";
+import { BatchSender } from "./batch-sender.ts";
+import type { Uplink } from "./uplink.ts";
 
 /** Limits of one ReportStatus: the protocol's 500, and well under the 4 MiB of a message. */
 const BATCH_MAX_REPORTS = 500;
@@ -41,8 +41,8 @@ export type SendReports = (reports: Report[]) => Promise<ReportStatusResponse>;
  * The queue is bounded by its callers: a lease has at most a handful of reports that are not answered.
  */
 export class ReportSender {
-  readonly #line: Line;
-  readonly #pump: Pump<OutgoingReport[]>;
+  readonly #uplink: Uplink;
+  readonly #batches: BatchSender<OutgoingReport[]>;
   readonly #send: SendReports;
   readonly #log: Log;
   #queue: OutgoingReport[] = [];
@@ -50,19 +50,14 @@ export class ReportSender {
   #inFlight: readonly OutgoingReport[] = [];
   #maxReports = BATCH_MAX_REPORTS;
 
-  constructor(line: Line, send: SendReports, log: Log) {
-    this.#line = line;
-    this.#pump = new Pump(line, {
+  constructor(uplink: Uplink, send: SendReports, log: Log) {
+    this.#uplink = uplink;
+    this.#batches = new BatchSender(uplink, {
       take: (storeId) => this.#take(storeId),
       attempt: (batch) => this.#attempt(batch),
     });
     this.#send = send;
     this.#log = log;
-  }
-
-  /** Reports that are not answered. */
-  get pending(): number {
-    return this.#queue.length + this.#inFlight.length;
   }
 
   send(outgoing: OutgoingReport): void {
@@ -76,9 +71,19 @@ export class ReportSender {
     for (const one of this.#inFlight) if (one.report.leaseId === leaseId) this.#dropped.add(one);
   }
 
-  /** Looks again whether something can be sent: another store may answer now. */
+  /** Looks again whether something can be sent: the coordinator may have another store now. */
   wake(): void {
-    this.#pump.wake();
+    this.#batches.wake();
+  }
+
+  /**
+   * Sends what waits of a lease now, instead of at the end of a pause. What is in flight is not repeated. False when
+   * nothing of the lease waits or is in flight.
+   */
+  hurry(leaseId: string): boolean {
+    const ofLease = ({ report }: OutgoingReport) => report.leaseId === leaseId;
+    if (this.#queue.some(ofLease)) this.#batches.hurry();
+    return this.#queue.some(ofLease) || this.#inFlight.some(ofLease);
   }
 
   async #attempt(batch: readonly OutgoingReport[]): Promise<boolean> {
@@ -97,10 +102,10 @@ export class ReportSender {
     }
   }
 
-  /** The next batch: in order, within the limits, for the store that answers now. */
+  /** The next batch: in order, within the limits, for the coordinator's present store. */
   #take(storeId: string): OutgoingReport[] | undefined {
     const batch: OutgoingReport[] = [];
-    const rest: OutgoingReport[] = [];
+    const left: OutgoingReport[] = [];
     const accepts = new Set<string>();
     const held = new Set<string>();
     let bytes = 0;
@@ -111,14 +116,14 @@ export class ReportSender {
       if (foreign || full || held.has(leaseId) || accepts.has(leaseId)) {
         // A later report of the lease must not overtake this one.
         held.add(leaseId);
-        rest.push(one);
+        left.push(one);
         continue;
       }
       if (kind === Report_Kind.ACCEPT) accepts.add(leaseId);
       batch.push(one);
       bytes += one.bytes;
     }
-    this.#queue = rest;
+    this.#queue = left;
     return batch.length === 0 ? undefined : batch;
   }
 
@@ -128,7 +133,7 @@ export class ReportSender {
       if (verdict === undefined) this.#queue.push(one);
       else if (!this.#dropped.has(one)) one.onVerdict(verdict);
     }
-    this.#line.obey(answer.directives);
+    this.#uplink.obey(answer.directives);
   }
 
   /** What of a batch that failed as a whole is to be sent again. */

@@ -45,14 +45,8 @@ export function stoppedReport(lease: LeaseRef, seq: bigint): Report {
   return report(lease, { seq, kind: Report_Kind.STOPPED, message: "stopped before the executor was started" });
 }
 
-export function finalReport(
-  lease: LeaseRef,
-  seq: bigint,
-  outcome: ExecutorOutcome,
-  executorSessionId: string,
-  eventsMissing: number,
-): Report {
-  const { kind, failure, message, exit, result, outputBytes } = outcome;
+export function finalReport(lease: LeaseRef, seq: bigint, outcome: ExecutorOutcome, eventsMissing: number): Report {
+  const { kind, failure, message, exit, result, executorSessionId, outputBytes } = outcome;
   return report(lease, {
     seq,
     kind,
@@ -68,6 +62,6 @@ export function finalReport(
 
 /** Upper bound of the encoded size of a report that carries no result. */
 export function smallReportBytes({ message, executorSessionId }: Report): number {
-  // A UTF-16 unit becomes at most three bytes; ids and numbers fit the rest.
+  // A UTF-16 unit becomes at most three bytes; ids and numbers fit in what is added.
   return 256 + 3 * (message.length + executorSessionId.length);
 }

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import { basename, isAbsolute, join, resolve } from "node:path";
 import { executableProblem } from "./executable.ts";
 
-/** Name of an executor's program: `ao-` in front and `-exec` behind, as seed 000 has it. */
+/** Name of an executor's program: `ao-` before and `-exec` after the name of the executor (ADR 12). */
 const PROGRAM = /^ao-.+-exec$/;
 
 /** An executor that a runner can be started with by name. */
@@ -82,7 +82,7 @@ export function resolveExecutorPath(path: string, packageRoot: string, cwd: stri
   return found;
 }
 
-/** The executor profile that a program given by its path stands for: its file name without `ao-` and `-exec`. */
+/** The executor profile of a program that is given by its path: its file name without `ao-` and `-exec`. */
 export function profileNameOf(path: string): string {
   return basename(path)
     .replace(/^ao-(?=.)/, "")

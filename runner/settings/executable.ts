@@ -8,7 +8,7 @@ const BINARY_MAGIC = ["7f454c46", "cffaedfe", "cafebabe"];
 
 /**
  * Why the file cannot be started as an executor, with the path and the remedy; undefined when it can. A script without a
- * `#!` line is refused: C libraries would hand it to /bin/sh without a word, whatever it is written in.
+ * `#!` line is refused: C libraries would hand it to /bin/sh without a warning, whatever it is written in.
  */
 export function executableProblem(path: string): string | undefined {
   const status = statSync(path, { throwIfNoEntry: false });
@@ -38,7 +38,7 @@ function isExecutable(path: string): boolean {
   }
 }
 
-/** The first bytes; undefined for a program that may be run and not read, which is no problem. */
+/** The first bytes; undefined for a program that may be executed but not read, which is allowed. */
 function readHead(path: string): Buffer | undefined {
   let file: number | undefined;
   try {

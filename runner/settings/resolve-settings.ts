@@ -12,7 +12,7 @@ import type { RunnerSettings } from "./settings.ts";
 
 const PACKAGE_ROOT = inPackage("");
 
-/** Executor of a runner that names none, as in seed 001. */
+/** Executor of a runner whose options name none (ADR 13). */
 const DEFAULT_EXECUTOR = "claude-code";
 
 /** What a runner with these options finds on this machine. */
@@ -26,14 +26,21 @@ export function find({ executorsDirs, projectDir }: RunnerOptions): Findings {
   return { discovery, profiles: listProfiles([profilesDir(projectDir)], discovery) };
 }
 
-/** `--executor-list`: a name and a path a line. */
+/** `--executor-list`: a name and a path in each line. */
 export function executorListText({ discovery }: Findings): string {
   return table(discovery.executors.map(({ name, path }) => [name, path]));
 }
 
-/** `--profile-list`: a name, an executor type and a path a line. */
+/** `--profile-list`: a name, an executor type and a path in each line. */
 export function profileListText({ profiles }: Findings): string {
   return table(profiles.profiles.map(({ name, type, command }) => [name, type, command]));
+}
+
+/** Either list with `--output json`: what was found, and what cannot be used and why. */
+export function listJson({ executorList }: RunnerOptions, { discovery, profiles }: Findings): string {
+  const found = executorList ? { executors: discovery.executors } : { profiles: profiles.profiles };
+  const { problems } = executorList ? discovery : profiles;
+  return `${JSON.stringify({ ...found, problems }, undefined, 2)}\n`;
 }
 
 /** What was found and cannot be used, a line each. */
@@ -65,7 +72,7 @@ export function resolveSettings(options: RunnerOptions, findings: Findings, cwd:
     pollTimeoutMs,
     heartbeatIntervalMs,
     drainTimeoutMs,
-    mcp: externalMcpUrl === undefined ? { port: mcpPort } : { externalUrl: externalMcpUrl },
+    mcp: externalMcpUrl === undefined ? { type: "own", port: mcpPort } : { type: "external", url: externalMcpUrl },
     once,
   };
 }

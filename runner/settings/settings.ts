@@ -1,8 +1,22 @@
 import type { JsonObject } from "@bufbuild/protobuf";
+import type { RunnerOptions } from "../config.ts";
 
-/** What a runner needs to know to run, found out and checked. */
-export interface RunnerSettings {
-  readonly coordinatorUrl: string;
+/** Options that are settings as they are given. */
+type Given = Pick<
+  RunnerOptions,
+  | "coordinatorUrl"
+  | "requireMatchingTags"
+  | "maxRuns"
+  | "name"
+  | "stateDir"
+  | "pollTimeoutMs"
+  | "heartbeatIntervalMs"
+  | "drainTimeoutMs"
+  | "once"
+>;
+
+/** What a runner needs to know to run: its options, and what was found out about the others and checked. */
+export interface RunnerSettings extends Given {
   /** PEM of the certificate authorities to trust. */
   readonly tlsCaPem: string | undefined;
   readonly hostname: string;
@@ -10,20 +24,10 @@ export interface RunnerSettings {
   readonly projectDir: string;
   readonly executorProfile: string;
   readonly executor: ExecutorSettings;
+  /** Those of the profile, and those given. */
   readonly tags: readonly string[];
-  readonly requireMatchingTags: boolean;
-  readonly maxRuns: number;
-  /** Empty when there is one runner of the host, directory and profile. */
-  readonly name: string;
-  /** Base of the state directories. */
-  readonly stateDir: string;
-  readonly pollTimeoutMs: number;
-  readonly heartbeatIntervalMs: number;
-  /** 0: no limit. */
-  readonly drainTimeoutMs: number;
   /** Port on 127.0.0.1 of the MCP server for executors, 0 for a free one; or the server that they get instead. */
-  readonly mcp: { readonly port: number } | { readonly externalUrl: string };
-  readonly once: boolean;
+  readonly mcp: { readonly type: "own"; readonly port: number } | { readonly type: "external"; readonly url: string };
 }
 
 export interface ExecutorSettings {

@@ -12,7 +12,7 @@ import { OnLost_Policy, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import { CreateRunRequestSchema, RunService } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import { SessionService } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import { readFileIfThere } from "../../lib/config/read-file.ts";
-import { BOOT_VARIABLE } from "../../runner/execution/environment.ts";
+import { BOOT_VARIABLE } from "../../lib/boot-variable.ts";
 import { processesMarked } from "../../runner/execution/processes.ts";
 import { Cluster } from "../support/cluster.ts";
 import type { Program } from "../support/cluster.ts";

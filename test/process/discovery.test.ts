@@ -110,7 +110,7 @@ describe("an executor given by its path", () => {
     ["./my-program", "my-program"],
     ["ao-exec", "exec"],
     ["-exec", "-exec"],
-  ])("%s stands for the profile %s", (path, name) => {
+  ])("%s is the profile %s", (path, name) => {
     expect(profileNameOf(path)).toBe(name);
   });
 });

@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { BOOT_VARIABLE } from "../../runner/execution/environment.ts";
+import { BOOT_VARIABLE } from "../../lib/boot-variable.ts";
 import { reapBoot, startLeash } from "../../runner/execution/leash.ts";
 import type { Leash } from "../../runner/execution/leash.ts";
 import { hasEnded, ProcessGroup, processesMarked } from "../../runner/execution/processes.ts";
@@ -56,7 +56,7 @@ function sleeper(bootId?: string): ProcessGroup {
 }
 
 describe("a runner that is killed with SIGKILL", () => {
-  it("leaves no executor: not one deaf to SIGTERM, nor one that left its group, nor one that cleared its environment", async () => {
+  it("leaves no executor: not one that ignores SIGTERM, nor one that left its group, nor one that cleared its environment", async () => {
     const program = inRepository("test/fixtures/leash-runner.ts");
     const executors = ["ignores-term", "leaves-group", "clears-environment"].map(fixture);
     const runner = spawn(process.execPath, [program, boot, ...executors], { stdio: ["ignore", "pipe", "inherit"] });
@@ -81,7 +81,7 @@ describe("a leash", () => {
     const group = sleeper();
     leash.add(group.pgid);
     const { pid } = leash;
-    // It is deaf from its first line on; before that it is told nothing.
+    // It ignores SIGTERM from its first line on; before that it is told nothing.
     await until(() => hasTrap(pid!), "the leash has started");
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.kill(-pid!, signal);
     await leash.close();

@@ -1,8 +1,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Code, ConnectError, createClient } from "@connectrpc/connect";
-import type { Client } from "@connectrpc/connect";
-import { BlueprintService } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Services } from "../../client/connect.ts";
 import { startTestCoordinator, tempDir } from "./coordinator.ts";
 import type { TestCoordinator } from "./coordinator.ts";
 
@@ -11,7 +10,7 @@ export interface AgentHouse {
   readonly c: TestCoordinator;
   /** The directory. */
   readonly dir: string;
-  readonly blueprints: Client<typeof BlueprintService>;
+  readonly blueprints: Services["blueprints"];
   /** Writes files of a blueprint, by hand; what is not a text is written as JSON. */
   write(name: string, files: Readonly<Record<string, unknown>>): void;
 }
@@ -23,7 +22,7 @@ export async function startHouse(settings: Parameters<typeof startTestCoordinato
     c,
     dir,
     get blueprints() {
-      return createClient(BlueprintService, c.link.transport);
+      return c.blueprints;
     },
     write(name, files) {
       mkdirSync(join(dir, name), { recursive: true });

@@ -4,19 +4,18 @@ import { join } from "node:path";
 import { createClient } from "@connectrpc/connect";
 import type { Client } from "@connectrpc/connect";
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { servicesOver } from "../../client/connect.ts";
+import type { Services } from "../../client/connect.ts";
 import { COORDINATOR_TABLE } from "../../coordinator/config.ts";
 import type { CoordinatorConfig } from "../../coordinator/config.ts";
 import type { Reading } from "../../coordinator/core/grace.ts";
 import { startCoordinator } from "../../coordinator/start.ts";
 import type { RunningCoordinator } from "../../coordinator/start.ts";
 import type { Store } from "../../coordinator/store/store.ts";
-import { FleetService } from "../../gen/agentrunner/v1/fleet_service_pb.ts";
 import { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
-import { RunService } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { CreateRunRequestSchema, WatchRunResponse } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import { RunnerService } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import { SessionService } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import { createLogger } from "../../lib/log.ts";
 import { connectTransport } from "../../lib/rpc/transport.ts";
 import type { CoordinatorLink } from "../../lib/rpc/transport.ts";
@@ -130,16 +129,20 @@ export class TestCoordinator {
     return this.#link;
   }
 
-  get runs(): Client<typeof RunService> {
-    return createClient(RunService, this.link.transport);
+  get runs(): Services["runs"] {
+    return servicesOver(this.link.transport).runs;
   }
 
-  get sessions(): Client<typeof SessionService> {
-    return createClient(SessionService, this.link.transport);
+  get sessions(): Services["sessions"] {
+    return servicesOver(this.link.transport).sessions;
   }
 
-  get fleet(): Client<typeof FleetService> {
-    return createClient(FleetService, this.link.transport);
+  get fleet(): Services["fleet"] {
+    return servicesOver(this.link.transport).fleet;
+  }
+
+  get blueprints(): Services["blueprints"] {
+    return servicesOver(this.link.transport).blueprints;
   }
 
   get runners(): Client<typeof RunnerService> {

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { dirname } from "node:path";
-import { BOOT_VARIABLE, executorEnv } from "../../runner/execution/environment.ts";
+import { BOOT_VARIABLE } from "../../lib/boot-variable.ts";
+import { executorEnv } from "../../runner/execution/environment.ts";
 import { processesMarked } from "../../runner/execution/processes.ts";
 import { inRepository } from "./paths.ts";
 
@@ -21,7 +22,7 @@ export function testEnv(bootId = `test-${randomUUID()}`): Record<string, string>
     mcpUrl: "",
     bootId,
   };
-  return executorEnv(process.env, { passEnv: [], profileEnv: [], nodeDir: dirname(process.execPath), run });
+  return executorEnv(process.env, { passEnv: [], nodeDir: dirname(process.execPath), run });
 }
 
 /** Pids that carry the boot marker of that environment. */

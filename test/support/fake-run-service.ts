@@ -18,6 +18,7 @@ import type { RunningServer, ServerOptions } from "../../coordinator/http/server
 import { startServer } from "../../coordinator/http/server.ts";
 import { createLogger } from "../../lib/log.ts";
 import { isFinalState } from "../../lib/final.ts";
+import { OPEN_GATE } from "./test-server.ts";
 
 /** Moment at which everything of the fake happens. */
 export const T0_MS = Date.UTC(2026, 10, 21, 7, 50, 12, 123);
@@ -64,6 +65,7 @@ export class FakeCoordinator {
     this.#server = await startServer({
       listen: { host: "127.0.0.1", port: this.#port },
       tls: this.#tls,
+      gate: OPEN_GATE,
       routes: (router) => this.#routes(router),
       pages: { "/health": () => page(true), "/ready": () => page(this.ready) },
       log: createLogger({ name: "fake", level: "silent", format: "json" }),

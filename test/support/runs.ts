@@ -65,7 +65,7 @@ export const EVENTS: { readonly [T in RunEvent["type"]]: (lease: Lease) => RunEv
   STOP: () => ({ type: "STOP", stop: STOP }),
   LEASE_LOST: ({ leaseId }) => ({ type: "LEASE_LOST", leaseId, message: "not heard from for 45 s" }),
   UNMATCHED: () => ({ type: "UNMATCHED", message: "no runner matches" }),
-  STRANDED: () => ({ type: "STRANDED", message: "lnch_a was removed" }),
+  AFFINITY_LOST: () => ({ type: "AFFINITY_LOST", message: "lnch_a was removed" }),
   ACCEPT: ({ leaseId }) => ({ type: "ACCEPT", leaseId }),
   REFUSE: ({ leaseId }) => ({ type: "REFUSE", leaseId, message: "draining" }),
   NOT_STARTED: ({ leaseId }) => ({ type: "NOT_STARTED", leaseId, message: "restarted before the spawn" }),
@@ -164,7 +164,7 @@ export function live(next: Next, [facts, steps]: [RunFacts, Step[]], visit: (mom
     const before = run;
     const event = eventOf(before, step, offered);
     const decision = next(before, event);
-    if (decision.verdict === "OK") {
+    if (decision.type === "applied") {
       run = decision.run;
       if (event.type === "OFFER") offered.push(event.lease);
     }
@@ -176,9 +176,9 @@ export function live(next: Next, [facts, steps]: [RunFacts, Step[]], visit: (mom
 /** What the coordinator can do by itself to end a run: stop it, and count its lease as lost. Returns where that leads. */
 export function ended(next: Next, run: Run): Run {
   const stopped = next(run, EVENTS.STOP(FOREIGN));
-  if (stopped.verdict !== "OK" || isFinalName(stopped.run.state) || !isHeld(stopped.run)) {
-    return stopped.verdict === "OK" ? stopped.run : run;
+  if (stopped.type !== "applied" || isFinalName(stopped.run.state) || !isHeld(stopped.run)) {
+    return stopped.type === "applied" ? stopped.run : run;
   }
   const lost = next(stopped.run, EVENTS.LEASE_LOST(stopped.run.lease));
-  return lost.verdict === "OK" ? lost.run : stopped.run;
+  return lost.type === "applied" ? lost.run : stopped.run;
 }

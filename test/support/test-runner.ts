@@ -124,7 +124,7 @@ export function testSettings(coordinatorUrl: string): RunnerSettings {
     pollTimeoutMs: 300,
     heartbeatIntervalMs: 60_000,
     drainTimeoutMs: 60_000,
-    mcp: { port: 0 },
+    mcp: { type: "own", port: 0 },
     once: false,
   };
 }

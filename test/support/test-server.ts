@@ -1,6 +1,7 @@
 import { createClient } from "@connectrpc/connect";
 import type { Client, ConnectRouter, Transport } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
+import type { Gate } from "../../coordinator/access/gate.ts";
 import { startServer } from "../../coordinator/http/server.ts";
 import type { RunningServer, ServerOptions } from "../../coordinator/http/server.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
@@ -11,6 +12,9 @@ export interface TestServer extends RunningServer {
   readonly logged: Record<string, unknown>[];
 }
 
+/** For servers whose callers are not what is tested: everyone may call everything. */
+export const OPEN_GATE: Gate = { interceptor: (next) => next, check: () => undefined };
+
 const running: TestServer[] = [];
 
 /** A server on a free port of 127.0.0.1, with no services but health and reflection unless told otherwise. */
@@ -20,7 +24,8 @@ export async function startTestServer(
   const logged: Record<string, unknown>[] = [];
   const destination = { write: (line: string) => logged.push(JSON.parse(line)) };
   const log = createLogger({ name: "test", level: "debug", format: "json", destination });
-  const server = await startServer({ listen: { host: "127.0.0.1", port: 0 }, routes() {}, log, ...options });
+  const defaults = { listen: { host: "127.0.0.1", port: 0 }, gate: OPEN_GATE, routes() {}, log };
+  const server = await startServer({ ...defaults, ...options });
   const tested = { ...server, logged };
   running.push(tested);
   return tested;

@@ -1,8 +1,13 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { ExecutorResultSchema, InvocationCallbackSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
-import { ExecutionMode, InvocationMode, RunSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
-import type { Run } from "../../../gen/agentrunner/v1/run_pb.ts";
+import { RunSummarySchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
+import {
+  ExecutorInvocationSchema,
+  ExecutorResultSchema,
+  InvocationCallbackSchema,
+} from "../../../gen/agentrunner/v1/executor_pb.ts";
+import type { InvocationCallback } from "../../../gen/agentrunner/v1/executor_pb.ts";
+import { ExecutionMode, InvocationMode } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { Notification_State, NotificationSchema } from "../../../gen/agentrunner/v1/session_pb.ts";
 import type { Notification } from "../../../gen/agentrunner/v1/session_pb.ts";
 import { afterDelivery, hasSettled, isResumed } from "../../core/callback.ts";
@@ -10,11 +15,12 @@ import { callbackPrompt, fitting, notificationText } from "../../core/callback-t
 import { isFinalName } from "../../../lib/final.ts";
 import type { FailureName } from "../../core/run.ts";
 import type { FinalState } from "../../../lib/final.ts";
-import { decode, decodeOptional, encode } from "./rows.ts";
-import type { RunRow } from "./rows.ts";
-import { insertRun } from "./insert-run.ts";
-import type { RunSession } from "./insert-run.ts";
-import type { Sql, Tx } from "./transition.ts";
+import { bug } from "../../../lib/bug.ts";
+import { decode, decodeOptional } from "./rows.ts";
+import type { RunRow, SpecRow } from "./rows.ts";
+import { encodeSpec, insertRun } from "./insert-run.ts";
+import type { RunSession, RunSpec } from "./insert-run.ts";
+import type { Sql, Tx } from "./tx.ts";
 
 /** Notifications that one resume run looks at; those that do not fit wait for the next. */
 const MAX_BOUND = 1000;
@@ -27,7 +33,7 @@ interface SessionRow extends RunSession {
 
 /**
  * Draws the consequences of runs that ended, in the transaction in which they ended: what they delivered is consumed or
- * waits again; a session that has settled is told to its parent; a session that is idle is resumed by what waits for it.
+ * is waiting once more; a session that has settled is told to its parent; a session that is idle is resumed by what waits for it.
  */
 export function settleEnded(tx: Tx, newRunId: () => string): void {
   for (let row = tx.endedRuns.shift(); row !== undefined; row = tx.endedRuns.shift()) {
@@ -38,8 +44,10 @@ export function settleEnded(tx: Tx, newRunId: () => string): void {
 
 function concludeDelivery({ sql }: Tx, row: RunRow): void {
   if (!isFinalName(row.state)) return;
-  const bound = sql("SELECT seq, deliveries FROM notifications WHERE run_seq = ? AND state = 'BOUND'").all(row.seq);
-  for (const { seq, deliveries } of bound as unknown as { seq: number; deliveries: number }[]) {
+  const bound = sql<{ seq: number; deliveries: number }>(
+    "SELECT seq, deliveries FROM notifications WHERE run_seq = ? AND state = 'BOUND'",
+  ).all(row.seq);
+  for (const { seq, deliveries } of bound) {
     const ended = { state: row.state, failure: row.failure ?? undefined, started: row.started_at !== null };
     const state = afterDelivery(ended, deliveries);
     // A run that was stopped before its executor was started has delivered nothing.
@@ -66,25 +74,31 @@ function quietSession(
   sql: Sql,
   sessionSeq: number,
 ): { session: SessionRow; lastRun: FinalState; last: number } | undefined {
-  if (sql("SELECT 1 FROM runs WHERE session_seq = ? AND ended_at IS NULL LIMIT 1").get(sessionSeq)) return undefined;
-  const last = sql("SELECT seq, state FROM runs WHERE session_seq = ? ORDER BY seq DESC LIMIT 1").get(sessionSeq);
-  const session = sql(
+  if (sql("SELECT 1 FROM runs WHERE session_seq = ? AND ended_at IS NULL LIMIT 1").first(sessionSeq)) return undefined;
+  const last = sql<{ seq: number; state: FinalState }>(
+    "SELECT seq, state FROM runs WHERE session_seq = ? ORDER BY seq DESC LIMIT 1",
+  ).first(sessionSeq);
+  const session = sql<SessionRow>(
     `SELECT seq, session_id, parent_session_id, callback_owed, runner_id, executor_profile, portable
      FROM sessions WHERE seq = ?`,
   );
-  const row = session.get(sessionSeq) as unknown as SessionRow | undefined;
+  const row = session.first(sessionSeq);
   if (last === undefined || row === undefined) return undefined;
-  return { session: row, lastRun: last["state"] as FinalState, last: Number(last["seq"]) };
+  return { session: row, lastRun: last.state, last: last.seq };
 }
 
 function waitingCount(sql: Sql, sessionSeq: number): number {
-  const waiting = sql("SELECT count(*) AS n FROM notifications WHERE parent_seq = ? AND state = 'WAITING'");
-  return Number(waiting.get(sessionSeq)?.["n"]);
+  const waiting = sql<{ n: number }>(
+    "SELECT count(*) AS n FROM notifications WHERE parent_seq = ? AND state = 'WAITING'",
+  );
+  return waiting.first(sessionSeq)?.n ?? 0;
 }
 
 function owing(sql: Sql, sessionId: string): number {
-  const children = sql("SELECT count(*) AS n FROM sessions WHERE parent_session_id = ? AND callback_owed = 1");
-  return Number(children.get(sessionId)?.["n"]);
+  const children = sql<{ n: number }>(
+    "SELECT count(*) AS n FROM sessions WHERE parent_session_id = ? AND callback_owed = 1",
+  );
+  return children.first(sessionId)?.n ?? 0;
 }
 
 /** True while children of the session are still to be told of, or are told of in a run to come. */
@@ -94,10 +108,12 @@ export function awaitsCallbacks(sql: Sql, sessionSeq: number, sessionId: string)
 
 function notifyParent(tx: Tx, child: SessionRow, lastRunSeq: number, newRunId: () => string): void {
   tx.sql("UPDATE sessions SET callback_owed = 0 WHERE seq = ?").run(child.seq);
-  const parent = tx.sql("SELECT seq FROM sessions WHERE session_id = ?").get(child.parent_session_id);
+  const parent = tx
+    .sql<{ seq: number }>("SELECT seq FROM sessions WHERE session_id = ?")
+    .first(child.parent_session_id);
   // A parent that was deleted has nobody left to tell.
   if (parent === undefined) return;
-  const parentSeq = Number(parent["seq"]);
+  const parentSeq = parent.seq;
   tx.sql(
     "INSERT INTO notifications (parent_seq, child_seq, child_run_seq, state, created_at) VALUES (?, ?, ?, 'WAITING', ?)",
   ).run(parentSeq, child.seq, lastRunSeq, tx.now);
@@ -121,21 +137,20 @@ interface ChildRow {
 /** Binds what waits to one new run, whose prompt is fixed now; what does not fit, and what comes later, waits. */
 function bind(tx: Tx, session: SessionRow, lastRunSeq: number, newRunId: () => string): void {
   const rows = tx
-    .sql(
+    .sql<ChildRow>(
       `SELECT n.seq, n.deliveries, r.seq AS run_seq, r.run_id, r.state, r.failure, r.message, s.session_id, s.session_name,
          s.agent_name, (SELECT result FROM run_results WHERE run_seq = r.seq) AS result
        FROM notifications n JOIN runs r ON r.seq = n.child_run_seq JOIN sessions s ON s.seq = n.child_seq
        WHERE n.parent_seq = ? AND n.state = 'WAITING' ORDER BY n.seq LIMIT ${MAX_BOUND}`,
     )
-    .all(session.seq) as unknown as ChildRow[];
+    .all(session.seq);
   const texts = rows.map(textOf);
   const count = fitting(texts);
   const bound = rows.slice(0, count);
-  const { summary, content, agentSeq } = resumeSpec(tx.sql, lastRunSeq, callbackPrompt(texts.slice(0, count)));
-  summary.callback = create(InvocationCallbackSchema, { childSessionIds: bound.map((child) => child.session_id) });
-  const none = { requestId: "", requestHash: new Uint8Array() };
-  const spec = { facts: summary, summary: encode(RunSchema, summary), content, agentSeq, ...none };
-  const row = insertRun(tx, session, newRunId(), spec, true);
+  const callback = create(InvocationCallbackSchema, { childSessionIds: bound.map((child) => child.session_id) });
+  const prompt = callbackPrompt(texts.slice(0, count));
+  const spec = resumeSpec(tx.sql, lastRunSeq, { runId: newRunId(), prompt, callback });
+  const row = insertRun(tx, session, spec, encodeSpec(spec), true);
   const update = tx.sql(
     "UPDATE notifications SET state = 'BOUND', run_seq = ?, deliveries = deliveries + 1 WHERE seq = ?",
   );
@@ -158,38 +173,43 @@ function textOf(row: ChildRow): string {
   });
 }
 
-/** A resume run asks for what the session's last run asked for, with the same blueprint. */
+/** A resume run asks for what the session's last run asked for, with the same blueprint and metadata. */
 function resumeSpec(
   sql: Sql,
   lastRunSeq: number,
-  prompt: string,
-): { summary: Run; content: Uint8Array; agentSeq: number | null } {
-  const spec = sql("SELECT summary, content, agent_seq FROM run_specs WHERE run_seq = ?").get(lastRunSeq);
-  const summary = decode(RunSchema, spec?.["summary"]);
-  const last = decode(RunSchema, spec?.["content"]);
-  summary.mode = InvocationMode.RESUME;
-  summary.anyRunner = false;
-  summary.executionMode = ExecutionMode.SYNC;
-  const content = create(RunSchema, { prompt });
-  if (last.metadata !== undefined) content.metadata = last.metadata;
-  return { summary, content: encode(RunSchema, content), agentSeq: (spec?.["agent_seq"] as number | null) ?? null };
+  { runId, prompt, callback }: { runId: string; prompt: string; callback: InvocationCallback },
+): RunSpec {
+  const last = sql<SpecRow & { agent_seq: number | null }>(
+    "SELECT summary, content, agent_seq FROM run_specs WHERE run_seq = ?",
+  ).first(lastRunSeq);
+  if (last === undefined) throw bug("SPEC5", `run number ${lastRunSeq} has no spec`);
+  const summary = decode(RunSummarySchema, last.summary);
+  Object.assign(summary, {
+    mode: InvocationMode.RESUME,
+    anyRunner: false,
+    executionMode: ExecutionMode.SYNC,
+    callback,
+  });
+  const invocation = decode(ExecutorInvocationSchema, last.content);
+  Object.assign(invocation, { mode: "resume", runId, prompt, callback, parameters: undefined });
+  return { summary, invocation, agentSeq: last.agent_seq, requestId: "", requestHash: new Uint8Array() };
 }
 
 /** Notifications for a session, oldest first: those that are open, and the newest of the others, at most `limit`. */
 export function notificationsOf(sql: Sql, sessionSeq: number, limit: number): Notification[] {
-  const rows = sql(
-    `SELECT c.session_id AS child, r.run_id AS child_run, n.state, d.run_id AS run, n.deliveries, n.created_at
-     FROM notifications n JOIN sessions c ON c.seq = n.child_seq JOIN runs r ON r.seq = n.child_run_seq
-     LEFT JOIN runs d ON d.seq = n.run_seq
-     WHERE n.parent_seq = ? ORDER BY n.seq DESC LIMIT ?`,
-  ).all(sessionSeq, limit) as unknown as {
+  const rows = sql<{
     child: string;
     child_run: string;
     state: keyof typeof Notification_State;
     run: string | null;
     deliveries: number;
     created_at: number;
-  }[];
+  }>(
+    `SELECT c.session_id AS child, r.run_id AS child_run, n.state, d.run_id AS run, n.deliveries, n.created_at
+     FROM notifications n JOIN sessions c ON c.seq = n.child_seq JOIN runs r ON r.seq = n.child_run_seq
+     LEFT JOIN runs d ON d.seq = n.run_seq
+     WHERE n.parent_seq = ? ORDER BY n.seq DESC LIMIT ?`,
+  ).all(sessionSeq, limit);
   return rows.toReversed().map((row) =>
     create(NotificationSchema, {
       childSessionId: row.child,

@@ -1,21 +1,21 @@
 import { create } from "@bufbuild/protobuf";
+import { RunSummarySchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
+import type { RunSummary } from "../../../gen/agentrunner/store/v1/store_pb.ts";
+import { ExecutorInvocationSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
+import type { ExecutorInvocation } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import { OnLost_Policy, OnLostSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
-import type { Run } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { demandClass } from "../../core/match.ts";
 import type { OnLostPolicy } from "../../core/run.ts";
-import { optionalMs, requirementsOfRun } from "./rows.ts";
-import type { RunRow } from "./rows.ts";
+import { encode, optionalMs, requirementsOfRun } from "./rows.ts";
+import type { RunRow, SpecRow } from "./rows.ts";
 import { appendTransition, runBySeq } from "./transition.ts";
-import type { Tx } from "./transition.ts";
+import type { Tx } from "./tx.ts";
 
-/** What never changes of a run, in the two parts in which it is stored. */
+/** What never changes of a run. */
 export interface RunSpec {
-  /** A Run with everything but prompt, parameters and metadata. */
-  readonly facts: Run;
-  /** The same, encoded. */
-  readonly summary: Uint8Array;
-  /** A Run with only prompt, parameters and metadata, encoded. */
-  readonly content: Uint8Array;
+  readonly summary: RunSummary;
+  /** What its executor is to read; see core/invocation.ts. */
+  readonly invocation: ExecutorInvocation;
   /** Empty: the run has none. */
   readonly requestId: string;
   readonly requestHash: Uint8Array;
@@ -31,36 +31,43 @@ export interface RunSession {
   readonly portable: number;
 }
 
-/** Stores a pending run. `atHead`: no earlier run of its session is open, and it can be offered. */
-export function insertRun(tx: Tx, session: RunSession, runId: string, spec: RunSpec, atHead: boolean): RunRow {
-  const { facts, summary, content, requestId, requestHash, agentSeq } = spec;
-  const wanted = atHead ? demandClass(requirementsOfRun(facts, session)) : null;
-  const onLost = facts.onLost ?? create(OnLostSchema);
+/** The spec as it is stored. */
+export function encodeSpec({ summary, invocation }: Pick<RunSpec, "summary" | "invocation">): SpecRow {
+  return { summary: encode(RunSummarySchema, summary), content: encode(ExecutorInvocationSchema, invocation) };
+}
+
+/**
+ * Stores a pending run.
+ * @param encoded `encodeSpec(spec)`.
+ * @param atHead true when no earlier run of its session is open, so that it can be offered.
+ */
+export function insertRun(tx: Tx, session: RunSession, spec: RunSpec, encoded: SpecRow, atHead: boolean): RunRow {
+  const { summary, invocation, requestId, requestHash, agentSeq } = spec;
+  const wanted = atHead ? demandClass(requirementsOfRun(summary, session)) : null;
+  const onLost = summary.onLost ?? create(OnLostSchema);
   const { lastInsertRowid } = tx
     .sql(
       `INSERT INTO runs (run_id, session_seq, request_id, state, at_head, demand_class, on_lost, max_attempts, lost_after_ms,
          created_at, first_event)
-       VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(seq), 0) + 1 FROM events))`,
+       VALUES (:runId, :sessionSeq, :requestId, 'PENDING', :atHead, :wanted, :onLost, :maxAttempts, :lostAfterMs, :now,
+         (SELECT coalesce(max(seq), 0) + 1 FROM events))`,
     )
-    .run(
-      runId,
-      session.seq,
-      requestId === "" ? null : requestId,
-      atHead ? 1 : 0,
+    .run({
+      runId: invocation.runId,
+      sessionSeq: session.seq,
+      requestId: requestId === "" ? null : requestId,
+      atHead: atHead ? 1 : 0,
       wanted,
-      policyName(onLost.policy),
-      onLost.maxAttempts,
-      optionalMs(facts.lostAfter) ?? null,
-      tx.now,
-    );
+      onLost: policyName(onLost.policy),
+      maxAttempts: onLost.maxAttempts,
+      lostAfterMs: optionalMs(summary.lostAfter) ?? null,
+      now: tx.now,
+    });
   const seq = Number(lastInsertRowid);
-  tx.sql("INSERT INTO run_specs (run_seq, request_hash, summary, content, agent_seq) VALUES (?, ?, ?, ?, ?)").run(
-    seq,
-    requestHash,
-    summary,
-    content,
-    agentSeq,
-  );
+  tx.sql(
+    `INSERT INTO run_specs (run_seq, request_hash, summary, content, agent_seq)
+     VALUES (:seq, :requestHash, :summary, :content, :agentSeq)`,
+  ).run({ seq, requestHash, summary: encoded.summary, content: encoded.content, agentSeq });
   const row = runBySeq(tx.sql, seq);
   appendTransition(tx, row);
   if (wanted !== null) tx.changes.demandClasses.add(wanted);

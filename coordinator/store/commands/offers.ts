@@ -1,28 +1,26 @@
-import { create } from "@bufbuild/protobuf";
-import type { AgentBlueprint } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
-import { ExecutorInvocationSchema, InvocationBlueprintSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
-import type { ExecutorInvocation } from "../../../gen/agentrunner/v1/executor_pb.ts";
-import { InvocationMode, RunSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
-import type { Run } from "../../../gen/agentrunner/v1/run_pb.ts";
-import { freeSlots } from "../../core/registration.ts";
+import { RunSummarySchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
+import { ExecutorInvocationSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
+import { bug } from "../../../lib/bug.ts";
+import { freeSlots } from "../../core/capacity.ts";
+import { offeredInvocation } from "../../core/invocation.ts";
 import { isHeld } from "../../core/run.ts";
-import { snapshotOf } from "./blueprint-snapshots.ts";
-import { coreRun, decode, optionalMs, RUN_COLUMNS } from "./rows.ts";
-import type { RunRow } from "./rows.ts";
+import type { Candidate, Offer, Offered } from "../store.ts";
+import { coreRun, decode, leaseOfOpen, optionalMs, RUN_COLUMNS } from "./rows.ts";
+import type { RunRow, SpecRow } from "./rows.ts";
 import { apply, runBySeq } from "./transition.ts";
-import type { Sql, Tx } from "./transition.ts";
-import type { Offer, Offered, Candidate } from "../store.ts";
+import type { Sql, Tx } from "./tx.ts";
 
-/** Prompt of an attempt that continues an interrupted one, when the run names none (design §4.1). */
-const RESUME_PROMPT = "You were interrupted; continue.";
+/** The runs of a class that can be offered; binds :demandClass. */
+const PENDING_OF_CLASS = "demand_class = :demandClass AND state = 'PENDING' AND at_head = 1";
 
 /** Rows that one command looks at, so that none holds the store for long. */
 const BATCH = 500;
 
-interface Turn {
+/** A runner that can take more runs in this command, as far as is known. */
+interface Asked {
   readonly candidate: Candidate;
-  /** Counted when the runner's first turn comes; a run for one of many runners then costs one count. */
-  free: number | undefined;
+  /** Free slots; counted when the runner is first asked, so that one run for one of many runners costs one count. */
+  readonly free: number | undefined;
 }
 
 /**
@@ -31,14 +29,14 @@ interface Turn {
  * What a runner can take is counted here, on the rows, and not believed from memory.
  */
 export function offer(tx: Tx, candidates: readonly Candidate[], newLeaseId: () => string, acceptBy: number): Offered {
-  const heads = new Heads(tx);
+  const pending = new OldestPending(tx);
   const offers: Offer[] = [];
   const fullRunnerIds: string[] = [];
-  let turns: Turn[] = candidates.map((candidate) => ({ candidate, free: undefined }));
-  while (turns.length > 0) {
-    const again: Turn[] = [];
-    for (const { candidate, free: counted } of turns) {
-      const seq = heads.oldest(candidate);
+  let round: Asked[] = candidates.map((candidate) => ({ candidate, free: undefined }));
+  while (round.length > 0) {
+    const nextRound: Asked[] = [];
+    for (const { candidate, free: counted } of round) {
+      const seq = pending.oldest(candidate);
       if (seq === undefined) continue;
       const free = counted ?? freeOf(tx.sql, candidate);
       const { runnerId, bootId } = candidate;
@@ -48,166 +46,140 @@ export function offer(tx: Tx, candidates: readonly Candidate[], newLeaseId: () =
       }
       const row = runBySeq(tx.sql, seq);
       apply(tx, row, { type: "OFFER", lease: { leaseId: newLeaseId(), runnerId, bootId } }, { acceptBy });
-      heads.taken(row.demand_class ?? "");
+      pending.taken(row);
       offers.push(offerOf(tx.sql, row));
-      again.push({ candidate, free: free - 1 });
+      nextRound.push({ candidate, free: free - 1 });
     }
-    turns = again;
+    round = nextRound;
   }
-  return { offers, fullRunnerIds, emptyClasses: heads.empty(), retryAt: heads.retryAt };
+  return { offers, fullRunnerIds, emptyClasses: pending.empty(), retryAt: pending.retryAt };
 }
 
 function freeOf(sql: Sql, { runnerId, bootId }: Candidate): number {
-  const row = sql(
+  const row = sql<{ max_runs: number; withheld: number; draining: number; active: number }>(
     `SELECT max_runs, withheld, draining + drain_ordered AS draining,
-       (SELECT count(*) FROM runs WHERE runner_id = ?1 AND lease_id IS NOT NULL AND ended_at IS NULL) AS active
-     FROM runners WHERE runner_id = ?1 AND boot_id = ?2`,
-  ).get(runnerId, bootId) as unknown as
-    | { max_runs: number; withheld: number; draining: number; active: number }
-    | undefined;
+       (SELECT count(*) FROM runs WHERE runner_id = :runnerId AND lease_id IS NOT NULL AND ended_at IS NULL) AS active
+     FROM runners WHERE runner_id = :runnerId AND boot_id = :bootId`,
+  ).first({ runnerId, bootId });
   if (row === undefined || row.draining > 0) return 0;
   return freeSlots(row.max_runs, row.active, row.withheld);
 }
 
-/** The first pending runs of demand classes, looked up once and again only after they were taken. */
-class Heads {
+/** The first pending runs of demand classes: each looked up once, and again only after it was taken. */
+class OldestPending {
+  /** Epoch milliseconds at which the first of the cooldowns that were met ends. */
   retryAt: number | undefined;
   readonly #tx: Tx;
+  /** By demand class; undefined where nothing is pending. */
   readonly #first = new Map<string, number | undefined>();
 
   constructor(tx: Tx) {
     this.#tx = tx;
   }
 
-  /** Oldest pending run that suits the runner and does not rest from it. */
+  /** Oldest pending run that suits the runner and has no cooldown for it. */
   oldest({ runnerId, demandClasses }: Candidate): number | undefined {
     let oldest: number | undefined;
     for (const demandClass of demandClasses) {
-      const seq = this.#rested(demandClass, runnerId);
+      const seq = this.#offerable(demandClass, runnerId);
       if (seq !== undefined && (oldest === undefined || seq < oldest)) oldest = seq;
     }
     return oldest;
   }
 
-  taken(demandClass: string): void {
-    this.#first.delete(demandClass);
+  /** The run is pending no more. */
+  taken({ run_id, demand_class }: RunRow): void {
+    if (demand_class === null) throw bug("OFFER1", `run ${run_id} was offered and is of no demand class`);
+    this.#first.delete(demand_class);
   }
 
+  /** Classes, of those that were looked at, in which nothing is pending. */
   empty(): string[] {
     return [...this.#first].filter(([, seq]) => seq === undefined).map(([demandClass]) => demandClass);
   }
 
-  #head(demandClass: string): number | undefined {
+  #firstOf(demandClass: string): number | undefined {
     if (!this.#first.has(demandClass)) {
-      const head = this.#tx.sql(
-        "SELECT seq FROM runs WHERE demand_class = ? AND state = 'PENDING' AND at_head = 1 ORDER BY seq LIMIT 1",
+      const first = this.#tx.sql<{ seq: number }>(
+        `SELECT seq FROM runs WHERE ${PENDING_OF_CLASS} ORDER BY seq LIMIT 1`,
       );
-      this.#first.set(demandClass, head.get(demandClass)?.["seq"] as number | undefined);
+      this.#first.set(demandClass, first.first({ demandClass })?.seq);
     }
     return this.#first.get(demandClass);
   }
 
-  #rested(demandClass: string, runnerId: string): number | undefined {
+  #offerable(demandClass: string, runnerId: string): number | undefined {
     const { sql, now } = this.#tx;
-    const head = this.#head(demandClass);
-    if (head === undefined) return undefined;
-    const rest = sql("SELECT 1 FROM refusals WHERE run_seq = ? AND runner_id = ? AND rest_until > ?");
-    if (rest.get(head, runnerId, now) === undefined) return head;
-    const pending = "demand_class = ? AND state = 'PENDING' AND at_head = 1";
-    const next = sql(
-      `SELECT seq FROM runs WHERE ${pending} AND NOT EXISTS
-         (SELECT 1 FROM refusals f WHERE f.run_seq = runs.seq AND f.runner_id = ? AND f.rest_until > ?)
+    const first = this.#firstOf(demandClass);
+    if (first === undefined) return undefined;
+    const cooldown = sql("SELECT 1 FROM refusals WHERE run_seq = ? AND runner_id = ? AND rest_until > ?");
+    if (cooldown.first(first, runnerId, now) === undefined) return first;
+    const next = sql<{ seq: number }>(
+      `SELECT seq FROM runs WHERE ${PENDING_OF_CLASS} AND NOT EXISTS
+         (SELECT 1 FROM refusals f WHERE f.run_seq = runs.seq AND f.runner_id = :runnerId AND f.rest_until > :now)
        ORDER BY seq LIMIT 1`,
-    ).get(demandClass, runnerId, now);
-    if (next !== undefined) return Number(next["seq"]);
-    const first = sql(
+    ).first({ demandClass, runnerId, now });
+    if (next !== undefined) return next.seq;
+    const earliest = sql<{ at: number | null }>(
       `SELECT min(rest_until) AS at FROM runs JOIN refusals f ON f.run_seq = runs.seq
-       WHERE ${pending} AND f.runner_id = ? AND f.rest_until > ?`,
-    ).get(demandClass, runnerId, now);
-    this.retryAt = Math.min(this.retryAt ?? Infinity, Number(first?.["at"]));
+       WHERE ${PENDING_OF_CLASS} AND f.runner_id = :runnerId AND f.rest_until > :now`,
+    ).first({ demandClass, runnerId, now });
+    this.retryAt = Math.min(this.retryAt ?? Infinity, earliest?.at ?? Infinity);
     return undefined;
   }
 }
 
 function offerOf(sql: Sql, row: RunRow): Offer {
-  const spec = sql("SELECT summary, content FROM run_specs WHERE run_seq = ?").get(row.seq);
-  const summary = decode(RunSchema, spec?.["summary"]);
-  return {
-    runnerId: row.runner_id ?? "",
-    bootId: row.boot_id ?? "",
-    runId: row.run_id,
-    leaseId: row.lease_id ?? "",
-    attempt: row.attempt + 1,
-    acceptBy: row.due_at ?? 0,
-    invocation: invocation(row, summary, decode(RunSchema, spec?.["content"]), snapshotOf(sql, row.seq)),
-    timeoutMs: optionalMs(summary.timeout),
-    idleTimeoutMs: optionalMs(summary.idleTimeout),
-  };
-}
-
-function invocation(
-  row: RunRow,
-  summary: Run,
-  content: Run,
-  blueprint: AgentBlueprint | undefined,
-): ExecutorInvocation {
-  const interrupted = row.interrupted === 1;
-  const resumes = interrupted || summary.mode === InvocationMode.RESUME;
-  const message = create(ExecutorInvocationSchema, {
-    schemaVersion: "2.0",
-    mode: resumes ? "resume" : "start",
-    sessionId: row.session_id,
-    prompt: interrupted ? summary.onLost?.resumePrompt || RESUME_PROMPT : content.prompt,
-    projectDir: summary.projectDir,
-    runId: row.run_id,
-    attempt: row.attempt + 1,
+  const spec = sql<SpecRow>("SELECT summary, content FROM run_specs WHERE run_seq = ?").first(row.seq);
+  if (spec === undefined) throw bug("SPEC4", `run ${row.run_id} has no spec`);
+  if (row.due_at === null) throw bug("OFFER2", `the offer of ${row.run_id} has no deadline`);
+  const { leaseId, runnerId, bootId } = leaseOfOpen(row);
+  const summary = decode(RunSummarySchema, spec.summary);
+  const attempt = row.attempt + 1;
+  const invocation = offeredInvocation(decode(ExecutorInvocationSchema, spec.content), {
+    attempt,
     sessionName: row.session_name,
-    // An attempt that starts over does not continue the conversation of the one that was lost.
-    executorSessionId: resumes ? row.executor_session_id : "",
-    parentSessionId: summary.parentSessionId,
+    executorSessionId: row.executor_session_id,
+    interrupted: row.interrupted === 1,
+    resumePrompt: summary.onLost?.resumePrompt ?? "",
   });
-  if (summary.callback !== undefined) message.callback = summary.callback;
-  if (blueprint !== undefined) {
-    const { name, systemPrompt, mcpServers } = blueprint;
-    message.agentBlueprint = create(InvocationBlueprintSchema, { name, systemPrompt, mcpServers });
-  }
-  if (content.metadata !== undefined) message.metadata = content.metadata;
-  if (content.parameters !== undefined) message.parameters = content.parameters;
-  return message;
+  const limits = { timeoutMs: optionalMs(summary.timeout), idleTimeoutMs: optionalMs(summary.idleTimeout) };
+  return { runnerId, bootId, runId: row.run_id, leaseId, attempt, acceptBy: row.due_at, invocation, ...limits };
 }
 
 /** Offers that a runner has not answered, to be sent again on a new stream. */
 export function openOffers(sql: Sql, runnerId: string): Offer[] {
-  const rows = sql(
+  const rows = sql<RunRow>(
     `SELECT ${RUN_COLUMNS} WHERE r.runner_id = ? AND r.lease_id IS NOT NULL AND r.ended_at IS NULL AND r.state = 'OFFERED'
      ORDER BY r.seq`,
-  ).all(runnerId) as unknown as RunRow[];
+  ).all(runnerId);
   return rows.map((row) => offerOf(sql, row));
 }
 
 /** Takes open offers back: those of one runner, or all. */
 export function withdrawOffers(tx: Tx, runnerId: string | undefined): number {
   const offered = `SELECT ${RUN_COLUMNS} WHERE r.state = 'OFFERED' AND r.ended_at IS NULL`;
-  const rows = (runnerId === undefined
-    ? tx.sql(offered).all()
-    : tx.sql(`${offered} AND r.runner_id = ? AND r.lease_id IS NOT NULL`).all(runnerId)) as unknown as RunRow[];
-  for (const row of rows) apply(tx, row, { type: "OFFER_LAPSED", leaseId: row.lease_id ?? "" });
+  const rows =
+    runnerId === undefined
+      ? tx.sql<RunRow>(offered).all()
+      : tx.sql<RunRow>(`${offered} AND r.runner_id = ? AND r.lease_id IS NOT NULL`).all(runnerId);
+  for (const row of rows) apply(tx, row, { type: "OFFER_LAPSED", leaseId: leaseOfOpen(row).leaseId });
   return rows.length;
 }
 
-/** Ends offers and, with `leases`, leases that are due. Answers whether more are. */
+/** Ends offers and, with `leases`, leases that are due. Returns whether more are. */
 export function expire(tx: Tx, leases: boolean): boolean {
   const due = leases ? "" : "AND r.state = 'OFFERED'";
   const rows = tx
-    .sql(`SELECT ${RUN_COLUMNS} WHERE r.due_at <= ? ${due} ORDER BY r.due_at LIMIT ${BATCH}`)
-    .all(tx.now) as unknown as RunRow[];
+    .sql<RunRow>(`SELECT ${RUN_COLUMNS} WHERE r.due_at <= ? ${due} ORDER BY r.due_at LIMIT ${BATCH}`)
+    .all(tx.now);
   for (const row of rows) {
-    const leaseId = row.lease_id ?? "";
+    const { leaseId, runnerId } = leaseOfOpen(row);
     if (isHeld(coreRun(row))) {
-      const message = `${row.runner_id ?? "its runner"} was not heard from in time`;
+      const message = `${runnerId} was not heard from in time`;
       apply(tx, row, { type: "LEASE_LOST", leaseId, message });
     } else {
-      tx.changes.lapsedRunnerIds.add(row.runner_id ?? "");
+      tx.changes.lapsedRunnerIds.add(runnerId);
       apply(tx, row, { type: "OFFER_LAPSED", leaseId });
     }
   }
@@ -215,54 +187,61 @@ export function expire(tx: Tx, leases: boolean): boolean {
 }
 
 export function holders(sql: Sql): string[] {
-  const rows = sql(
+  const rows = sql<{ runner_id: string }>(
     `SELECT DISTINCT runner_id FROM runs
      WHERE lease_id IS NOT NULL AND ended_at IS NULL AND state <> 'OFFERED' AND runner_id IS NOT NULL`,
   ).all();
-  return rows.map((row) => String(row["runner_id"]));
+  return rows.map((row) => row.runner_id);
 }
 
 export function pendingClasses(sql: Sql): string[] {
   // Jumps from class to class in the index; DISTINCT would walk over every pending run.
   const least = "SELECT min(demand_class) FROM runs WHERE state = 'PENDING' AND at_head = 1";
-  const rows = sql(
+  const rows = sql<{ demand_class: string }>(
     `WITH RECURSIVE class (demand_class) AS (
        VALUES ((${least})) UNION ALL SELECT (${least} AND demand_class > class.demand_class) FROM class WHERE class.demand_class IS NOT NULL
      ) SELECT demand_class FROM class WHERE demand_class IS NOT NULL`,
   ).all();
-  return rows.map((row) => String(row["demand_class"]));
+  return rows.map((row) => row.demand_class);
 }
 
 /** Starts the no-match clock of the pending runs of a class that have none, or ends it for all of them. */
 export function setUnmatched(sql: Sql, demandClass: string, since: number | undefined): void {
-  const pending = "demand_class = ? AND state = 'PENDING' AND at_head = 1";
   if (since === undefined) {
-    sql(`UPDATE runs SET unmatched_since = NULL WHERE ${pending} AND unmatched_since IS NOT NULL`).run(demandClass);
+    sql(`UPDATE runs SET unmatched_since = NULL WHERE ${PENDING_OF_CLASS} AND unmatched_since IS NOT NULL`).run({
+      demandClass,
+    });
   } else {
-    sql(`UPDATE runs SET unmatched_since = ? WHERE ${pending} AND unmatched_since IS NULL`).run(since, demandClass);
+    sql(`UPDATE runs SET unmatched_since = :since WHERE ${PENDING_OF_CLASS} AND unmatched_since IS NULL`).run({
+      demandClass,
+      since,
+    });
   }
 }
 
 export function unmatchedClasses(sql: Sql, before: number): string[] {
-  const rows = sql("SELECT DISTINCT demand_class FROM runs WHERE unmatched_since < ?").all(before);
-  return rows.map((row) => String(row["demand_class"]));
+  const rows = sql<{ demand_class: string }>("SELECT DISTINCT demand_class FROM runs WHERE unmatched_since < ?").all(
+    before,
+  );
+  return rows.map((row) => row.demand_class);
 }
 
-/** Fails pending runs of a class: with UNMATCHED those whose clock started before `unmatchedBefore`, with STRANDED all. */
+/** Fails pending runs of a class: with UNMATCHED those whose clock started before `unmatchedBefore`, with AFFINITY_LOST all. */
 export function failPending(
   tx: Tx,
   demandClass: string,
-  event: "UNMATCHED" | "STRANDED",
+  event: "UNMATCHED" | "AFFINITY_LOST",
   message: string,
   unmatchedBefore: number,
 ): number {
-  const clock = event === "UNMATCHED" ? "AND r.unmatched_since < ?" : "AND ? IS NOT NULL";
-  const rows = tx
-    .sql(
-      `SELECT ${RUN_COLUMNS} WHERE r.demand_class = ? AND r.state = 'PENDING' AND r.at_head = 1 ${clock}
-       ORDER BY r.seq LIMIT ${BATCH}`,
-    )
-    .all(demandClass, unmatchedBefore) as unknown as RunRow[];
+  const pending = "r.demand_class = ? AND r.state = 'PENDING' AND r.at_head = 1";
+  const order = `ORDER BY r.seq LIMIT ${BATCH}`;
+  const rows =
+    event === "UNMATCHED"
+      ? tx
+          .sql<RunRow>(`SELECT ${RUN_COLUMNS} WHERE ${pending} AND r.unmatched_since < ? ${order}`)
+          .all(demandClass, unmatchedBefore)
+      : tx.sql<RunRow>(`SELECT ${RUN_COLUMNS} WHERE ${pending} ${order}`).all(demandClass);
   for (const row of rows) apply(tx, row, { type: event, message });
   return rows.length;
 }

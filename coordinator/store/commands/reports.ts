@@ -22,11 +22,12 @@ import type {
 import { resultProblem } from "../../core/blueprint-run.ts";
 import type { ReportEvent } from "../../core/run.ts";
 import { snapshotOf } from "./blueprint-snapshots.ts";
-import { durationFromMs, encode, failureName, timestampFromMs } from "./rows.ts";
+import { encode, failureName } from "./rows.ts";
+import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { AttemptRow, RunRow } from "./rows.ts";
 import { awaitsCallbacks } from "./callbacks.ts";
 import { appendEvent, apply, runById } from "./transition.ts";
-import type { Sql, Tx } from "./transition.ts";
+import type { Sql, Tx } from "./tx.ts";
 
 /** Decides and stores each report of a batch, in order. */
 export function report(tx: Tx, runnerId: string, reports: readonly Report[], leaseTtlMs: number): ReportVerdict[] {
@@ -42,7 +43,7 @@ export function report(tx: Tx, runnerId: string, reports: readonly Report[], lea
   });
 }
 
-/** Highest number of a report: the store answers numbers, and those are exact up to here. */
+/** Highest number of a report: the store returns numbers, and those are exact up to here. */
 const MAX_SEQ = BigInt(Number.MAX_SAFE_INTEGER);
 
 interface Verdict {
@@ -71,16 +72,16 @@ function decide(tx: Tx, runnerId: string, one: Report, leaseTtlMs: number): Verd
   if (said === undefined) return { kind: "INVALID", message: `unknown kind ${one.kind}`, row };
   const event = judged(tx.sql, row, said, one.result);
   const decision = apply(tx, row, event, { leaseTtlMs });
-  if (decision.verdict === "OK") {
+  if (decision.type === "applied") {
     keep(tx, row, one);
     return { kind: "OK", message: "", row };
   }
-  if (decision.verdict === "STALE") {
+  if (decision.type === "stale") {
     if (event.type === "REFUSE" && wasRefused(tx.sql, row, runnerId, one.leaseId))
       return { kind: "OK", message: "", row };
     keepEvidence(tx, attempt, one, event);
   }
-  return { kind: decision.verdict === "INVALID" ? "INVALID" : "STALE", message: decision.message, row };
+  return { kind: decision.type === "invalid" ? "INVALID" : "STALE", message: decision.message, row };
 }
 
 /** A run is not completed by a result that is not what its blueprint promises. */
@@ -94,12 +95,12 @@ function judged(sql: Sql, row: RunRow, event: ReportEvent, result: ExecutorResul
 }
 
 function attemptOf(sql: Sql, leaseId: string): AttemptRow | undefined {
-  return sql("SELECT * FROM attempts WHERE lease_id = ?").get(leaseId) as unknown as AttemptRow | undefined;
+  return sql<AttemptRow>("SELECT * FROM attempts WHERE lease_id = ?").first(leaseId);
 }
 
 function wasRefused(sql: Sql, row: RunRow, runnerId: string, leaseId: string): boolean {
   const found = sql("SELECT 1 FROM refusals WHERE run_seq = ? AND runner_id = ? AND lease_id = ?");
-  return found.get(row.seq, runnerId, leaseId) !== undefined;
+  return found.first(row.seq, runnerId, leaseId) !== undefined;
 }
 
 function eventOf(one: Report): ReportEvent | undefined {
@@ -146,7 +147,7 @@ function keep({ sql, now }: Tx, row: RunRow, one: Report): void {
       one.leaseId,
     );
   }
-  // What an attempt left that is tried again is not the run's.
+  // The run is pending again: the result of this attempt is not the run's.
   if (row.ended_at === null) return;
   const result = one.result === undefined ? null : encode(ExecutorResultSchema, bounded(one.result));
   if (exit !== null || result !== null) {
@@ -172,7 +173,7 @@ function keepEvidence({ sql, now }: Tx, attempt: AttemptRow | undefined, one: Re
   sql("UPDATE attempts SET late = ? WHERE lease_id = ?").run(encode(LateReportSchema, late), one.leaseId);
 }
 
-/** Stores events under their leases. A batch whose first number leaves a gap is answered with what is committed. */
+/** Stores events under their leases. A batch whose first number leaves a gap gets the number of what is committed. */
 export function appendEvents(tx: Tx, runnerId: string, batches: readonly EventBatch[]): EventBatchVerdict[] {
   return batches.map((batch) => {
     const verdict = (kind: Verdict["kind"], committed: number, message = ""): EventBatchVerdict =>
@@ -230,12 +231,12 @@ function outputCut(): ExecutorEvent {
   return create(ExecutorEventSchema, { event: { case: "dropped", value: { reason } } });
 }
 
-/** Orders that stand for a runner: stops that are not confirmed, and a drain. */
+/** Orders that a runner has not carried out: stops that are not confirmed, and a drain. */
 export function directives(sql: Sql, runnerId: string): Directive[] {
-  const stopping = sql(
+  const stopping = sql<{ run_id: string; lease_id: string; stop_grace_ms: number; stop_reason: string }>(
     `SELECT run_id, lease_id, stop_grace_ms, stop_reason FROM runs
      WHERE runner_id = ? AND lease_id IS NOT NULL AND ended_at IS NULL AND state = 'STOPPING'`,
-  ).all(runnerId) as unknown as { run_id: string; lease_id: string; stop_grace_ms: number; stop_reason: string }[];
+  ).all(runnerId);
   const orders = stopping.map((run) =>
     create(DirectiveSchema, {
       kind: {
@@ -249,8 +250,10 @@ export function directives(sql: Sql, runnerId: string): Directive[] {
       },
     }),
   );
-  const drain = sql("SELECT drain_reason FROM runners WHERE runner_id = ? AND drain_ordered = 1").get(runnerId);
+  const drain = sql<{ drain_reason: string }>(
+    "SELECT drain_reason FROM runners WHERE runner_id = ? AND drain_ordered = 1",
+  ).first(runnerId);
   if (drain === undefined) return orders;
-  const reason = String(drain["drain_reason"]);
+  const reason = drain.drain_reason;
   return [...orders, create(DirectiveSchema, { kind: { case: "drain", value: { reason } } })];
 }

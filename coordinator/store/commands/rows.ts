@@ -1,7 +1,9 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
-import { durationFromMs, durationMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { ExecutorResultSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
+import type { DescMessage, JsonObject, MessageShape } from "@bufbuild/protobuf";
+import { durationMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { RunSummarySchema, SessionDataSchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
+import type { RunSummary } from "../../../gen/agentrunner/store/v1/store_pb.ts";
+import { ExecutorInvocationSchema, ExecutorResultSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import {
   AttemptSchema,
   DemandsSchema,
@@ -13,8 +15,9 @@ import {
   RunState,
 } from "../../../gen/agentrunner/v1/run_pb.ts";
 import type { Attempt, Run as RunMessage } from "../../../gen/agentrunner/v1/run_pb.ts";
-import type { Requirements } from "../../core/match.ts";
+import { bug } from "../../../lib/bug.ts";
 import { isFinalName } from "../../../lib/final.ts";
+import type { Requirements } from "../../core/match.ts";
 import type { FailureName, Lease, OnLostPolicy, Run, RunStateName } from "../../core/run.ts";
 
 /** A run with what is needed of its session, as `RUN_COLUMNS` selects it. */
@@ -77,16 +80,28 @@ export function coreRun(row: RunRow): Run {
   if (state === "PENDING") return { ...facts, state, lapsed: lapsedLease(row) };
   if (isFinalName(state)) return { ...facts, state, lease: leaseOf(row), reason: reasonOf(row) };
   const lease = leaseOf(row);
-  if (lease === undefined) throw new Error(`bug[ROW1]: run ${row.run_id} is ${state} without a lease`);
+  if (lease === undefined) throw bug("ROW1", `run ${row.run_id} is ${state} without a lease`);
   if (state === "OFFERED") return { ...facts, state, lease, lapsed: lapsedLease(row) };
   if (state !== "STOPPING") return { ...facts, state, lease };
-  const stop = { graceMs: row.stop_grace_ms ?? 0, reason: row.stop_reason ?? "" };
+  if (row.stop_grace_ms === null || row.stop_reason === null) {
+    throw bug("ROW2", `run ${row.run_id} is STOPPING and does not say since which order`);
+  }
+  const stop = { graceMs: row.stop_grace_ms, reason: row.stop_reason };
   return { ...facts, state, lease, started: row.started === 1, stop };
 }
 
-function leaseOf({ lease_id, runner_id, boot_id }: RunRow): Lease | undefined {
+/** The lease that the run is offered, held, or ended under. */
+function leaseOf({ run_id, lease_id, runner_id, boot_id }: RunRow): Lease | undefined {
   if (lease_id === null) return undefined;
-  return { leaseId: lease_id, runnerId: runner_id ?? "", bootId: boot_id ?? "" };
+  if (runner_id === null || boot_id === null) throw bug("ROW3", `lease ${lease_id} of ${run_id} is of no runner`);
+  return { leaseId: lease_id, runnerId: runner_id, bootId: boot_id };
+}
+
+/** The lease of a run that is offered or held. */
+export function leaseOfOpen(row: RunRow): Lease {
+  const lease = leaseOf(row);
+  if (lease === undefined) throw bug("ROW4", `run ${row.run_id} is ${row.state} and has no lease`);
+  return lease;
 }
 
 function lapsedLease({ lapsed }: RunRow): Lease | undefined {
@@ -103,11 +118,19 @@ export function encode<D extends DescMessage>(schema: D, message: MessageShape<D
   return toBinary(schema, message);
 }
 
-export function decode<D extends DescMessage>(schema: D, bytes: unknown): MessageShape<D> {
-  return fromBinary(schema, bytes as Uint8Array);
+/** Metadata for its column; null for none. */
+export function encodeMetadata(metadata: JsonObject | undefined): Uint8Array | null {
+  return metadata === undefined ? null : encode(SessionDataSchema, create(SessionDataSchema, { metadata }));
 }
 
-export function decodeOptional<D extends DescMessage>(schema: D, bytes: unknown): MessageShape<D> | undefined {
+export function decode<D extends DescMessage>(schema: D, bytes: Uint8Array): MessageShape<D> {
+  return fromBinary(schema, bytes);
+}
+
+export function decodeOptional<D extends DescMessage>(
+  schema: D,
+  bytes: Uint8Array | null | undefined,
+): MessageShape<D> | undefined {
   return bytes === null || bytes === undefined ? undefined : decode(schema, bytes);
 }
 
@@ -129,22 +152,36 @@ export function optionalMs(duration: Parameters<typeof durationMs>[0] | undefine
   return duration === undefined ? undefined : durationMs(duration);
 }
 
+/** What is stored of a run beside its row, as bytes. */
+export interface SpecRow {
+  readonly summary: Uint8Array;
+  /** An ExecutorInvocation. */
+  readonly content: Uint8Array;
+}
+
+/** How a run ended, as bytes. */
+export interface ResultRow {
+  readonly exit: Uint8Array | null;
+  readonly result: Uint8Array | null;
+}
+
 /**
  * The run for callers.
- * @param specs its summary, and its content too when the caller is to see prompt, parameters and metadata.
- * @param ended its exit and result, when they are wanted.
+ * @param spec its summary, and its content too when the caller is to see prompt, parameters and metadata.
+ * @param ended its exit and result, when they are wanted and it has them.
  */
 export function runMessage(
   row: RunRow,
-  specs: { summary: unknown; content?: unknown },
-  ended?: { exit: unknown; result: unknown },
+  spec: Pick<SpecRow, "summary"> & Partial<SpecRow>,
+  ended?: ResultRow,
 ): RunMessage {
-  const run = decode(RunSchema, specs.summary);
-  if (specs.content !== undefined) {
-    const content = decode(RunSchema, specs.content);
-    run.prompt = content.prompt;
-    if (content.parameters !== undefined) run.parameters = content.parameters;
-    if (content.metadata !== undefined) run.metadata = content.metadata;
+  const { $typeName: _, $unknown: __, ...summary } = decode(RunSummarySchema, spec.summary);
+  const run = Object.assign(create(RunSchema), summary);
+  if (spec.content !== undefined) {
+    const { prompt, parameters, metadata } = decode(ExecutorInvocationSchema, spec.content);
+    run.prompt = prompt;
+    if (parameters !== undefined) run.parameters = parameters;
+    if (metadata !== undefined) run.metadata = metadata;
   }
   Object.assign(run, {
     runId: row.run_id,
@@ -210,10 +247,10 @@ export function attemptMessage(row: AttemptRow): Attempt {
 
 /**
  * What a run asks for, with what its session adds: a resume goes where the session's files are, unless the executor is
- * portable or the caller lets it go anywhere (design §4.2).
+ * portable or the caller lets it go anywhere (ADR 10).
  */
 export function requirementsOfRun(
-  run: RunMessage,
+  run: Pick<RunSummary, "demands" | "anyRunner">,
   session: { runner_id: string; executor_profile: string; portable: number },
 ): Requirements {
   const demands = run.demands ?? create(DemandsSchema);
@@ -226,5 +263,3 @@ export function requirementsOfRun(
     affinityRunnerId: anywhere ? "" : session.runner_id,
   };
 }
-
-export { durationFromMs, durationMs, timestampFromMs };

@@ -10,14 +10,16 @@ import {
 import type { HeldLease, LeaseVerdict } from "../../../gen/agentrunner/v1/runner_pb.ts";
 import type { RegisterRequest } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
 import { leaseVerdict } from "../../core/lease-verdict.ts";
-import { freeSlots, registration, withheldSlots } from "../../core/registration.ts";
+import { registration } from "../../core/registration.ts";
+import { freeSlots, withheldSlots } from "../../core/capacity.ts";
 import { isHeld } from "../../core/run.ts";
 import { pageOf, pageStart } from "../cursors.ts";
-import { coreRun, decodeOptional, durationFromMs, encode, RUN_COLUMNS, timestampFromMs } from "./rows.ts";
+import { coreRun, decodeOptional, leaseOfOpen, encode, RUN_COLUMNS } from "./rows.ts";
+import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { RunRow } from "./rows.ts";
 import { apply, runById } from "./transition.ts";
-import type { Sql, Tx } from "./transition.ts";
-import { Refusal } from "../store.ts";
+import type { Sql, Tx } from "./tx.ts";
+import { Refusal } from "../refusal.ts";
 import type { Beat, Page, Registered, RegistrationTerms, RunnerRecord } from "../store.ts";
 
 interface RunnerRow {
@@ -50,7 +52,7 @@ const RUNNER_COLUMNS = `
 const MAX_TOKENS = 16;
 
 function runnerRow(sql: Sql, runnerId: string): RunnerRow | undefined {
-  return sql(`SELECT ${RUNNER_COLUMNS} WHERE runner_id = ?`).get(runnerId) as unknown as RunnerRow | undefined;
+  return sql<RunnerRow>(`SELECT ${RUNNER_COLUMNS} WHERE runner_id = ?`).first(runnerId);
 }
 
 /** @throws Refusal ALREADY_EXISTS when another live process has the identity, RESOURCE_EXHAUSTED beyond `maxRunners`. */
@@ -76,7 +78,7 @@ export function register(
         `${executorProfile}${name === "" ? "" : ` and name ${name}`}. End it, or set another name (--name).`,
     );
   }
-  if (row === undefined && Number(tx.sql("SELECT count(*) AS n FROM runners").get()?.["n"]) >= terms.maxRunners) {
+  if (row === undefined && runnerCount(tx.sql) >= terms.maxRunners) {
     throw new Refusal(
       "RESOURCE_EXHAUSTED",
       `${terms.maxRunners} runners are registered; raise --max-runners or remove some`,
@@ -102,27 +104,35 @@ export function register(
   };
 }
 
+function runnerCount(sql: Sql): number {
+  return sql<{ n: number }>("SELECT count(*) AS n FROM runners").first()?.n ?? 0;
+}
+
 function writeRunner({ sql, now }: Tx, runnerId: string, request: RegisterRequest, same: boolean): void {
   const executor = request.executor === undefined ? null : encode(ExecutorInfoSchema, request.executor);
-  const facts = [
-    request.bootId,
+  const facts = {
+    runnerId,
+    bootId: request.bootId,
     executor,
-    request.executor?.portable === true ? 1 : 0,
-    JSON.stringify(request.tags),
-    request.requireMatchingTags ? 1 : 0,
-    request.maxConcurrentRuns || 1,
+    portable: request.executor?.portable === true ? 1 : 0,
+    tags: JSON.stringify(request.tags),
+    requireMatchingTags: request.requireMatchingTags ? 1 : 0,
+    maxRuns: request.maxConcurrentRuns || 1,
     now,
-  ];
+  };
   const update = sql(
-    `UPDATE runners SET boot_id = ?, executor = ?, portable = ?, tags = ?, require_matching_tags = ?, max_runs = ?,
-       last_heard_at = ? WHERE runner_id = ?`,
-  ).run(...facts, runnerId);
+    `UPDATE runners SET boot_id = :bootId, executor = :executor, portable = :portable, tags = :tags,
+       require_matching_tags = :requireMatchingTags, max_runs = :maxRuns, last_heard_at = :now
+     WHERE runner_id = :runnerId`,
+  ).run(facts);
   if (update.changes === 0) {
+    const { hostname, projectDir, executorProfile, name } = request;
     sql(
       `INSERT INTO runners (boot_id, executor, portable, tags, require_matching_tags, max_runs, last_heard_at, runner_id,
          hostname, project_dir, executor_profile, name, registered_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-    ).run(...facts, runnerId, request.hostname, request.projectDir, request.executorProfile, request.name, now);
+       VALUES (:bootId, :executor, :portable, :tags, :requireMatchingTags, :maxRuns, :now, :runnerId,
+         :hostname, :projectDir, :executorProfile, :name, :now)`,
+    ).run({ ...facts, hostname, projectDir, executorProfile, name });
   } else if (!same) {
     sql(
       "UPDATE runners SET registered_at = ?, draining = 0, drain_ordered = 0, drain_reason = '', withheld = 0 WHERE runner_id = ?",
@@ -144,15 +154,17 @@ function addToken({ sql, now }: Tx, runnerId: string, bootId: string, tokenHash:
 }
 
 function heldRows(sql: Sql, runnerId: string): RunRow[] {
-  const rows = sql(`SELECT ${RUN_COLUMNS} WHERE r.runner_id = ? AND r.lease_id IS NOT NULL AND r.ended_at IS NULL`);
-  return rows.all(runnerId) as unknown as RunRow[];
+  const rows = sql<RunRow>(
+    `SELECT ${RUN_COLUMNS} WHERE r.runner_id = ? AND r.lease_id IS NOT NULL AND r.ended_at IS NULL`,
+  );
+  return rows.all(runnerId);
 }
 
-/** Loses the runner's leases that `lost` picks, open offers included. Answers the runs. */
+/** Loses the runner's leases that `lost` picks, open offers included. Returns the runs that were accepted. */
 function loseLeases(tx: Tx, runnerId: string, lost: (leaseId: string) => boolean, message: string): string[] {
   const runIds: string[] = [];
   for (const row of heldRows(tx.sql, runnerId)) {
-    const leaseId = row.lease_id ?? "";
+    const { leaseId } = leaseOfOpen(row);
     if (!lost(leaseId)) continue;
     if (isHeld(coreRun(row))) runIds.push(row.run_id);
     apply(tx, row, { type: "LEASE_LOST", leaseId, message });
@@ -236,15 +248,17 @@ export function drainRunner(tx: Tx, runnerId: string, reason: string): RunnerRec
 }
 
 export function silentRunners(sql: Sql, before: number): { runnerId: string; bootId: string }[] {
-  const rows = sql("SELECT runner_id, boot_id FROM runners WHERE last_heard_at < ?").all(before);
-  return rows.map((row) => ({ runnerId: String(row["runner_id"]), bootId: String(row["boot_id"]) }));
+  const rows = sql<Pick<RunnerRow, "runner_id" | "boot_id">>(
+    "SELECT runner_id, boot_id FROM runners WHERE last_heard_at < ?",
+  ).all(before);
+  return rows.map((row) => ({ runnerId: row.runner_id, bootId: row.boot_id }));
 }
 
 /** Forgets runners that hold nothing and were not heard from since `before`, or that left before `leftBefore`. */
 export function forgetRunners(tx: Tx, before: number, leftBefore: number): number {
   const gone = tx
-    .sql(`SELECT ${RUNNER_COLUMNS} WHERE last_heard_at < ? OR (boot_id = '' AND last_heard_at < ?)`)
-    .all(before, leftBefore) as unknown as RunnerRow[];
+    .sql<RunnerRow>(`SELECT ${RUNNER_COLUMNS} WHERE last_heard_at < ? OR (boot_id = '' AND last_heard_at < ?)`)
+    .all(before, leftBefore);
   const forgotten = gone.filter((row) => row.active === 0);
   for (const { runner_id: runnerId } of forgotten) remove(tx, runnerId, "");
   return forgotten.length;
@@ -255,16 +269,16 @@ export function runnerOfToken(
   runnerId: string,
   tokenHash: string,
 ): { bootId: string } | "UNKNOWN" | undefined {
-  const token = sql("SELECT boot_id FROM runner_tokens WHERE runner_id = ? AND token_hash = ?");
-  const found = token.get(runnerId, tokenHash);
-  if (found !== undefined) return { bootId: String(found["boot_id"]) };
-  const registered = sql("SELECT 1 FROM runners WHERE runner_id = ? AND boot_id <> ''").get(runnerId);
+  const token = sql<{ boot_id: string }>("SELECT boot_id FROM runner_tokens WHERE runner_id = ? AND token_hash = ?");
+  const found = token.first(runnerId, tokenHash);
+  if (found !== undefined) return { bootId: found.boot_id };
+  const registered = sql("SELECT 1 FROM runners WHERE runner_id = ? AND boot_id <> ''").first(runnerId);
   return registered === undefined ? "UNKNOWN" : undefined;
 }
 
 export function runnerFacts(sql: Sql, runnerIds: readonly string[] | "all"): RunnerRecord[] {
   if (runnerIds === "all") {
-    return (sql(`SELECT ${RUNNER_COLUMNS}`).all() as unknown as RunnerRow[]).map(runnerRecord);
+    return sql<RunnerRow>(`SELECT ${RUNNER_COLUMNS}`).all().map(runnerRecord);
   }
   return runnerIds.flatMap((runnerId) => {
     const row = runnerRow(sql, runnerId);
@@ -274,11 +288,10 @@ export function runnerFacts(sql: Sql, runnerIds: readonly string[] | "all"): Run
 
 export function listRunners(sql: Sql, storeId: string, pageSize: number, pageToken: string): Page<RunnerRecord> {
   const skip = pageToken === "" ? 0 : pageStart(storeId, pageToken);
-  const rows = sql(`SELECT ${RUNNER_COLUMNS} WHERE boot_id <> '' ORDER BY hostname, runner_id LIMIT ? OFFSET ?`).all(
-    pageSize + 1,
-    skip,
-  );
-  const page = pageOf(storeId, rows as unknown as RunnerRow[], pageSize, () => skip + pageSize);
+  const rows = sql<RunnerRow>(
+    `SELECT ${RUNNER_COLUMNS} WHERE boot_id <> '' ORDER BY hostname, runner_id LIMIT ? OFFSET ?`,
+  ).all(pageSize + 1, skip);
+  const page = pageOf(storeId, rows, pageSize, () => skip + pageSize);
   return { items: page.items.map(runnerRecord), next: page.next };
 }
 

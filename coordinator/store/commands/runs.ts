@@ -1,25 +1,29 @@
 import { createHash } from "node:crypto";
 import { create, toBinary } from "@bufbuild/protobuf";
+import { bug } from "../../../lib/bug.ts";
+import { isFinalState } from "../../../lib/final.ts";
 import { INVOCATION_MAX_BYTES } from "../../../lib/limits.ts";
+import { RunSummarySchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
 import type { AgentBlueprint } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
-import { InvocationMode, OnLost_Policy, RunSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
+import { InvocationMode, OnLost_Policy, RunStateSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
 import type { Run, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { CreateRunRequestSchema } from "../../../gen/agentrunner/v1/run_service_pb.ts";
 import type { CreateRunRequest } from "../../../gen/agentrunner/v1/run_service_pb.ts";
 import { agentRun } from "../../core/blueprint-run.ts";
+import { newInvocation } from "../../core/invocation.ts";
 import { requirementsOf } from "../../core/match.ts";
 import type { Stop } from "../../core/run.ts";
-import { keepSnapshot, lastSnapshot, snapshotSize } from "./blueprint-snapshots.ts";
-import { childDepth, forgiveCallbacks, oweCallback, WITHIN } from "./session-tree.ts";
-import type { FamilyLimits } from "./session-tree.ts";
 import { pageOf, pageStart } from "../cursors.ts";
-import { attemptMessage, encode, RUN_COLUMNS, runMessage } from "./rows.ts";
-import type { AttemptRow, RunRow } from "./rows.ts";
-import { insertRun } from "./insert-run.ts";
+import { Refusal } from "../refusal.ts";
+import { keepSnapshot, lastSnapshot } from "./blueprint-snapshots.ts";
+import { encodeSpec, insertRun } from "./insert-run.ts";
+import type { RunSpec } from "./insert-run.ts";
+import { attemptMessage, encodeMetadata, RUN_COLUMNS, runMessage } from "./rows.ts";
+import type { AttemptRow, ResultRow, RunRow, SpecRow } from "./rows.ts";
+import { cancelCallbacks, childDepth, oweCallback, WITHIN } from "./session-tree.ts";
 import { apply, runById, runBySeq } from "./transition.ts";
-import type { Sql, Tx } from "./transition.ts";
-import { Refusal } from "../store.ts";
-import type { AgentLookup, FoundRun, Page, RunQuery } from "../store.ts";
+import type { Sql, Tx } from "./tx.ts";
+import type { AgentLookup, FoundRun, Page, RunQuery, TreeLimits } from "../store.ts";
 
 /** Attempts when `on_lost` names none. */
 const DEFAULT_MAX_ATTEMPTS = 3;
@@ -42,7 +46,7 @@ export function createRun(
   request: CreateRunRequest,
   lookup: AgentLookup,
   ids: { runId: string; sessionId: string },
-  limits: FamilyLimits,
+  limits: TreeLimits,
 ): Run {
   const requestHash = createHash("sha256").update(toBinary(CreateRunRequestSchema, request)).digest();
   const repeated = repeatedRun(tx.sql, request, requestHash);
@@ -50,31 +54,32 @@ export function createRun(
   const session = sessionFor(tx, request, ids.sessionId, limits);
   oweCallback(tx, session.seq, request);
   const blueprint = blueprintFor(tx.sql, request.agentName || session.agent_name, session, lookup);
-  const { summary, content } = specOf(request, session, blueprint);
+  const { summary, invocation } = specOf(request, session, blueprint, ids.runId);
   const agentSeq = blueprint === undefined ? null : keepSnapshot(tx.sql, blueprint);
-  const spec = { summary: encode(RunSchema, summary), content, requestId: request.requestId, requestHash, agentSeq };
+  const spec: RunSpec = { summary, invocation, requestId: request.requestId, requestHash, agentSeq };
+  const encoded = encodeSpec(spec);
+  mustFit(encoded.content.length);
   const atHead = !session.existed || !hasOpenRun(tx.sql, session.seq);
-  const row = insertRun(tx, session, ids.runId, { ...spec, facts: summary }, atHead);
-  return runMessage(row, spec);
+  return runMessage(insertRun(tx, session, spec, encoded, atHead), encoded);
 }
 
 function hasOpenRun(sql: Sql, sessionSeq: number): boolean {
-  return sql("SELECT 1 FROM runs WHERE session_seq = ? AND ended_at IS NULL LIMIT 1").get(sessionSeq) !== undefined;
+  return sql("SELECT 1 FROM runs WHERE session_seq = ? AND ended_at IS NULL LIMIT 1").first(sessionSeq) !== undefined;
 }
 
 function repeatedRun(sql: Sql, { requestId }: CreateRunRequest, requestHash: Buffer): Run | undefined {
   if (requestId === "") return undefined;
-  const found = sql(
+  const found = sql<{ seq: number; request_hash: Uint8Array }>(
     "SELECT r.seq, p.request_hash FROM runs r JOIN run_specs p ON p.run_seq = r.seq WHERE r.request_id = ?",
-  ).get(requestId);
+  ).first(requestId);
   if (found === undefined) return undefined;
-  if (!requestHash.equals(found["request_hash"] as Uint8Array)) {
+  if (!requestHash.equals(found.request_hash)) {
     throw new Refusal("ALREADY_EXISTS", `request_id ${requestId} was used for another run; choose a new one`);
   }
-  return wholeRun(sql, runBySeq(sql, Number(found["seq"])));
+  return wholeRun(sql, runBySeq(sql, found.seq));
 }
 
-function sessionFor(tx: Tx, request: CreateRunRequest, newSessionId: string, limits: FamilyLimits): SessionKeyRow {
+function sessionFor(tx: Tx, request: CreateRunRequest, newSessionId: string, limits: TreeLimits): SessionKeyRow {
   const { sessionId, sessionName, mode, parentSessionId } = request;
   const found = findSession(tx.sql, request);
   const key = sessionId || sessionName;
@@ -94,18 +99,18 @@ function sessionFor(tx: Tx, request: CreateRunRequest, newSessionId: string, lim
     .sql(
       `INSERT INTO sessions (session_id, session_name, parent_session_id, depth, agent_name, project_dir, created_at,
          metadata)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+       VALUES (:sessionId, :sessionName, :parentSessionId, :depth, :agentName, :projectDir, :now, :metadata)`,
     )
-    .run(
-      newSessionId,
-      sessionName || newSessionId,
+    .run({
+      sessionId: newSessionId,
+      sessionName: sessionName || newSessionId,
       parentSessionId,
       depth,
-      request.agentName,
-      request.projectDir,
-      tx.now,
-      request.metadata === undefined ? null : encode(RunSchema, create(RunSchema, { metadata: request.metadata })),
-    );
+      agentName: request.agentName,
+      projectDir: request.projectDir,
+      now: tx.now,
+      metadata: encodeMetadata(request.metadata),
+    });
   return {
     seq: Number(lastInsertRowid),
     session_id: newSessionId,
@@ -126,8 +131,8 @@ function findSession(
 ): SessionKeyRow | undefined {
   if (sessionId === "" && sessionName === "") return undefined;
   const where = sessionId === "" ? "session_name" : "session_id";
-  const found = sql(`SELECT ${SESSION_KEY} FROM sessions WHERE ${where} = ?`);
-  return found.get(sessionId || sessionName) as unknown as SessionKeyRow | undefined;
+  const found = sql<SessionKeyRow>(`SELECT ${SESSION_KEY} FROM sessions WHERE ${where} = ?`);
+  return found.first(sessionId || sessionName);
 }
 
 export function agentNameOf(sql: Sql, session: Pick<CreateRunRequest, "sessionId" | "sessionName">): string {
@@ -147,20 +152,23 @@ function blueprintFor(sql: Sql, name: string, session: SessionKeyRow, lookup: Ag
   throw lookup instanceof Refusal ? lookup : new Refusal("NOT_FOUND", `no agent blueprint ${name}`);
 }
 
-/** What never changes of a run, in the two parts in which it is stored. */
+/** @throws Refusal INVALID_ARGUMENT. */
 function specOf(
   request: CreateRunRequest,
   session: SessionKeyRow,
   blueprint: AgentBlueprint | undefined,
-): { summary: Run; content: Uint8Array } {
+  runId: string,
+): Pick<RunSpec, "summary" | "invocation"> {
   const made = agentRun(request, blueprint, session.existed);
   if (made.type === "refused") throw new Refusal("INVALID_ARGUMENT", made.message);
-  const summary = create(RunSchema, {
+  const { parentSessionId, parameters, metadata } = request;
+  const projectDir = request.projectDir || session.project_dir;
+  const summary = create(RunSummarySchema, {
     mode: session.existed ? InvocationMode.RESUME : InvocationMode.START,
     agentName: request.agentName || session.agent_name,
-    projectDir: request.projectDir || session.project_dir,
+    projectDir,
     executionMode: request.executionMode,
-    parentSessionId: request.parentSessionId,
+    parentSessionId,
     anyRunner: request.anyRunner,
     onLost: {
       policy: request.onLost?.policy || OnLost_Policy.FAIL,
@@ -174,53 +182,49 @@ function specOf(
     idleTimeout: request.idleTimeout,
     lostAfter: request.lostAfter,
   });
-  const content = create(RunSchema, { prompt: made.prompt });
-  Object.assign(content, { parameters: request.parameters, metadata: request.metadata });
-  const bytes = encode(RunSchema, content);
-  const agentBytes = blueprint === undefined ? 0 : snapshotSize(blueprint);
-  const size = bytes.length + agentBytes + (summary.onLost?.resumePrompt.length ?? 0);
-  if (size > INVOCATION_MAX_BYTES) {
-    throw new Refusal(
-      "INVALID_ARGUMENT",
-      `prompt, parameters, metadata and blueprint are ${size} bytes together; at most ${INVOCATION_MAX_BYTES} fit in an invocation. ` +
-        "Put large content in a file and name it in the prompt.",
-    );
-  }
-  return { summary, content: bytes };
+  const run = { runId, sessionId: session.session_id, resumes: session.existed, prompt: made.prompt };
+  return {
+    summary,
+    invocation: newInvocation({ ...run, projectDir, parentSessionId, blueprint, parameters, metadata }),
+  };
+}
+
+function mustFit(bytes: number): void {
+  if (bytes <= INVOCATION_MAX_BYTES) return;
+  throw new Refusal(
+    "INVALID_ARGUMENT",
+    `prompt, parameters, metadata and blueprint are ${bytes} bytes together; at most ${INVOCATION_MAX_BYTES} fit in an invocation. ` +
+      "Put large content in a file and name it in the prompt.",
+  );
 }
 
 /** The run with prompt, parameters, metadata and result. */
 export function wholeRun(sql: Sql, row: RunRow): Run {
-  const spec = sql("SELECT summary, content FROM run_specs WHERE run_seq = ?").get(row.seq);
-  const ended = sql("SELECT exit, result FROM run_results WHERE run_seq = ?").get(row.seq);
-  return runMessage(
-    row,
-    { summary: spec?.["summary"], content: spec?.["content"] },
-    { exit: ended?.["exit"], result: ended?.["result"] },
-  );
+  const spec = sql<SpecRow>("SELECT summary, content FROM run_specs WHERE run_seq = ?").first(row.seq);
+  if (spec === undefined) throw bug("SPEC1", `run ${row.run_id} has no spec`);
+  return runMessage(row, spec, sql<ResultRow>("SELECT exit, result FROM run_results WHERE run_seq = ?").first(row.seq));
 }
 
 export function getRun(sql: Sql, runId: string): FoundRun | undefined {
   const row = runById(sql, runId);
   if (row === undefined) return undefined;
   const run = wholeRun(sql, row);
-  const attempts = sql("SELECT * FROM attempts WHERE run_seq = ? ORDER BY attempt").all(row.seq);
-  run.attempts = (attempts as unknown as AttemptRow[]).map(attemptMessage);
-  const head = sql("SELECT run_id FROM runs WHERE session_seq = ? AND at_head = 1 AND ended_at IS NULL");
+  const attempts = sql<AttemptRow>("SELECT * FROM attempts WHERE run_seq = ? ORDER BY attempt").all(row.seq);
+  run.attempts = attempts.map(attemptMessage);
+  const head = sql<{ run_id: string }>(
+    "SELECT run_id FROM runs WHERE session_seq = ? AND at_head = 1 AND ended_at IS NULL",
+  );
   return {
     run,
     requirements: row.at_head === 1 && row.demand_class !== null ? requirementsOf(row.demand_class) : undefined,
-    waitsFor:
-      row.at_head === 0 && row.ended_at === null
-        ? (head.get(row.session_seq)?.["run_id"] as string | undefined)
-        : undefined,
+    waitsFor: row.at_head === 0 && row.ended_at === null ? head.first(row.session_seq)?.run_id : undefined,
     refusals: JSON.parse(row.refusal_reasons) as string[],
   };
 }
 
 export function hasEnded(sql: Sql, runId: string): boolean | undefined {
-  const row = sql("SELECT ended_at FROM runs WHERE run_id = ?").get(runId);
-  return row && row["ended_at"] !== null;
+  const row = sql<{ ended_at: number | null }>("SELECT ended_at FROM runs WHERE run_id = ?").first(runId);
+  return row && row.ended_at !== null;
 }
 
 export function listRuns(sql: Sql, storeId: string, query: RunQuery): Page<Run> {
@@ -229,7 +233,7 @@ export function listRuns(sql: Sql, storeId: string, query: RunQuery): Page<Run> 
   if (query.states.length > 0) {
     where.push(`r.state IN (${query.states.map(() => "?").join(", ")})`);
     values.push(...query.states.map(stateName));
-    if (query.states.every((state) => state < FIRST_FINAL)) where.push("r.ended_at IS NULL");
+    if (!query.states.some(isFinalState)) where.push("r.ended_at IS NULL");
   }
   if (query.sessionId !== "") {
     where.push("r.session_seq = (SELECT seq FROM sessions WHERE session_id = ?)");
@@ -243,35 +247,26 @@ export function listRuns(sql: Sql, storeId: string, query: RunQuery): Page<Run> 
     where.push(`r.session_seq IN ${WITHIN}`);
     values.push(query.withinSessionId);
   }
-  const rows = sql(`SELECT ${RUN_COLUMNS} WHERE ${where.join(" AND ")} ORDER BY r.seq DESC LIMIT ?`).all(
+  const rows = sql<RunRow>(`SELECT ${RUN_COLUMNS} WHERE ${where.join(" AND ")} ORDER BY r.seq DESC LIMIT ?`).all(
     ...values,
     query.pageSize + 1,
-  ) as unknown as RunRow[];
-  const summary = sql("SELECT summary FROM run_specs WHERE run_seq = ?");
+  );
   const page = pageOf(storeId, rows, query.pageSize, (row) => row.seq);
   return {
-    items: page.items.map((row) => runMessage(row, { summary: summary.get(row.seq)?.["summary"] })),
+    items: page.items.map((row) => runMessage(row, { summary: encodedSummary(sql, row) })),
     next: page.next,
   };
 }
 
-/** States from COMPLETED on are final. */
-const FIRST_FINAL = 6;
-
-const STATE_NAMES = [
-  "",
-  "PENDING",
-  "OFFERED",
-  "CLAIMED",
-  "RUNNING",
-  "STOPPING",
-  "COMPLETED",
-  "FAILED",
-  "STOPPED",
-] as const;
+/** What is stored of a run for lists, as bytes. */
+export function encodedSummary(sql: Sql, row: RunRow): Uint8Array {
+  const spec = sql<Pick<SpecRow, "summary">>("SELECT summary FROM run_specs WHERE run_seq = ?").first(row.seq);
+  if (spec === undefined) throw bug("SPEC2", `run ${row.run_id} has no spec`);
+  return spec.summary;
+}
 
 function stateName(state: RunState): string {
-  return STATE_NAMES[state] ?? "";
+  return RunStateSchema.value[state]?.localName ?? "";
 }
 
 /** @throws Refusal NOT_FOUND. */
@@ -280,24 +275,24 @@ export function stopRun(tx: Tx, runId: string, stop: Stop, cascade: boolean): { 
   if (row === undefined) throw new Refusal("NOT_FOUND", `no run ${runId}`);
   const stoppedRunIds: string[] = [];
   if (cascade) {
-    forgiveCallbacks(tx, row.session_id);
+    cancelCallbacks(tx, row.session_id);
     const below = tx
-      .sql(
+      .sql<RunRow>(
         `SELECT ${RUN_COLUMNS} WHERE r.ended_at IS NULL AND r.session_seq <> ? AND r.session_seq IN ${WITHIN} ORDER BY r.seq DESC`,
       )
-      .all(row.session_seq, row.session_id) as unknown as RunRow[];
+      .all(row.session_seq, row.session_id);
     for (const child of below) {
       apply(tx, child, { type: "STOP", stop });
       stoppedRunIds.push(child.run_id);
     }
-    // A session that had ended its turn and waited for callbacks has nothing to wait for any more.
+    // Its session may have waited for callbacks that were just cancelled: then it settles now.
     if (row.ended_at !== null) tx.endedRuns.push(row);
   }
   apply(tx, row, { type: "STOP", stop });
   return { run: wholeRun(tx.sql, row), stoppedRunIds };
 }
 
-/** What still needs a run that has ended: a callback that its session owes or waits for, and one that is under way. */
+/** Reasons to keep a run that has ended: its session owes or expects a callback, or one with its result is under way. */
 const OWED = `
   (SELECT 1 FROM sessions s WHERE s.seq = runs.session_seq AND s.callback_owed = 1
    UNION ALL SELECT 1 FROM sessions p JOIN sessions c ON c.parent_session_id = p.session_id
@@ -311,24 +306,27 @@ const OWED = `
  */
 export function pruneRuns({ sql }: Pick<Tx, "sql">, before: number, dryRun: boolean, limit: number): number {
   const prunable = `FROM runs WHERE ended_at <= ? AND NOT EXISTS ${OWED}`;
-  if (dryRun) return Number(sql(`SELECT count(*) AS n ${prunable}`).get(before)?.["n"]);
-  const ended = sql(`SELECT seq, session_seq ${prunable} LIMIT ?`).all(before, limit);
-  for (const { seq, session_seq } of ended) {
-    sql("DELETE FROM events WHERE session_seq = ? AND run_seq = ?").run(session_seq as number, seq as number);
-    sql("DELETE FROM runs WHERE seq = ?").run(seq as number);
+  if (dryRun) return sql<{ n: number }>(`SELECT count(*) AS n ${prunable}`).first(before)?.n ?? 0;
+  const ended = sql<{ seq: number; session_seq: number }>(`SELECT seq, session_seq ${prunable} LIMIT ?`).all(
+    before,
+    limit,
+  );
+  for (const { seq, session_seq: sessionSeq } of ended) {
+    sql("DELETE FROM events WHERE session_seq = ? AND run_seq = ?").run(sessionSeq, seq);
+    sql("DELETE FROM runs WHERE seq = ?").run(seq);
   }
-  for (const sessionSeq of new Set(ended.map((row) => row["session_seq"] as number))) deleteEmpty(sql, sessionSeq);
+  for (const sessionSeq of new Set(ended.map((row) => row.session_seq))) deleteEmpty(sql, sessionSeq);
   return ended.length;
 }
 
 /** Deletes a session without runs and children, and then those above it that this leaves the same. */
 function deleteEmpty(sql: Sql, sessionSeq: number): void {
-  const deletion = sql(
+  const deletion = sql<{ parent: number | null }>(
     `DELETE FROM sessions WHERE seq = ? AND NOT EXISTS (SELECT 1 FROM runs WHERE session_seq = sessions.seq)
        AND NOT EXISTS (SELECT 1 FROM sessions c WHERE c.parent_session_id = sessions.session_id)
      RETURNING (SELECT p.seq FROM sessions p WHERE p.session_id = sessions.parent_session_id) AS parent`,
   );
   for (let seq: number | null = sessionSeq; seq !== null;) {
-    seq = (deletion.get(seq)?.["parent"] ?? null) as number | null;
+    seq = deletion.first(seq)?.parent ?? null;
   }
 }

@@ -1,19 +1,21 @@
 import { create } from "@bufbuild/protobuf";
 import type { Run } from "../../../gen/agentrunner/v1/run_pb.ts";
-import { RunSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
+import { SessionDataSchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
 import { SessionEventSchema, SessionSchema, SessionStatus } from "../../../gen/agentrunner/v1/session_pb.ts";
 import type { Session, SessionEvent } from "../../../gen/agentrunner/v1/session_pb.ts";
 import type { RunStateName } from "../../core/run.ts";
+import { bug } from "../../../lib/bug.ts";
 import { sessionStatus } from "../../core/session.ts";
 import { notificationsOf } from "./callbacks.ts";
 import { cursorOf, pageOf, pageStart } from "../cursors.ts";
-import { decode, decodeOptional, RUN_COLUMNS, timestampFromMs } from "./rows.ts";
+import { decode, decodeOptional, RUN_COLUMNS } from "./rows.ts";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { RunRow } from "./rows.ts";
 import { runById } from "./transition.ts";
-import type { Sql } from "./transition.ts";
+import type { Sql } from "./tx.ts";
 import { WITHIN } from "./session-tree.ts";
 import { wholeRun } from "./runs.ts";
-import { Refusal } from "../store.ts";
+import { Refusal } from "../refusal.ts";
 import type { EventPage, EventQuery, Page, SessionQuery } from "../store.ts";
 
 interface SessionRow {
@@ -32,22 +34,25 @@ interface SessionRow {
 }
 
 export function getSession(sql: Sql, key: { sessionId: string } | { sessionName: string }): Session | undefined {
-  const row = ("sessionId" in key
-    ? sql("SELECT * FROM sessions WHERE session_id = ?").get(key.sessionId)
-    : sql("SELECT * FROM sessions WHERE session_name = ?").get(key.sessionName)) as unknown as SessionRow | undefined;
+  const row =
+    "sessionId" in key
+      ? sql<SessionRow>("SELECT * FROM sessions WHERE session_id = ?").first(key.sessionId)
+      : sql<SessionRow>("SELECT * FROM sessions WHERE session_name = ?").first(key.sessionName);
   if (row === undefined) return undefined;
   const session = sessionMessage(sql, row);
-  const children = sql("SELECT session_id FROM sessions WHERE parent_session_id = ? ORDER BY seq DESC LIMIT ?");
-  const ids = children.all(row.session_id, MAX_RELATIVES).map((child) => String(child["session_id"]));
+  const children = sql<{ session_id: string }>(
+    "SELECT session_id FROM sessions WHERE parent_session_id = ? ORDER BY seq DESC LIMIT ?",
+  );
+  const ids = children.all(row.session_id, MAX_RELATIVES).map((child) => child.session_id);
   session.childSessionIds = ids.toReversed();
   session.notifications = notificationsOf(sql, row.seq, MAX_RELATIVES);
   return session;
 }
 
-/** Child sessions and notifications that one session is answered with: the newest. */
+/** Child sessions and notifications that are returned with one session: the newest. */
 const MAX_RELATIVES = 1000;
 
-/** Sessions looked at for one page before it is answered short, when a status filter leaves most of them out. */
+/** Sessions looked at for one page before it is returned short, when a status filter leaves most of them out. */
 const MAX_LOOKED_AT = 10_000;
 
 export function listSessions(sql: Sql, storeId: string, query: SessionQuery): Page<Session> {
@@ -61,12 +66,12 @@ export function listSessions(sql: Sql, storeId: string, query: SessionQuery): Pa
     where.push(`seq IN ${WITHIN}`);
     values.push(query.withinSessionId);
   }
-  const select = sql(`SELECT * FROM sessions WHERE ${where.join(" AND ")} ORDER BY seq DESC LIMIT ?`);
+  const select = sql<SessionRow>(`SELECT * FROM sessions WHERE ${where.join(" AND ")} ORDER BY seq DESC LIMIT ?`);
   const wanted = new Set(query.statuses);
   const found: { seq: number; session: Session }[] = [];
   let below = pageStart(storeId, query.pageToken);
   for (let lookedAt = 0; lookedAt < MAX_LOOKED_AT && found.length <= query.pageSize;) {
-    const rows = select.all(below, ...values, query.pageSize + 1) as unknown as SessionRow[];
+    const rows = select.all(below, ...values, query.pageSize + 1);
     for (const row of rows) {
       const session = sessionMessage(sql, row);
       if (wanted.size === 0 || wanted.has(session.status)) found.push({ seq: row.seq, session });
@@ -85,13 +90,15 @@ export function listSessions(sql: Sql, storeId: string, query: SessionQuery): Pa
 }
 
 function sessionMessage(sql: Sql, row: SessionRow): Session {
-  const active = sql(
+  const active = sql<StateRow>(
     "SELECT run_id, state FROM runs WHERE session_seq = ? AND ended_at IS NULL ORDER BY at_head DESC, seq LIMIT 1",
-  ).get(row.seq) as unknown as { run_id: string; state: RunStateName } | undefined;
-  const newest = sql("SELECT run_id, state FROM runs WHERE session_seq = ? ORDER BY seq DESC LIMIT 1").get(
+  ).first(row.seq);
+  const newest = sql<StateRow>("SELECT run_id, state FROM runs WHERE session_seq = ? ORDER BY seq DESC LIMIT 1").first(
     row.seq,
-  ) as unknown as { run_id: string; state: RunStateName } | undefined;
-  const updated = sql("SELECT at FROM events WHERE session_seq = ? ORDER BY seq DESC LIMIT 1").get(row.seq);
+  );
+  const updated = sql<{ at: number }>("SELECT at FROM events WHERE session_seq = ? ORDER BY seq DESC LIMIT 1").first(
+    row.seq,
+  );
   const session = create(SessionSchema, {
     sessionId: row.session_id,
     sessionName: row.session_name,
@@ -106,11 +113,16 @@ function sessionMessage(sql: Sql, row: SessionRow): Session {
     lastRunId: newest?.run_id ?? "",
     callbackOwed: row.callback_owed === 1,
     createdAt: timestampFromMs(row.created_at),
-    updatedAt: timestampFromMs(Number(updated?.["at"] ?? row.created_at)),
+    updatedAt: timestampFromMs(updated?.at ?? row.created_at),
   });
-  const metadata = decodeOptional(RunSchema, row.metadata)?.metadata;
+  const metadata = decodeOptional(SessionDataSchema, row.metadata)?.metadata;
   if (metadata !== undefined) session.metadata = metadata;
   return session;
+}
+
+interface StateRow {
+  run_id: string;
+  state: RunStateName;
 }
 
 interface EventRow {
@@ -123,16 +135,16 @@ interface EventRow {
 
 /** @throws Refusal NOT_FOUND for a session, or a run of it, that does not exist. */
 export function listEvents(sql: Sql, storeId: string, query: EventQuery): EventPage {
-  const session = sql("SELECT seq FROM sessions WHERE session_id = ?").get(query.sessionId);
+  const session = sql<{ seq: number }>("SELECT seq FROM sessions WHERE session_id = ?").first(query.sessionId);
   if (session === undefined) throw new Refusal("NOT_FOUND", `no session ${query.sessionId}`);
   const run = query.runId === "" ? undefined : runById(sql, query.runId);
   if (query.runId !== "" && run?.session_id !== query.sessionId) {
     throw new Refusal("NOT_FOUND", `no run ${query.runId} in session ${query.sessionId}`);
   }
   const after = run === undefined ? query.after : Math.max(query.after, run.first_event - 1);
-  const rows = sql(
+  const rows = sql<EventRow>(
     "SELECT seq, run_seq, attempt, at, body FROM events WHERE session_seq = ? AND seq > ? ORDER BY seq LIMIT ?",
-  ).iterate(session["seq"] as number, after, query.limit + 1) as Iterable<unknown> as Iterable<EventRow>;
+  ).iterate(session.seq, after, query.limit + 1);
   const runIds = new Map<number, string>();
   const events: SessionEvent[] = [];
   let next = query.after;
@@ -160,7 +172,8 @@ export function listEvents(sql: Sql, storeId: string, query: EventQuery): EventP
 function runIdOf(sql: Sql, known: Map<number, string>, runSeq: number): string {
   let runId = known.get(runSeq);
   if (runId === undefined) {
-    runId = String(sql("SELECT run_id FROM runs WHERE seq = ?").get(runSeq)?.["run_id"]);
+    runId = sql<{ run_id: string }>("SELECT run_id FROM runs WHERE seq = ?").first(runSeq)?.run_id;
+    if (runId === undefined) throw bug("EVENT1", `an event is of run number ${runSeq}, which does not exist`);
     known.set(runSeq, runId);
   }
   return runId;
@@ -168,13 +181,14 @@ function runIdOf(sql: Sql, known: Map<number, string>, runSeq: number): string {
 
 /** @throws Refusal NOT_FOUND, FAILED_PRECONDITION while nothing has ended. */
 export function sessionResult(sql: Sql, sessionId: string, runId: string): Run {
-  const row = (runId === ""
-    ? sql(
-        `SELECT ${RUN_COLUMNS} WHERE s.session_id = ? AND r.ended_at IS NOT NULL ORDER BY r.ended_at DESC, r.seq DESC LIMIT 1`,
-      ).get(sessionId)
-    : runById(sql, runId)) as unknown as RunRow | undefined;
+  const row =
+    runId === ""
+      ? sql<RunRow>(
+          `SELECT ${RUN_COLUMNS} WHERE s.session_id = ? AND r.ended_at IS NOT NULL ORDER BY r.ended_at DESC, r.seq DESC LIMIT 1`,
+        ).first(sessionId)
+      : runById(sql, runId);
   if (row === undefined || row.session_id !== sessionId) {
-    const session = sql("SELECT 1 FROM sessions WHERE session_id = ?").get(sessionId);
+    const session = sql("SELECT 1 FROM sessions WHERE session_id = ?").first(sessionId);
     if (session === undefined) throw new Refusal("NOT_FOUND", `no session ${sessionId}`);
     if (runId !== "") throw new Refusal("NOT_FOUND", `no run ${runId} in session ${sessionId}`);
   }
@@ -191,15 +205,15 @@ export function leaseOfToken(
   sql: Sql,
   leaseId: string,
 ): { runId: string; sessionId: string; live: boolean } | undefined {
-  const row = sql(
+  const row = sql<{ run_id: string; session_id: string; live: number }>(
     `SELECT r.run_id, s.session_id, a.ended_at IS NULL AS live FROM attempts a
      JOIN runs r ON r.seq = a.run_seq JOIN sessions s ON s.seq = r.session_seq WHERE a.lease_id = ?`,
-  ).get(leaseId) as unknown as { run_id: string; session_id: string; live: number } | undefined;
+  ).first(leaseId);
   return row && { runId: row.run_id, sessionId: row.session_id, live: row.live === 1 };
 }
 
 export function isWithin(sql: Sql, sessionId: string, ancestorId: string): boolean {
   return (
-    sql(`SELECT 1 FROM sessions WHERE session_id = ? AND seq IN ${WITHIN}`).get(sessionId, ancestorId) !== undefined
+    sql(`SELECT 1 FROM sessions WHERE session_id = ? AND seq IN ${WITHIN}`).first(sessionId, ancestorId) !== undefined
   );
 }

@@ -1,7 +1,9 @@
 import { ExecutionMode } from "../../../gen/agentrunner/v1/run_pb.ts";
 import type { CreateRunRequest } from "../../../gen/agentrunner/v1/run_service_pb.ts";
-import type { Sql, Tx } from "./transition.ts";
-import { Refusal } from "../store.ts";
+import type { Sql, Tx } from "./tx.ts";
+import type { RunStateName } from "../../core/run.ts";
+import { Refusal } from "../refusal.ts";
+import type { TreeLimits } from "../store.ts";
 
 /** Session numbers at or below the session whose id is bound. */
 export const WITHIN = `
@@ -10,33 +12,27 @@ export const WITHIN = `
      UNION SELECT c.session_id, c.seq FROM sessions c JOIN within w ON c.parent_session_id = w.session_id
    ) SELECT seq FROM within)`;
 
-/** How far a tree of sessions may grow. */
-export interface FamilyLimits {
-  /** Sessions above a session; a person's own has none. */
-  readonly maxDepth: number;
-  /** Child sessions of one session that have a run that is active or waits. */
-  readonly maxChildren: number;
-}
-
 /** Depth that a new child of the session has. @throws Refusal NOT_FOUND; FAILED_PRECONDITION at a limit, and in a stop. */
-export function childDepth({ sql }: Tx, parentSessionId: string, limits: FamilyLimits): number {
-  const parent = sql("SELECT seq, depth FROM sessions WHERE session_id = ?").get(parentSessionId);
+export function childDepth({ sql }: Tx, parentSessionId: string, limits: TreeLimits): number {
+  const parent = sql<{ seq: number; depth: number }>("SELECT seq, depth FROM sessions WHERE session_id = ?").first(
+    parentSessionId,
+  );
   if (parent === undefined) throw new Refusal("NOT_FOUND", `no session ${parentSessionId} to be the parent`);
   // Else the tree of an agent that is being stopped would grow on while it ends.
-  if (isStopping(sql, Number(parent["seq"]))) {
+  if (isStopping(sql, parent.seq)) {
     const message = `session ${parentSessionId} is being stopped and may not start sessions`;
     throw new Refusal("FAILED_PRECONDITION", `${message}: end what you do`);
   }
-  const depth = Number(parent["depth"]) + 1;
+  const depth = parent.depth + 1;
   if (depth > limits.maxDepth) {
     const message = `session ${parentSessionId} is ${depth - 1} levels deep and may not start sessions (--max-depth ${limits.maxDepth})`;
     throw new Refusal("FAILED_PRECONDITION", `${message}: do the work in it instead`);
   }
-  const open = sql(
+  const open = sql<{ n: number }>(
     `SELECT count(*) AS n FROM sessions c WHERE c.parent_session_id = ?
        AND EXISTS (SELECT 1 FROM runs WHERE session_seq = c.seq AND ended_at IS NULL)`,
-  ).get(parentSessionId);
-  if (Number(open?.["n"]) >= limits.maxChildren) {
+  ).first(parentSessionId);
+  if ((open?.n ?? 0) >= limits.maxChildren) {
     const message = `session ${parentSessionId} has ${limits.maxChildren} child sessions at work (--max-children)`;
     throw new Refusal("FAILED_PRECONDITION", `${message}: wait until some have ended`);
   }
@@ -44,8 +40,10 @@ export function childDepth({ sql }: Tx, parentSessionId: string, limits: FamilyL
 }
 
 function isStopping(sql: Sql, sessionSeq: number): boolean {
-  const active = sql("SELECT state FROM runs WHERE session_seq = ? AND at_head = 1 AND ended_at IS NULL");
-  return active.get(sessionSeq)?.["state"] === "STOPPING";
+  const active = sql<{ state: RunStateName }>(
+    "SELECT state FROM runs WHERE session_seq = ? AND at_head = 1 AND ended_at IS NULL",
+  );
+  return active.first(sessionSeq)?.state === "STOPPING";
 }
 
 /**
@@ -62,8 +60,8 @@ export function oweCallback({ sql }: Tx, sessionSeq: number, request: CreateRunR
   );
 }
 
-/** A whole tree is stopped: nobody in it is to be resumed by the end of another. */
-export function forgiveCallbacks({ sql }: Tx, sessionId: string): void {
+/** A whole tree is stopped: no session in it is to be resumed by the end of another. */
+export function cancelCallbacks({ sql }: Tx, sessionId: string): void {
   sql(`UPDATE sessions SET callback_owed = 0 WHERE callback_owed = 1 AND session_id <> ? AND seq IN ${WITHIN}`).run(
     sessionId,
     sessionId,

@@ -1,29 +1,17 @@
 import { create } from "@bufbuild/protobuf";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { SQLInputValue, StatementSync } from "../../../lib/sqlite.ts";
-import { RunSchema, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
+import { RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { SessionEventSchema } from "../../../gen/agentrunner/v1/session_pb.ts";
 import { demandClass } from "../../core/match.ts";
-import { restMs } from "../../core/registration.ts";
+import { cooldownMs } from "../../core/capacity.ts";
 import { isHeld, next } from "../../core/run.ts";
+import { bug } from "../../../lib/bug.ts";
 import { isFinalName } from "../../../lib/final.ts";
 import type { Decision, Effect, Lease, Reason, Run, RunEvent } from "../../core/run.ts";
-import type { ChangeSet } from "../changes.ts";
 import { coreRun, decode, encode, failureOf, RUN_COLUMNS, requirementsOfRun } from "./rows.ts";
-import type { RunRow } from "./rows.ts";
-
-/** Answers the prepared statement of an SQL text. */
-export type Sql = (text: string) => StatementSync;
-
-/** What a command works with inside its transaction. */
-export interface Tx {
-  readonly sql: Sql;
-  readonly changes: ChangeSet;
-  /** Epoch milliseconds. */
-  readonly now: number;
-  /** Runs that have ended and whose consequences for their sessions are not drawn yet. */
-  readonly endedRuns: RunRow[];
-}
+import type { RunRow, SpecRow } from "./rows.ts";
+import { RunSummarySchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
+import type { Sql, Tx } from "./tx.ts";
 
 /** Times that some events need: until when an offer is to be accepted, and how long an accepted lease lasts. */
 export interface Terms {
@@ -32,11 +20,13 @@ export interface Terms {
 }
 
 export function runById(sql: Sql, runId: string): RunRow | undefined {
-  return sql(`SELECT ${RUN_COLUMNS} WHERE r.run_id = ?`).get(runId) as unknown as RunRow | undefined;
+  return sql<RunRow>(`SELECT ${RUN_COLUMNS} WHERE r.run_id = ?`).first(runId);
 }
 
 export function runBySeq(sql: Sql, seq: number): RunRow {
-  return sql(`SELECT ${RUN_COLUMNS} WHERE r.seq = ?`).get(seq) as unknown as RunRow;
+  const row = sql<RunRow>(`SELECT ${RUN_COLUMNS} WHERE r.seq = ?`).first(seq);
+  if (row === undefined) throw bug("RUN2", `no run has the number ${seq}`);
+  return row;
 }
 
 /**
@@ -48,7 +38,7 @@ export function runBySeq(sql: Sql, seq: number): RunRow {
 export function apply(tx: Tx, row: RunRow, event: RunEvent, terms: Terms = {}): Decision {
   const before = coreRun(row);
   const decision = next(before, event);
-  if (decision.verdict !== "OK") return decision;
+  if (decision.type !== "applied") return decision;
   const after = decision.run;
   if (after !== before) {
     if (event.type === "ACCEPT" && before.state === "OFFERED") claim(tx, row, after);
@@ -70,7 +60,7 @@ function leaseOver(before: Run, after: Run): Lease | undefined {
   return isFinalName(after.state) && "lease" in after && after.lease === before.lapsed ? before.lapsed : undefined;
 }
 
-/** Why an attempt ended that left its run to wait again. */
+/** Why an attempt ended after which its run is pending again. */
 function reasonOf(event: RunEvent): Reason | undefined {
   if (event.type === "LEASE_LOST") return { name: "LOST", message: event.message };
   if (event.type === "NOT_STARTED") return { message: event.message };
@@ -100,7 +90,7 @@ function write({ sql, now }: Tx, row: RunRow, after: Run, event: RunEvent, terms
   const reason = "reason" in after ? after.reason : undefined;
   const stop = after.state === "STOPPING" ? after.stop : undefined;
   const accepted = event.type === "ACCEPT";
-  Object.assign(row, {
+  const written = {
     state: after.state,
     attempt: after.attempt,
     uncharged: after.uncharged,
@@ -121,38 +111,29 @@ function write({ sql, now }: Tx, row: RunRow, after: Run, event: RunEvent, terms
     claimed_at: accepted ? now : row.claimed_at,
     started_at: accepted ? null : event.type === "STARTED" ? now : row.started_at,
     ended_at: open ? null : now,
-  } satisfies Partial<RunRow>);
-  sql(
-    `UPDATE runs SET state = ?, attempt = ?, uncharged = ?, refusals = ?, refusal_reasons = ?, interrupted = ?, lease_id = ?, runner_id = ?,
-       boot_id = ?, offered_at = ?, due_at = ?, lapsed = ?, started = ?, stop_grace_ms = ?, stop_reason = ?, failure = ?,
-       message = ?, claimed_at = ?, started_at = ?, ended_at = ?, unmatched_since = NULL
-     WHERE seq = ?`,
-  ).run(
-    ...([
-      row.state,
-      row.attempt,
-      row.uncharged,
-      row.refusals,
-      row.refusal_reasons,
-      row.interrupted,
-      row.lease_id,
-      row.runner_id,
-      row.boot_id,
-      row.offered_at,
-      row.due_at,
-      row.lapsed,
-      row.started,
-      row.stop_grace_ms,
-      row.stop_reason,
-      row.failure,
-      row.message,
-      row.claimed_at,
-      row.started_at,
-      row.ended_at,
-      row.seq,
-    ] satisfies SQLInputValue[]),
-  );
+  } satisfies Partial<RunRow>;
+  sql(UPDATE_RUN).run({ ...written, seq: row.seq });
+  Object.assign(row, written);
 }
+
+/** Columns that a decision can change, each bound by its own name. */
+const WRITTEN = [
+  ...[
+    "state",
+    "attempt",
+    "uncharged",
+    "refusals",
+    "refusal_reasons",
+    "interrupted",
+    "lease_id",
+    "runner_id",
+    "boot_id",
+  ],
+  ...["offered_at", "due_at", "lapsed", "started", "stop_grace_ms", "stop_reason", "failure", "message", "claimed_at"],
+  ...["started_at", "ended_at"],
+];
+const UPDATE_RUN = `UPDATE runs SET ${WRITTEN.map((column) => `${column} = :${column}`).join(", ")}, unmatched_since = NULL
+  WHERE seq = :seq`;
 
 /** When the coordinator has to look at the run again: the end of the offer, or of the lease. */
 function dueAt(row: RunRow, after: Run, now: number, { acceptBy, leaseTtlMs }: Terms): number | null {
@@ -192,46 +173,49 @@ function follow(tx: Tx, row: RunRow, before: Run, after: Run): void {
 }
 
 function perform({ sql, changes, now }: Tx, row: RunRow, effect: Effect): void {
-  if (effect.type !== "REST") {
+  if (effect.type !== "cool-down") {
     changes.effects.push({ ...effect, runId: row.run_id });
     return;
   }
   const { runnerId, leaseId } = effect.lease;
-  const known = sql("SELECT count FROM refusals WHERE run_seq = ? AND runner_id = ?").get(row.seq, runnerId);
-  const count = Number(known?.["count"] ?? 0) + 1;
+  const known = sql<{ count: number }>("SELECT count FROM refusals WHERE run_seq = ? AND runner_id = ?");
+  const count = (known.first(row.seq, runnerId)?.count ?? 0) + 1;
   sql("INSERT OR REPLACE INTO refusals (run_seq, runner_id, count, rest_until, lease_id) VALUES (?, ?, ?, ?, ?)").run(
     row.seq,
     runnerId,
     count,
-    now + restMs(count),
+    now + cooldownMs(count),
     leaseId,
   );
 }
 
 /** Puts a pending run that is first in its session where the dispatcher finds it. */
 function enqueue({ sql, changes }: Tx, row: RunRow): void {
-  const session = sql("SELECT runner_id, executor_profile, portable FROM sessions WHERE seq = ?").get(
-    row.session_seq,
-  ) as unknown as { runner_id: string; executor_profile: string; portable: number };
+  const session = sql<{ runner_id: string; executor_profile: string; portable: number }>(
+    "SELECT runner_id, executor_profile, portable FROM sessions WHERE seq = ?",
+  ).first(row.session_seq);
+  if (session === undefined) throw bug("RUN3", `run ${row.run_id} has no session`);
   // A run that starts its session over after a loss is not bound to the runner that was lost.
   const bound = row.demand_class === null || row.interrupted === 1;
   if (bound) {
-    const summary = sql("SELECT summary FROM run_specs WHERE run_seq = ?").get(row.seq)?.["summary"];
-    row.demand_class = demandClass(requirementsOfRun(decode(RunSchema, summary), session));
+    const spec = sql<Pick<SpecRow, "summary">>("SELECT summary FROM run_specs WHERE run_seq = ?").first(row.seq);
+    if (spec === undefined) throw bug("SPEC3", `run ${row.run_id} has no spec`);
+    row.demand_class = demandClass(requirementsOfRun(decode(RunSummarySchema, spec.summary), session));
   }
   row.at_head = 1;
   sql("UPDATE runs SET at_head = 1, demand_class = ? WHERE seq = ?").run(row.demand_class, row.seq);
-  changes.demandClasses.add(row.demand_class ?? "");
+  if (row.demand_class !== null) changes.demandClasses.add(row.demand_class);
 }
 
 function nextOfSession(tx: Tx, sessionSeq: number): void {
-  const waiting = tx
-    .sql("SELECT seq FROM runs WHERE session_seq = ? AND ended_at IS NULL ORDER BY seq LIMIT 1")
-    .get(sessionSeq);
-  if (waiting !== undefined) enqueue(tx, runBySeq(tx.sql, Number(waiting["seq"])));
+  const waiting = tx.sql<{ seq: number }>(
+    "SELECT seq FROM runs WHERE session_seq = ? AND ended_at IS NULL ORDER BY seq LIMIT 1",
+  );
+  const first = waiting.first(sessionSeq);
+  if (first !== undefined) enqueue(tx, runBySeq(tx.sql, first.seq));
 }
 
-/** Appends the run's state, as it is in `row`, to the session's events. Answers the event's place. */
+/** Appends the run's state, as it is in `row`, to the session's events. Returns the event's place. */
 export function appendTransition(tx: Tx, row: RunRow): number {
   return appendEvent(tx, row, row.attempt, {
     case: "transition",

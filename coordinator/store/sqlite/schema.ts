@@ -1,4 +1,9 @@
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { AgentBlueprintSchema } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
+import { ExecutorInvocationSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
+import { InvocationMode, RunSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
 import type { DatabaseSync, Migration } from "../../../lib/sqlite.ts";
+import { newInvocation } from "../../core/invocation.ts";
 
 /** Marks our files: "AgRn". */
 export const APPLICATION_ID = 0x4167526e;
@@ -196,13 +201,38 @@ export const MIGRATIONS: readonly Migration[] = [
   END;
   `,
   executorTypeToProfile,
+  contentToInvocation,
 ];
 
-/** Stores of the time when an executor profile was called executor type have that name in two tables (seed 002). */
+/** Stores of the time when an executor profile was called executor type have that name in two tables. */
 function executorTypeToProfile(db: DatabaseSync): string {
   const has = db.prepare("SELECT 1 FROM pragma_table_info(?) WHERE name = 'executor_type'");
   return ["sessions", "runners"]
     .filter((table) => has.get(table) !== undefined)
     .map((table) => `ALTER TABLE ${table} RENAME COLUMN executor_type TO executor_profile;`)
     .join("\n");
+}
+
+/**
+ * Before this step `run_specs.content` was an agentrunner.v1.Run with only prompt, parameters and metadata; now it is the
+ * ExecutorInvocation. The other messages of old stores need no step: those of the store have the numbers of Run.
+ */
+function contentToInvocation(db: DatabaseSync): string {
+  db.function("invocation_of", { deterministic: true }, (content, summary, blueprint, runId, sessionId) => {
+    const { prompt, parameters, metadata } = fromBinary(RunSchema, content as Uint8Array);
+    const { mode, projectDir, parentSessionId, callback } = fromBinary(RunSchema, summary as Uint8Array);
+    const invocation = newInvocation({
+      ...{ runId: String(runId), sessionId: String(sessionId), resumes: mode === InvocationMode.RESUME },
+      ...{ prompt, projectDir, parentSessionId, parameters, metadata },
+      blueprint: blueprint === null ? undefined : fromBinary(AgentBlueprintSchema, blueprint as Uint8Array),
+    });
+    if (callback !== undefined) invocation.callback = callback;
+    return toBinary(ExecutorInvocationSchema, invocation);
+  });
+  return `
+    UPDATE run_specs SET content = invocation_of(content, summary,
+      (SELECT body FROM agent_snapshots WHERE seq = run_specs.agent_seq),
+      (SELECT run_id FROM runs WHERE seq = run_specs.run_seq),
+      (SELECT s.session_id FROM runs r JOIN sessions s ON s.seq = r.session_seq WHERE r.seq = run_specs.run_seq));
+  `;
 }

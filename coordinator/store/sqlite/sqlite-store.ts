@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { newId } from "../../../lib/ids.ts";
+import { bug } from "../../../lib/bug.ts";
 import { GroupCommit, openDatabase, statements } from "../../../lib/sqlite.ts";
 import type { DatabaseSync } from "../../../lib/sqlite.ts";
 import { settleEnded } from "../commands/callbacks.ts";
@@ -10,7 +11,7 @@ import * as offers from "../commands/offers.ts";
 import * as reports from "../commands/reports.ts";
 import * as runners from "../commands/runners.ts";
 import * as runs from "../commands/runs.ts";
-import type { Sql, Tx } from "../commands/transition.ts";
+import type { Sql, Tx } from "../commands/tx.ts";
 import { APPLICATION_ID, MIGRATIONS } from "./schema.ts";
 import * as commands from "../commands/sessions.ts";
 import * as sessions from "../commands/session-queries.ts";
@@ -58,7 +59,9 @@ class SqliteStore implements Store {
 
   #meta(key: string, make: () => string): string {
     this.#sql("INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)").run(key, make());
-    return String(this.#sql("SELECT value FROM meta WHERE key = ?").get(key)?.["value"]);
+    const row = this.#sql<{ value: string }>("SELECT value FROM meta WHERE key = ?").first(key);
+    if (row === undefined) throw bug("META1", `the store keeps no ${key}`);
+    return row.value;
   }
 
   #commit<T>(now: number, command: (tx: Tx) => T): Promise<Committed<T>> {
@@ -81,13 +84,15 @@ class SqliteStore implements Store {
   }
 
   async gauges(): ReturnType<Store["gauges"]> {
-    const counts = this.#sql("SELECT state, count(*) AS n FROM runs WHERE ended_at IS NULL GROUP BY state").all();
-    const oldest = this.#sql(
+    const counts = this.#sql<{ state: string; n: number }>(
+      "SELECT state, count(*) AS n FROM runs WHERE ended_at IS NULL GROUP BY state",
+    ).all();
+    const oldest = this.#sql<{ at: number | null }>(
       "SELECT min(created_at) AS at FROM runs WHERE ended_at IS NULL AND state = 'PENDING'",
-    ).get();
+    ).first();
     return {
-      openRuns: Object.fromEntries(counts.map((row) => [String(row["state"]), Number(row["n"])])),
-      oldestPendingAt: (oldest?.["at"] as number | null) ?? undefined,
+      openRuns: Object.fromEntries(counts.map(({ state, n }) => [state, n])),
+      oldestPendingAt: oldest?.at ?? undefined,
       fileBytes: this.#path === undefined ? 0 : statSync(this.#path).size,
     };
   }

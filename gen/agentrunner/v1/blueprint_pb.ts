@@ -25,7 +25,7 @@ export const file_agentrunner_v1_blueprint: GenFile = /*@__PURE__*/
  */
 export type AgentBlueprint = Message<"agentrunner.v1.AgentBlueprint"> & {
   /**
-   * Name, unique, `[A-Za-z0-9][A-Za-z0-9_-]{0,59}`.
+   * Unique: the name of its folder. `[A-Za-z0-9][A-Za-z0-9_-]{0,59}`.
    *
    * @generated from field: string name = 1;
    */
@@ -39,49 +39,49 @@ export type AgentBlueprint = Message<"agentrunner.v1.AgentBlueprint"> & {
   description: string;
 
   /**
-   * System prompt, placeholders not replaced.
+   * Placeholders are not replaced here; a runner does that just before it spawns.
    *
    * @generated from field: string system_prompt = 3;
    */
   systemPrompt: string;
 
   /**
-   * MCP servers by name, placeholders not replaced.
+   * By name. Placeholders are not replaced here.
    *
    * @generated from field: map<string, agentrunner.v1.McpServer> mcp_servers = 4;
    */
   mcpServers: { [key: string]: McpServer };
 
   /**
-   * What every run of it needs of a runner.
+   * What every run of it needs of a runner. A run can add to it; one that contradicts it is refused.
    *
    * @generated from field: agentrunner.v1.Demands demands = 5;
    */
   demands?: Demands | undefined;
 
   /**
-   * JSON Schema for the parameters of a run.
+   * JSON Schema for the parameters of a run: CreateRun refuses what does not fit. Absent: no check.
    *
    * @generated from field: google.protobuf.Struct parameters_schema = 6;
    */
   parametersSchema?: JsonObject | undefined;
 
   /**
-   * JSON Schema for the data of a result.
+   * JSON Schema for the data of a result: a run whose data do not fit is FAILED (OUTPUT_SCHEMA). Absent: no check.
    *
    * @generated from field: google.protobuf.Struct output_schema = 7;
    */
   outputSchema?: JsonObject | undefined;
 
   /**
-   * Tags to find it by.
+   * For those who choose an agent, see ListBlueprints. Runs are not matched by them.
    *
    * @generated from field: repeated string tags = 8;
    */
   tags: string[];
 
   /**
-   * False when no run may use it.
+   * False: CreateRun refuses to use it (FAILED_PRECONDITION).
    *
    * @generated from field: bool enabled = 9;
    */
@@ -95,7 +95,7 @@ export type AgentBlueprint = Message<"agentrunner.v1.AgentBlueprint"> & {
  */
 export type AgentBlueprintJson = {
   /**
-   * Name, unique, `[A-Za-z0-9][A-Za-z0-9_-]{0,59}`.
+   * Unique: the name of its folder. `[A-Za-z0-9][A-Za-z0-9_-]{0,59}`.
    *
    * @generated from field: string name = 1;
    */
@@ -109,49 +109,49 @@ export type AgentBlueprintJson = {
   description?: string;
 
   /**
-   * System prompt, placeholders not replaced.
+   * Placeholders are not replaced here; a runner does that just before it spawns.
    *
    * @generated from field: string system_prompt = 3;
    */
   systemPrompt?: string;
 
   /**
-   * MCP servers by name, placeholders not replaced.
+   * By name. Placeholders are not replaced here.
    *
    * @generated from field: map<string, agentrunner.v1.McpServer> mcp_servers = 4;
    */
   mcpServers?: { [key: string]: McpServerJson };
 
   /**
-   * What every run of it needs of a runner.
+   * What every run of it needs of a runner. A run can add to it; one that contradicts it is refused.
    *
    * @generated from field: agentrunner.v1.Demands demands = 5;
    */
   demands?: DemandsJson;
 
   /**
-   * JSON Schema for the parameters of a run.
+   * JSON Schema for the parameters of a run: CreateRun refuses what does not fit. Absent: no check.
    *
    * @generated from field: google.protobuf.Struct parameters_schema = 6;
    */
   parametersSchema?: StructJson;
 
   /**
-   * JSON Schema for the data of a result.
+   * JSON Schema for the data of a result: a run whose data do not fit is FAILED (OUTPUT_SCHEMA). Absent: no check.
    *
    * @generated from field: google.protobuf.Struct output_schema = 7;
    */
   outputSchema?: StructJson;
 
   /**
-   * Tags to find it by.
+   * For those who choose an agent, see ListBlueprints. Runs are not matched by them.
    *
    * @generated from field: repeated string tags = 8;
    */
   tags?: string[];
 
   /**
-   * False when no run may use it.
+   * False: CreateRun refuses to use it (FAILED_PRECONDITION).
    *
    * @generated from field: bool enabled = 9;
    */

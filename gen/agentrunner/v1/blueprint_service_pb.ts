@@ -24,8 +24,6 @@ export const file_agentrunner_v1_blueprint_service: GenFile = /*@__PURE__*/
  */
 export type GetBlueprintRequest = Message<"agentrunner.v1.GetBlueprintRequest"> & {
   /**
-   * The blueprint.
-   *
    * @generated from field: string name = 1;
    */
   name: string;
@@ -38,8 +36,6 @@ export type GetBlueprintRequest = Message<"agentrunner.v1.GetBlueprintRequest"> 
  */
 export type GetBlueprintRequestJson = {
   /**
-   * The blueprint.
-   *
    * @generated from field: string name = 1;
    */
   name?: string;
@@ -59,8 +55,6 @@ export const GetBlueprintRequestSchema: GenMessage<GetBlueprintRequest, {jsonTyp
  */
 export type GetBlueprintResponse = Message<"agentrunner.v1.GetBlueprintResponse"> & {
   /**
-   * The blueprint.
-   *
    * @generated from field: agentrunner.v1.AgentBlueprint blueprint = 1;
    */
   blueprint?: AgentBlueprint | undefined;
@@ -73,8 +67,6 @@ export type GetBlueprintResponse = Message<"agentrunner.v1.GetBlueprintResponse"
  */
 export type GetBlueprintResponseJson = {
   /**
-   * The blueprint.
-   *
    * @generated from field: agentrunner.v1.AgentBlueprint blueprint = 1;
    */
   blueprint?: AgentBlueprintJson;
@@ -101,14 +93,14 @@ export type ListBlueprintsRequest = Message<"agentrunner.v1.ListBlueprintsReques
   tags: string[];
 
   /**
-   * Also those that are not enabled.
+   * Also those that are not enabled. Default: only enabled ones.
    *
    * @generated from field: bool include_disabled = 2;
    */
   includeDisabled: boolean;
 
   /**
-   * Most blueprints in the answer, 1 to 1000. Default: 100.
+   * Most blueprints in the response, 1 to 1000. 0: 100.
    *
    * @generated from field: uint32 page_size = 3;
    */
@@ -136,14 +128,14 @@ export type ListBlueprintsRequestJson = {
   tags?: string[];
 
   /**
-   * Also those that are not enabled.
+   * Also those that are not enabled. Default: only enabled ones.
    *
    * @generated from field: bool include_disabled = 2;
    */
   includeDisabled?: boolean;
 
   /**
-   * Most blueprints in the answer, 1 to 1000. Default: 100.
+   * Most blueprints in the response, 1 to 1000. 0: 100.
    *
    * @generated from field: uint32 page_size = 3;
    */
@@ -171,21 +163,19 @@ export const ListBlueprintsRequestSchema: GenMessage<ListBlueprintsRequest, {jso
  */
 export type ListBlueprintsResponse = Message<"agentrunner.v1.ListBlueprintsResponse"> & {
   /**
-   * The blueprints.
-   *
    * @generated from field: repeated agentrunner.v1.AgentBlueprint blueprints = 1;
    */
   blueprints: AgentBlueprint[];
 
   /**
-   * Token of the next page. Empty on the last.
+   * Empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
   nextPageToken: string;
 
   /**
-   * Blueprints that cannot be read.
+   * Blueprints that cannot be read. They count into page_size.
    *
    * @generated from field: repeated agentrunner.v1.BrokenBlueprint broken = 3;
    */
@@ -199,21 +189,19 @@ export type ListBlueprintsResponse = Message<"agentrunner.v1.ListBlueprintsRespo
  */
 export type ListBlueprintsResponseJson = {
   /**
-   * The blueprints.
-   *
    * @generated from field: repeated agentrunner.v1.AgentBlueprint blueprints = 1;
    */
   blueprints?: AgentBlueprintJson[];
 
   /**
-   * Token of the next page. Empty on the last.
+   * Empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
   nextPageToken?: string;
 
   /**
-   * Blueprints that cannot be read.
+   * Blueprints that cannot be read. They count into page_size.
    *
    * @generated from field: repeated agentrunner.v1.BrokenBlueprint broken = 3;
    */
@@ -234,14 +222,14 @@ export const ListBlueprintsResponseSchema: GenMessage<ListBlueprintsResponse, {j
  */
 export type BrokenBlueprint = Message<"agentrunner.v1.BrokenBlueprint"> & {
   /**
-   * Its name.
+   * Name of its folder.
    *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
-   * What is wrong with it.
+   * What is wrong and in which file, in words.
    *
    * @generated from field: string error = 2;
    */
@@ -255,14 +243,14 @@ export type BrokenBlueprint = Message<"agentrunner.v1.BrokenBlueprint"> & {
  */
 export type BrokenBlueprintJson = {
   /**
-   * Its name.
+   * Name of its folder.
    *
    * @generated from field: string name = 1;
    */
   name?: string;
 
   /**
-   * What is wrong with it.
+   * What is wrong and in which file, in words.
    *
    * @generated from field: string error = 2;
    */
@@ -283,8 +271,6 @@ export const BrokenBlueprintSchema: GenMessage<BrokenBlueprint, {jsonType: Broke
  */
 export type CreateBlueprintRequest = Message<"agentrunner.v1.CreateBlueprintRequest"> & {
   /**
-   * The blueprint.
-   *
    * @generated from field: agentrunner.v1.AgentBlueprint blueprint = 1;
    */
   blueprint?: AgentBlueprint | undefined;
@@ -297,8 +283,6 @@ export type CreateBlueprintRequest = Message<"agentrunner.v1.CreateBlueprintRequ
  */
 export type CreateBlueprintRequestJson = {
   /**
-   * The blueprint.
-   *
    * @generated from field: agentrunner.v1.AgentBlueprint blueprint = 1;
    */
   blueprint?: AgentBlueprintJson;
@@ -318,7 +302,7 @@ export const CreateBlueprintRequestSchema: GenMessage<CreateBlueprintRequest, {j
  */
 export type CreateBlueprintResponse = Message<"agentrunner.v1.CreateBlueprintResponse"> & {
   /**
-   * The blueprint.
+   * As it is read from now on.
    *
    * @generated from field: agentrunner.v1.AgentBlueprint blueprint = 1;
    */
@@ -332,7 +316,7 @@ export type CreateBlueprintResponse = Message<"agentrunner.v1.CreateBlueprintRes
  */
 export type CreateBlueprintResponseJson = {
   /**
-   * The blueprint.
+   * As it is read from now on.
    *
    * @generated from field: agentrunner.v1.AgentBlueprint blueprint = 1;
    */
@@ -353,14 +337,14 @@ export const CreateBlueprintResponseSchema: GenMessage<CreateBlueprintResponse, 
  */
 export type UpdateBlueprintRequest = Message<"agentrunner.v1.UpdateBlueprintRequest"> & {
   /**
-   * The blueprint, named by its name.
+   * Its name says which blueprint is changed.
    *
    * @generated from field: agentrunner.v1.AgentBlueprint blueprint = 1;
    */
   blueprint?: AgentBlueprint | undefined;
 
   /**
-   * Which of the fields to change. Default: all.
+   * Fields to change. Default: all, and those that are not set are cleared.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
@@ -374,14 +358,14 @@ export type UpdateBlueprintRequest = Message<"agentrunner.v1.UpdateBlueprintRequ
  */
 export type UpdateBlueprintRequestJson = {
   /**
-   * The blueprint, named by its name.
+   * Its name says which blueprint is changed.
    *
    * @generated from field: agentrunner.v1.AgentBlueprint blueprint = 1;
    */
   blueprint?: AgentBlueprintJson;
 
   /**
-   * Which of the fields to change. Default: all.
+   * Fields to change. Default: all, and those that are not set are cleared.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
@@ -402,7 +386,7 @@ export const UpdateBlueprintRequestSchema: GenMessage<UpdateBlueprintRequest, {j
  */
 export type UpdateBlueprintResponse = Message<"agentrunner.v1.UpdateBlueprintResponse"> & {
   /**
-   * The blueprint.
+   * As it is read from now on.
    *
    * @generated from field: agentrunner.v1.AgentBlueprint blueprint = 1;
    */
@@ -416,7 +400,7 @@ export type UpdateBlueprintResponse = Message<"agentrunner.v1.UpdateBlueprintRes
  */
 export type UpdateBlueprintResponseJson = {
   /**
-   * The blueprint.
+   * As it is read from now on.
    *
    * @generated from field: agentrunner.v1.AgentBlueprint blueprint = 1;
    */
@@ -437,8 +421,6 @@ export const UpdateBlueprintResponseSchema: GenMessage<UpdateBlueprintResponse, 
  */
 export type DeleteBlueprintRequest = Message<"agentrunner.v1.DeleteBlueprintRequest"> & {
   /**
-   * The blueprint.
-   *
    * @generated from field: string name = 1;
    */
   name: string;
@@ -451,8 +433,6 @@ export type DeleteBlueprintRequest = Message<"agentrunner.v1.DeleteBlueprintRequ
  */
 export type DeleteBlueprintRequestJson = {
   /**
-   * The blueprint.
-   *
    * @generated from field: string name = 1;
    */
   name?: string;
@@ -509,9 +489,11 @@ export const BlueprintService: GenService<{
     output: typeof GetBlueprintResponseSchema;
   },
   /**
-   * Blueprints by name, a page at a time; a page of large ones is shorter than asked for. A broken one is reported beside the others and never hides them.
+   * Blueprints by name, a page at a time; a page of large ones is shorter than asked for. A broken one is reported
+   * beside the others and never hides them.
    *
-   * Errors: INVALID_ARGUMENT (a page token that is not ours; begin again without one).
+   * Errors: INVALID_ARGUMENT (not a page token of this list; begin again without one), FAILED_PRECONDITION (the
+   * directory cannot be read).
    *
    * @generated from rpc agentrunner.v1.BlueprintService.ListBlueprints
    */

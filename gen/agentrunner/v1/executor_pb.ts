@@ -18,10 +18,10 @@ export const file_agentrunner_v1_executor: GenFile = /*@__PURE__*/
 /**
  * What a runner writes on an executor's stdin, as one JSON document followed by end of file.
  *
- * The JSON uses the field names of this file (snake_case). The first seven fields are schema 2.0 and are always present,
- * but for agent_blueprint without an agent; the others are additions that an executor may ignore, and are left out when
- * empty. An executor MUST ignore
- * fields it does not know and SHOULD refuse a `schema_version` whose major number it does not know.
+ * The JSON uses the field names of this file (snake_case). The first seven fields are schema 2.0 and are always
+ * present, but for agent_blueprint without an agent; the others are additions that an executor may ignore, and are left
+ * out when empty. An executor MUST ignore fields it does not know and SHOULD refuse a `schema_version` whose major
+ * number it does not know.
  *
  * @generated from message agentrunner.v1.ExecutorInvocation
  */
@@ -34,7 +34,8 @@ export type ExecutorInvocation = Message<"agentrunner.v1.ExecutorInvocation"> & 
   schemaVersion: string;
 
   /**
-   * "start" for the first run of a session, "resume" for every later one. A string, so that the JSON stays readable.
+   * "start" for the first run of a session, "resume" for later ones and for an attempt that continues an interrupted
+   * one. A string, so that the JSON stays readable.
    *
    * @generated from field: string mode = 2;
    */
@@ -97,7 +98,8 @@ export type ExecutorInvocation = Message<"agentrunner.v1.ExecutorInvocation"> & 
   sessionName: string;
 
   /**
-   * The executor's own name for the conversation, as it said in an earlier run of the session. Absent when it never did.
+   * The executor's own id for the conversation, from an earlier run of the session. Absent when it never gave one, and
+   * in mode "start".
    *
    * @generated from field: string executor_session_id = 11;
    */
@@ -111,7 +113,7 @@ export type ExecutorInvocation = Message<"agentrunner.v1.ExecutorInvocation"> & 
   executorConfig?: JsonObject | undefined;
 
   /**
-   * Parameters of the run.
+   * Of CreateRun. A callback run has none.
    *
    * @generated from field: google.protobuf.Struct parameters = 13;
    */
@@ -135,10 +137,10 @@ export type ExecutorInvocation = Message<"agentrunner.v1.ExecutorInvocation"> & 
 /**
  * What a runner writes on an executor's stdin, as one JSON document followed by end of file.
  *
- * The JSON uses the field names of this file (snake_case). The first seven fields are schema 2.0 and are always present,
- * but for agent_blueprint without an agent; the others are additions that an executor may ignore, and are left out when
- * empty. An executor MUST ignore
- * fields it does not know and SHOULD refuse a `schema_version` whose major number it does not know.
+ * The JSON uses the field names of this file (snake_case). The first seven fields are schema 2.0 and are always
+ * present, but for agent_blueprint without an agent; the others are additions that an executor may ignore, and are left
+ * out when empty. An executor MUST ignore fields it does not know and SHOULD refuse a `schema_version` whose major
+ * number it does not know.
  *
  * @generated from message agentrunner.v1.ExecutorInvocation
  */
@@ -151,7 +153,8 @@ export type ExecutorInvocationJson = {
   schemaVersion?: string;
 
   /**
-   * "start" for the first run of a session, "resume" for every later one. A string, so that the JSON stays readable.
+   * "start" for the first run of a session, "resume" for later ones and for an attempt that continues an interrupted
+   * one. A string, so that the JSON stays readable.
    *
    * @generated from field: string mode = 2;
    */
@@ -214,7 +217,8 @@ export type ExecutorInvocationJson = {
   sessionName?: string;
 
   /**
-   * The executor's own name for the conversation, as it said in an earlier run of the session. Absent when it never did.
+   * The executor's own id for the conversation, from an earlier run of the session. Absent when it never gave one, and
+   * in mode "start".
    *
    * @generated from field: string executor_session_id = 11;
    */
@@ -228,7 +232,7 @@ export type ExecutorInvocationJson = {
   executorConfig?: StructJson;
 
   /**
-   * Parameters of the run.
+   * Of CreateRun. A callback run has none.
    *
    * @generated from field: google.protobuf.Struct parameters = 13;
    */
@@ -263,21 +267,19 @@ export const ExecutorInvocationSchema: GenMessage<ExecutorInvocation, {jsonType:
  */
 export type InvocationBlueprint = Message<"agentrunner.v1.InvocationBlueprint"> & {
   /**
-   * Name of the blueprint.
-   *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
-   * System prompt for the agent.
+   * Empty when the blueprint has none.
    *
    * @generated from field: string system_prompt = 2;
    */
   systemPrompt: string;
 
   /**
-   * MCP servers by name.
+   * By name.
    *
    * @generated from field: map<string, agentrunner.v1.McpServer> mcp_servers = 3;
    */
@@ -291,21 +293,19 @@ export type InvocationBlueprint = Message<"agentrunner.v1.InvocationBlueprint"> 
  */
 export type InvocationBlueprintJson = {
   /**
-   * Name of the blueprint.
-   *
    * @generated from field: string name = 1;
    */
   name?: string;
 
   /**
-   * System prompt for the agent.
+   * Empty when the blueprint has none.
    *
    * @generated from field: string system_prompt = 2;
    */
   systemPrompt?: string;
 
   /**
-   * MCP servers by name.
+   * By name.
    *
    * @generated from field: map<string, agentrunner.v1.McpServer> mcp_servers = 3;
    */
@@ -475,7 +475,7 @@ export type ExecutorEvent = Message<"agentrunner.v1.ExecutorEvent"> & {
    */
   event: {
     /**
-     * The executor's own id for the conversation.
+     * To be said as soon as it is known: a run that is lost later can then be resumed.
      *
      * @generated from field: agentrunner.v1.ExecutorSession session = 1;
      */
@@ -483,23 +483,19 @@ export type ExecutorEvent = Message<"agentrunner.v1.ExecutorEvent"> & {
     case: "session";
   } | {
     /**
-     * Something said in the conversation.
-     *
      * @generated from field: agentrunner.v1.ExecutorMessage message = 2;
      */
     value: ExecutorMessage;
     case: "message";
   } | {
     /**
-     * A tool call or its outcome.
-     *
      * @generated from field: agentrunner.v1.ExecutorTool tool = 3;
      */
     value: ExecutorTool;
     case: "tool";
   } | {
     /**
-     * The result of the run. The last one counts.
+     * The last one of a run counts. Without one the result is the plain stdout.
      *
      * @generated from field: agentrunner.v1.ExecutorResult result = 4;
      */
@@ -507,7 +503,7 @@ export type ExecutorEvent = Message<"agentrunner.v1.ExecutorEvent"> & {
     case: "result";
   } | {
     /**
-     * What the run has cost so far.
+     * Totals so far, not increments.
      *
      * @generated from field: agentrunner.v1.ExecutorUsage usage = 5;
      */
@@ -515,15 +511,13 @@ export type ExecutorEvent = Message<"agentrunner.v1.ExecutorEvent"> & {
     case: "usage";
   } | {
     /**
-     * What the agent is doing now.
-     *
      * @generated from field: agentrunner.v1.ExecutorStatus status = 6;
      */
     value: ExecutorStatus;
     case: "status";
   } | {
     /**
-     * Plain output.
+     * What was printed and is no event.
      *
      * @generated from field: agentrunner.v1.ExecutorOutput output = 7;
      */
@@ -531,7 +525,7 @@ export type ExecutorEvent = Message<"agentrunner.v1.ExecutorEvent"> & {
     case: "output";
   } | {
     /**
-     * A gap in the events, said where it is.
+     * Stands where something is missing.
      *
      * @generated from field: agentrunner.v1.EventsDropped dropped = 8;
      */
@@ -550,56 +544,50 @@ export type ExecutorEvent = Message<"agentrunner.v1.ExecutorEvent"> & {
  */
 export type ExecutorEventJson = {
   /**
-   * The executor's own id for the conversation.
+   * To be said as soon as it is known: a run that is lost later can then be resumed.
    *
    * @generated from field: agentrunner.v1.ExecutorSession session = 1;
    */
   session?: ExecutorSessionJson;
 
   /**
-   * Something said in the conversation.
-   *
    * @generated from field: agentrunner.v1.ExecutorMessage message = 2;
    */
   message?: ExecutorMessageJson;
 
   /**
-   * A tool call or its outcome.
-   *
    * @generated from field: agentrunner.v1.ExecutorTool tool = 3;
    */
   tool?: ExecutorToolJson;
 
   /**
-   * The result of the run. The last one counts.
+   * The last one of a run counts. Without one the result is the plain stdout.
    *
    * @generated from field: agentrunner.v1.ExecutorResult result = 4;
    */
   result?: ExecutorResultJson;
 
   /**
-   * What the run has cost so far.
+   * Totals so far, not increments.
    *
    * @generated from field: agentrunner.v1.ExecutorUsage usage = 5;
    */
   usage?: ExecutorUsageJson;
 
   /**
-   * What the agent is doing now.
-   *
    * @generated from field: agentrunner.v1.ExecutorStatus status = 6;
    */
   status?: ExecutorStatusJson;
 
   /**
-   * Plain output.
+   * What was printed and is no event.
    *
    * @generated from field: agentrunner.v1.ExecutorOutput output = 7;
    */
   output?: ExecutorOutputJson;
 
   /**
-   * A gap in the events, said where it is.
+   * Stands where something is missing.
    *
    * @generated from field: agentrunner.v1.EventsDropped dropped = 8;
    */
@@ -620,7 +608,7 @@ export const ExecutorEventSchema: GenMessage<ExecutorEvent, {jsonType: ExecutorE
  */
 export type ExecutorSession = Message<"agentrunner.v1.ExecutorSession"> & {
   /**
-   * The id, opaque to everybody else.
+   * Opaque to everybody else. 1 to 1024 characters.
    *
    * @generated from field: string executor_session_id = 1;
    */
@@ -634,7 +622,7 @@ export type ExecutorSession = Message<"agentrunner.v1.ExecutorSession"> & {
  */
 export type ExecutorSessionJson = {
   /**
-   * The id, opaque to everybody else.
+   * Opaque to everybody else. 1 to 1024 characters.
    *
    * @generated from field: string executor_session_id = 1;
    */
@@ -662,8 +650,6 @@ export type ExecutorMessage = Message<"agentrunner.v1.ExecutorMessage"> & {
   role: string;
 
   /**
-   * What was said.
-   *
    * @generated from field: string text = 2;
    */
   text: string;
@@ -683,8 +669,6 @@ export type ExecutorMessageJson = {
   role?: string;
 
   /**
-   * What was said.
-   *
    * @generated from field: string text = 2;
    */
   text?: string;
@@ -704,35 +688,33 @@ export const ExecutorMessageSchema: GenMessage<ExecutorMessage, {jsonType: Execu
  */
 export type ExecutorTool = Message<"agentrunner.v1.ExecutorTool"> & {
   /**
-   * Id that links a call to its outcome.
+   * Links the event of a call to the event of its outcome.
    *
    * @generated from field: string tool_call_id = 1;
    */
   toolCallId: string;
 
   /**
-   * Name of the tool.
-   *
    * @generated from field: string name = 2;
    */
   name: string;
 
   /**
-   * Arguments of the call.
+   * Arguments. Set in the event of the call.
    *
    * @generated from field: google.protobuf.Value input = 3;
    */
   input?: Value | undefined;
 
   /**
-   * What the tool answered. Absent for a call that has not ended.
+   * What the tool returned. Absent for a call that has not ended.
    *
    * @generated from field: google.protobuf.Value output = 4;
    */
   output?: Value | undefined;
 
   /**
-   * What went wrong, when the tool failed.
+   * Set when the tool failed.
    *
    * @generated from field: string error = 5;
    */
@@ -746,35 +728,33 @@ export type ExecutorTool = Message<"agentrunner.v1.ExecutorTool"> & {
  */
 export type ExecutorToolJson = {
   /**
-   * Id that links a call to its outcome.
+   * Links the event of a call to the event of its outcome.
    *
    * @generated from field: string tool_call_id = 1;
    */
   toolCallId?: string;
 
   /**
-   * Name of the tool.
-   *
    * @generated from field: string name = 2;
    */
   name?: string;
 
   /**
-   * Arguments of the call.
+   * Arguments. Set in the event of the call.
    *
    * @generated from field: google.protobuf.Value input = 3;
    */
   input?: ValueJson;
 
   /**
-   * What the tool answered. Absent for a call that has not ended.
+   * What the tool returned. Absent for a call that has not ended.
    *
    * @generated from field: google.protobuf.Value output = 4;
    */
   output?: ValueJson;
 
   /**
-   * What went wrong, when the tool failed.
+   * Set when the tool failed.
    *
    * @generated from field: string error = 5;
    */
@@ -795,14 +775,15 @@ export const ExecutorToolSchema: GenMessage<ExecutorTool, {jsonType: ExecutorToo
  */
 export type ExecutorResult = Message<"agentrunner.v1.ExecutorResult"> & {
   /**
-   * Result for people and models, at most 256 KiB; a longer one is cut with a marker.
+   * For people and models, at most 256 KiB; a longer one is cut with a marker.
    *
    * @generated from field: string text = 1;
    */
   text: string;
 
   /**
-   * Result for programs.
+   * For programs, at most 256 KiB as protobuf; larger data are left out and `text` says so. Held against the
+   * blueprint's output_schema.
    *
    * @generated from field: google.protobuf.Struct data = 2;
    */
@@ -816,14 +797,15 @@ export type ExecutorResult = Message<"agentrunner.v1.ExecutorResult"> & {
  */
 export type ExecutorResultJson = {
   /**
-   * Result for people and models, at most 256 KiB; a longer one is cut with a marker.
+   * For people and models, at most 256 KiB; a longer one is cut with a marker.
    *
    * @generated from field: string text = 1;
    */
   text?: string;
 
   /**
-   * Result for programs.
+   * For programs, at most 256 KiB as protobuf; larger data are left out and `text` says so. Held against the
+   * blueprint's output_schema.
    *
    * @generated from field: google.protobuf.Struct data = 2;
    */
@@ -844,29 +826,27 @@ export const ExecutorResultSchema: GenMessage<ExecutorResult, {jsonType: Executo
  */
 export type ExecutorUsage = Message<"agentrunner.v1.ExecutorUsage"> & {
   /**
-   * Tokens read.
+   * Tokens that the model read.
    *
    * @generated from field: uint64 input_tokens = 1;
    */
   inputTokens: bigint;
 
   /**
-   * Tokens written.
+   * Tokens that the model wrote.
    *
    * @generated from field: uint64 output_tokens = 2;
    */
   outputTokens: bigint;
 
   /**
-   * Price in US dollars.
+   * US dollars. 0: not said.
    *
    * @generated from field: double cost_usd = 3;
    */
   costUsd: number;
 
   /**
-   * Model that was used.
-   *
    * @generated from field: string model = 4;
    */
   model: string;
@@ -879,29 +859,27 @@ export type ExecutorUsage = Message<"agentrunner.v1.ExecutorUsage"> & {
  */
 export type ExecutorUsageJson = {
   /**
-   * Tokens read.
+   * Tokens that the model read.
    *
    * @generated from field: uint64 input_tokens = 1;
    */
   inputTokens?: string;
 
   /**
-   * Tokens written.
+   * Tokens that the model wrote.
    *
    * @generated from field: uint64 output_tokens = 2;
    */
   outputTokens?: string;
 
   /**
-   * Price in US dollars.
+   * US dollars. 0: not said.
    *
    * @generated from field: double cost_usd = 3;
    */
   costUsd?: number | "NaN" | "Infinity" | "-Infinity";
 
   /**
-   * Model that was used.
-   *
    * @generated from field: string model = 4;
    */
   model?: string;
@@ -956,8 +934,6 @@ export const ExecutorStatusSchema: GenMessage<ExecutorStatus, {jsonType: Executo
  */
 export type ExecutorOutput = Message<"agentrunner.v1.ExecutorOutput"> & {
   /**
-   * Where it was printed.
-   *
    * @generated from field: agentrunner.v1.ExecutorOutput.Stream stream = 1;
    */
   stream: ExecutorOutput_Stream;
@@ -977,8 +953,6 @@ export type ExecutorOutput = Message<"agentrunner.v1.ExecutorOutput"> & {
  */
 export type ExecutorOutputJson = {
   /**
-   * Where it was printed.
-   *
    * @generated from field: agentrunner.v1.ExecutorOutput.Stream stream = 1;
    */
   stream?: ExecutorOutput_StreamJson;
@@ -1053,7 +1027,7 @@ export const ExecutorOutput_StreamSchema: GenEnum<ExecutorOutput_Stream, Executo
  */
 export type EventsDropped = Message<"agentrunner.v1.EventsDropped"> & {
   /**
-   * Events given up.
+   * Number of events given up.
    *
    * @generated from field: uint64 events = 1;
    */
@@ -1067,7 +1041,7 @@ export type EventsDropped = Message<"agentrunner.v1.EventsDropped"> & {
   bytes: bigint;
 
   /**
-   * Which limit was reached.
+   * Which limit was reached, in words.
    *
    * @generated from field: string reason = 3;
    */
@@ -1081,7 +1055,7 @@ export type EventsDropped = Message<"agentrunner.v1.EventsDropped"> & {
  */
 export type EventsDroppedJson = {
   /**
-   * Events given up.
+   * Number of events given up.
    *
    * @generated from field: uint64 events = 1;
    */
@@ -1095,7 +1069,7 @@ export type EventsDroppedJson = {
   bytes?: string;
 
   /**
-   * Which limit was reached.
+   * Which limit was reached, in words.
    *
    * @generated from field: string reason = 3;
    */

@@ -22,7 +22,7 @@ export const file_agentrunner_v1_fleet_service: GenFile = /*@__PURE__*/
  */
 export type ListRunnersRequest = Message<"agentrunner.v1.ListRunnersRequest"> & {
   /**
-   * Most runners in the answer, 1 to 1000. Default: 100.
+   * Most runners in the response, 1 to 1000. 0: 100.
    *
    * @generated from field: uint32 page_size = 1;
    */
@@ -43,7 +43,7 @@ export type ListRunnersRequest = Message<"agentrunner.v1.ListRunnersRequest"> & 
  */
 export type ListRunnersRequestJson = {
   /**
-   * Most runners in the answer, 1 to 1000. Default: 100.
+   * Most runners in the response, 1 to 1000. 0: 100.
    *
    * @generated from field: uint32 page_size = 1;
    */
@@ -71,14 +71,12 @@ export const ListRunnersRequestSchema: GenMessage<ListRunnersRequest, {jsonType:
  */
 export type ListRunnersResponse = Message<"agentrunner.v1.ListRunnersResponse"> & {
   /**
-   * The runners.
-   *
    * @generated from field: repeated agentrunner.v1.Runner runners = 1;
    */
   runners: Runner[];
 
   /**
-   * Token of the next page. Empty on the last.
+   * Empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -92,14 +90,12 @@ export type ListRunnersResponse = Message<"agentrunner.v1.ListRunnersResponse"> 
  */
 export type ListRunnersResponseJson = {
   /**
-   * The runners.
-   *
    * @generated from field: repeated agentrunner.v1.Runner runners = 1;
    */
   runners?: RunnerJson[];
 
   /**
-   * Token of the next page. Empty on the last.
+   * Empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -120,8 +116,6 @@ export const ListRunnersResponseSchema: GenMessage<ListRunnersResponse, {jsonTyp
  */
 export type GetRunnerRequest = Message<"agentrunner.v1.GetRunnerRequest"> & {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId: string;
@@ -134,8 +128,6 @@ export type GetRunnerRequest = Message<"agentrunner.v1.GetRunnerRequest"> & {
  */
 export type GetRunnerRequestJson = {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId?: string;
@@ -155,8 +147,6 @@ export const GetRunnerRequestSchema: GenMessage<GetRunnerRequest, {jsonType: Get
  */
 export type GetRunnerResponse = Message<"agentrunner.v1.GetRunnerResponse"> & {
   /**
-   * The runner.
-   *
    * @generated from field: agentrunner.v1.Runner runner = 1;
    */
   runner?: Runner | undefined;
@@ -169,8 +159,6 @@ export type GetRunnerResponse = Message<"agentrunner.v1.GetRunnerResponse"> & {
  */
 export type GetRunnerResponseJson = {
   /**
-   * The runner.
-   *
    * @generated from field: agentrunner.v1.Runner runner = 1;
    */
   runner?: RunnerJson;
@@ -190,14 +178,12 @@ export const GetRunnerResponseSchema: GenMessage<GetRunnerResponse, {jsonType: G
  */
 export type DrainRunnerRequest = Message<"agentrunner.v1.DrainRunnerRequest"> & {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId: string;
 
   /**
-   * Shown to the people at the runner.
+   * Shown to the people at the runner. Default: "drained by a user".
    *
    * @generated from field: string reason = 2;
    */
@@ -211,14 +197,12 @@ export type DrainRunnerRequest = Message<"agentrunner.v1.DrainRunnerRequest"> & 
  */
 export type DrainRunnerRequestJson = {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId?: string;
 
   /**
-   * Shown to the people at the runner.
+   * Shown to the people at the runner. Default: "drained by a user".
    *
    * @generated from field: string reason = 2;
    */
@@ -239,7 +223,7 @@ export const DrainRunnerRequestSchema: GenMessage<DrainRunnerRequest, {jsonType:
  */
 export type DrainRunnerResponse = Message<"agentrunner.v1.DrainRunnerResponse"> & {
   /**
-   * The runner.
+   * As it is now: draining, and still there until its runs have ended.
    *
    * @generated from field: agentrunner.v1.Runner runner = 1;
    */
@@ -253,7 +237,7 @@ export type DrainRunnerResponse = Message<"agentrunner.v1.DrainRunnerResponse"> 
  */
 export type DrainRunnerResponseJson = {
   /**
-   * The runner.
+   * As it is now: draining, and still there until its runs have ended.
    *
    * @generated from field: agentrunner.v1.Runner runner = 1;
    */
@@ -274,8 +258,6 @@ export const DrainRunnerResponseSchema: GenMessage<DrainRunnerResponse, {jsonTyp
  */
 export type RemoveRunnerRequest = Message<"agentrunner.v1.RemoveRunnerRequest"> & {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId: string;
@@ -288,8 +270,6 @@ export type RemoveRunnerRequest = Message<"agentrunner.v1.RemoveRunnerRequest"> 
  */
 export type RemoveRunnerRequestJson = {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId?: string;
@@ -309,7 +289,7 @@ export const RemoveRunnerRequestSchema: GenMessage<RemoveRunnerRequest, {jsonTyp
  */
 export type RemoveRunnerResponse = Message<"agentrunner.v1.RemoveRunnerResponse"> & {
   /**
-   * Runs that it held.
+   * Runs that it held; each went the way of its on_lost.
    *
    * @generated from field: repeated string lost_run_ids = 1;
    */
@@ -323,7 +303,7 @@ export type RemoveRunnerResponse = Message<"agentrunner.v1.RemoveRunnerResponse"
  */
 export type RemoveRunnerResponseJson = {
   /**
-   * Runs that it held.
+   * Runs that it held; each went the way of its on_lost.
    *
    * @generated from field: repeated string lost_run_ids = 1;
    */
@@ -338,15 +318,16 @@ export const RemoveRunnerResponseSchema: GenMessage<RemoveRunnerResponse, {jsonT
   messageDesc(file_agentrunner_v1_fleet_service, 7);
 
 /**
- * Shows and manages the runners. Common errors are those of RunService. Not for callers with a run token.
+ * Shows and manages the runners. Common errors are those of RunService. Not for callers with a run token
+ * (PERMISSION_DENIED).
  *
  * @generated from service agentrunner.v1.FleetService
  */
 export const FleetService: GenService<{
   /**
-   * Runners by host and id, a page at a time.
+   * Runners by host and id, a page at a time. Those that have deregistered are left out.
    *
-   * Errors: INVALID_ARGUMENT (a page token that is not ours; begin again without one).
+   * Errors: INVALID_ARGUMENT (not a page token), OUT_OF_RANGE (a page token of another store): begin again without one.
    *
    * @generated from rpc agentrunner.v1.FleetService.ListRunners
    */
@@ -381,7 +362,8 @@ export const FleetService: GenService<{
     output: typeof DrainRunnerResponseSchema;
   },
   /**
-   * Forget a runner. What it holds is lost now, as if it had died; if it lives it registers again.
+   * Forget a runner. What it holds is lost now, as if it had died, and sessions whose files it holds can go on only
+   * elsewhere; if it lives it registers again.
    *
    * Errors: NOT_FOUND.
    *

@@ -24,28 +24,29 @@ export const file_agentrunner_v1_run: GenFile = /*@__PURE__*/
  */
 export type Demands = Message<"agentrunner.v1.Demands"> & {
   /**
-   * Name of the executor profile, equal to the runner's.
+   * Must be equal to the runner's executor profile.
    *
    * @generated from field: string executor_profile = 1;
    */
   executorProfile: string;
 
   /**
-   * Host name, equal to the runner's.
+   * Must be equal to the runner's.
    *
    * @generated from field: string hostname = 2;
    */
   hostname: string;
 
   /**
-   * Directory, equal to the runner's.
+   * Must be equal to the directory that the runner registered. Not where the executor is started: that is
+   * Run.project_dir.
    *
    * @generated from field: string project_dir = 3;
    */
   projectDir: string;
 
   /**
-   * Tags; the runner must have all of them.
+   * The runner must have all of them. At most 64.
    *
    * @generated from field: repeated string tags = 4;
    */
@@ -59,28 +60,29 @@ export type Demands = Message<"agentrunner.v1.Demands"> & {
  */
 export type DemandsJson = {
   /**
-   * Name of the executor profile, equal to the runner's.
+   * Must be equal to the runner's executor profile.
    *
    * @generated from field: string executor_profile = 1;
    */
   executorProfile?: string;
 
   /**
-   * Host name, equal to the runner's.
+   * Must be equal to the runner's.
    *
    * @generated from field: string hostname = 2;
    */
   hostname?: string;
 
   /**
-   * Directory, equal to the runner's.
+   * Must be equal to the directory that the runner registered. Not where the executor is started: that is
+   * Run.project_dir.
    *
    * @generated from field: string project_dir = 3;
    */
   projectDir?: string;
 
   /**
-   * Tags; the runner must have all of them.
+   * The runner must have all of them. At most 64.
    *
    * @generated from field: repeated string tags = 4;
    */
@@ -101,14 +103,12 @@ export const DemandsSchema: GenMessage<Demands, {jsonType: DemandsJson}> = /*@__
  */
 export type OnLost = Message<"agentrunner.v1.OnLost"> & {
   /**
-   * The choice.
-   *
    * @generated from field: agentrunner.v1.OnLost.Policy policy = 1;
    */
   policy: OnLost_Policy;
 
   /**
-   * Most attempts, the first included. 0 is taken as 3.
+   * Most attempts, the first included; accepts that started nothing do not count. 0: 3.
    *
    * @generated from field: uint32 max_attempts = 2;
    */
@@ -129,14 +129,12 @@ export type OnLost = Message<"agentrunner.v1.OnLost"> & {
  */
 export type OnLostJson = {
   /**
-   * The choice.
-   *
    * @generated from field: agentrunner.v1.OnLost.Policy policy = 1;
    */
   policy?: OnLost_PolicyJson;
 
   /**
-   * Most attempts, the first included. 0 is taken as 3.
+   * Most attempts, the first included; accepts that started nothing do not count. 0: 3.
    *
    * @generated from field: uint32 max_attempts = 2;
    */
@@ -178,7 +176,8 @@ export const OnLost_Policy = {
   FAIL: 1,
 
   /**
-   * The run is started again from its prompt.
+   * The run is started again from its prompt, while attempts remain. The only policy under which exit code 75 is
+   * tried again.
    *
    * @generated from enum value: POLICY_RETRY = 2;
    */
@@ -219,7 +218,7 @@ export const OnLost_PolicySchema: GenEnum<OnLost_Policy, OnLost_PolicyJson> = /*
  */
 export type Exit = Message<"agentrunner.v1.Exit"> & {
   /**
-   * Exit code; absent when a signal ended the process or it never ran.
+   * Absent when a signal ended the process or it never ran.
    *
    * @generated from field: optional int32 code = 1;
    */
@@ -240,7 +239,7 @@ export type Exit = Message<"agentrunner.v1.Exit"> & {
   forced: boolean;
 
   /**
-   * True when output was lost because the process group outlived its leader.
+   * True when output may be missing because the process group outlived its leader and had to be ended.
    *
    * @generated from field: bool output_truncated = 4;
    */
@@ -254,7 +253,7 @@ export type Exit = Message<"agentrunner.v1.Exit"> & {
  */
 export type ExitJson = {
   /**
-   * Exit code; absent when a signal ended the process or it never ran.
+   * Absent when a signal ended the process or it never ran.
    *
    * @generated from field: optional int32 code = 1;
    */
@@ -275,7 +274,7 @@ export type ExitJson = {
   forced?: boolean;
 
   /**
-   * True when output was lost because the process group outlived its leader.
+   * True when output may be missing because the process group outlived its leader and had to be ended.
    *
    * @generated from field: bool output_truncated = 4;
    */
@@ -296,21 +295,21 @@ export const ExitSchema: GenMessage<Exit, {jsonType: ExitJson}> = /*@__PURE__*/
  */
 export type Attempt = Message<"agentrunner.v1.Attempt"> & {
   /**
-   * Number, from 1.
+   * From 1.
    *
    * @generated from field: uint32 attempt = 1;
    */
   attempt: number;
 
   /**
-   * Lease under which the runner holds it.
+   * Every report of this attempt carries it.
    *
    * @generated from field: string lease_id = 2;
    */
   leaseId: string;
 
   /**
-   * Runner that accepted it.
+   * The runner that accepted it.
    *
    * @generated from field: string runner_id = 3;
    */
@@ -324,49 +323,49 @@ export type Attempt = Message<"agentrunner.v1.Attempt"> & {
   claimedAt?: Timestamp | undefined;
 
   /**
-   * When the runner reported the executor as started.
+   * When the runner reported the executor as started. Absent when it never did.
    *
    * @generated from field: google.protobuf.Timestamp started_at = 5;
    */
   startedAt?: Timestamp | undefined;
 
   /**
-   * When it ended or was given up.
+   * When it ended or was given up. Absent while it runs.
    *
    * @generated from field: google.protobuf.Timestamp ended_at = 6;
    */
   endedAt?: Timestamp | undefined;
 
   /**
-   * State that this attempt led to. PENDING when the run was queued again.
+   * State that this attempt led to. PENDING when the run was queued again, unspecified while it runs.
    *
    * @generated from field: agentrunner.v1.RunState outcome = 7;
    */
   outcome: RunState;
 
   /**
-   * Why it did not complete.
+   * Also set for an attempt that was lost and is tried again.
    *
    * @generated from field: agentrunner.v1.FailureReason failure = 8;
    */
   failure: FailureReason;
 
   /**
-   * The reason in words.
+   * The same in words, with the end of stderr.
    *
    * @generated from field: string message = 9;
    */
   message: string;
 
   /**
-   * How the process ended.
+   * Absent when nobody reported the end of a process.
    *
    * @generated from field: agentrunner.v1.Exit exit = 10;
    */
   exit?: Exit | undefined;
 
   /**
-   * Process id of the executor on its host.
+   * Process id of the executor on its host. 0: not reported.
    *
    * @generated from field: uint32 pid = 11;
    */
@@ -380,7 +379,7 @@ export type Attempt = Message<"agentrunner.v1.Attempt"> & {
   eventsMissing: bigint;
 
   /**
-   * A report that came after the lease had been given up. It changed nothing and is kept as evidence.
+   * The first final report that came after the lease had been given up. It changed nothing and is kept as evidence.
    *
    * @generated from field: agentrunner.v1.LateReport late_report = 13;
    */
@@ -394,21 +393,21 @@ export type Attempt = Message<"agentrunner.v1.Attempt"> & {
  */
 export type AttemptJson = {
   /**
-   * Number, from 1.
+   * From 1.
    *
    * @generated from field: uint32 attempt = 1;
    */
   attempt?: number;
 
   /**
-   * Lease under which the runner holds it.
+   * Every report of this attempt carries it.
    *
    * @generated from field: string lease_id = 2;
    */
   leaseId?: string;
 
   /**
-   * Runner that accepted it.
+   * The runner that accepted it.
    *
    * @generated from field: string runner_id = 3;
    */
@@ -422,49 +421,49 @@ export type AttemptJson = {
   claimedAt?: TimestampJson;
 
   /**
-   * When the runner reported the executor as started.
+   * When the runner reported the executor as started. Absent when it never did.
    *
    * @generated from field: google.protobuf.Timestamp started_at = 5;
    */
   startedAt?: TimestampJson;
 
   /**
-   * When it ended or was given up.
+   * When it ended or was given up. Absent while it runs.
    *
    * @generated from field: google.protobuf.Timestamp ended_at = 6;
    */
   endedAt?: TimestampJson;
 
   /**
-   * State that this attempt led to. PENDING when the run was queued again.
+   * State that this attempt led to. PENDING when the run was queued again, unspecified while it runs.
    *
    * @generated from field: agentrunner.v1.RunState outcome = 7;
    */
   outcome?: RunStateJson;
 
   /**
-   * Why it did not complete.
+   * Also set for an attempt that was lost and is tried again.
    *
    * @generated from field: agentrunner.v1.FailureReason failure = 8;
    */
   failure?: FailureReasonJson;
 
   /**
-   * The reason in words.
+   * The same in words, with the end of stderr.
    *
    * @generated from field: string message = 9;
    */
   message?: string;
 
   /**
-   * How the process ended.
+   * Absent when nobody reported the end of a process.
    *
    * @generated from field: agentrunner.v1.Exit exit = 10;
    */
   exit?: ExitJson;
 
   /**
-   * Process id of the executor on its host.
+   * Process id of the executor on its host. 0: not reported.
    *
    * @generated from field: uint32 pid = 11;
    */
@@ -478,7 +477,7 @@ export type AttemptJson = {
   eventsMissing?: string;
 
   /**
-   * A report that came after the lease had been given up. It changed nothing and is kept as evidence.
+   * The first final report that came after the lease had been given up. It changed nothing and is kept as evidence.
    *
    * @generated from field: agentrunner.v1.LateReport late_report = 13;
    */
@@ -513,14 +512,14 @@ export type LateReport = Message<"agentrunner.v1.LateReport"> & {
   receivedAt?: Timestamp | undefined;
 
   /**
-   * What it said.
+   * What it said, in words.
    *
    * @generated from field: string message = 3;
    */
   message: string;
 
   /**
-   * The result it carried.
+   * Bounded as every result.
    *
    * @generated from field: agentrunner.v1.ExecutorResult result = 4;
    */
@@ -548,14 +547,14 @@ export type LateReportJson = {
   receivedAt?: TimestampJson;
 
   /**
-   * What it said.
+   * What it said, in words.
    *
    * @generated from field: string message = 3;
    */
   message?: string;
 
   /**
-   * The result it carried.
+   * Bounded as every result.
    *
    * @generated from field: agentrunner.v1.ExecutorResult result = 4;
    */
@@ -576,42 +575,40 @@ export const LateReportSchema: GenMessage<LateReport, {jsonType: LateReportJson}
  */
 export type Run = Message<"agentrunner.v1.Run"> & {
   /**
-   * Id, `run_…`.
+   * `run_…`.
    *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * Session that it belongs to, `ses_…`.
+   * `ses_…`.
    *
    * @generated from field: string session_id = 2;
    */
   sessionId: string;
 
   /**
-   * Name of the session.
+   * The session_id when nobody named the session.
    *
    * @generated from field: string session_name = 3;
    */
   sessionName: string;
 
   /**
-   * Where it is in its life.
-   *
    * @generated from field: agentrunner.v1.RunState state = 4;
    */
   state: RunState;
 
   /**
-   * Whether it starts or continues its session.
+   * START for the first run of a session, RESUME for later ones and for an attempt that continues an interrupted one.
    *
    * @generated from field: agentrunner.v1.InvocationMode mode = 5;
    */
   mode: InvocationMode;
 
   /**
-   * Agent blueprint, when one was named.
+   * Agent blueprint. Empty: none.
    *
    * @generated from field: string agent_name = 6;
    */
@@ -639,28 +636,26 @@ export type Run = Message<"agentrunner.v1.Run"> & {
   projectDir: string;
 
   /**
-   * What it needs of a runner.
+   * Those of the request and of the blueprint together.
    *
    * @generated from field: agentrunner.v1.Demands demands = 10;
    */
   demands?: Demands | undefined;
 
   /**
-   * How the caller learns of the end.
-   *
    * @generated from field: agentrunner.v1.ExecutionMode execution_mode = 11;
    */
   executionMode: ExecutionMode;
 
   /**
-   * Session whose agent started it.
+   * Session whose agent asked for it. Empty when a person did.
    *
    * @generated from field: string parent_session_id = 12;
    */
   parentSessionId: string;
 
   /**
-   * What happens when its runner is lost.
+   * Always set, with the defaults filled in.
    *
    * @generated from field: agentrunner.v1.OnLost on_lost = 13;
    */
@@ -695,7 +690,7 @@ export type Run = Message<"agentrunner.v1.Run"> & {
   metadata?: JsonObject | undefined;
 
   /**
-   * Attempts accepted so far.
+   * Attempts accepted so far. 0: none.
    *
    * @generated from field: uint32 attempt = 18;
    */
@@ -709,70 +704,68 @@ export type Run = Message<"agentrunner.v1.Run"> & {
   runnerId: string;
 
   /**
-   * Why it did not complete.
+   * Set when FAILED, and when STOPPED without a confirmed end or because its runner was told to end.
    *
    * @generated from field: agentrunner.v1.FailureReason failure = 20;
    */
   failure: FailureReason;
 
   /**
-   * The reason in words.
+   * The same in words; while STOPPING, who asked for the stop and why.
    *
    * @generated from field: string message = 21;
    */
   message: string;
 
   /**
-   * How the last process ended.
+   * How the last process ended. Left out in lists.
    *
    * @generated from field: agentrunner.v1.Exit exit = 22;
    */
   exit?: Exit | undefined;
 
   /**
-   * Result. Left out in lists.
+   * Absent when it gave none. Left out in lists.
    *
    * @generated from field: agentrunner.v1.ExecutorResult result = 23;
    */
   result?: ExecutorResult | undefined;
 
   /**
-   * When it was created.
-   *
    * @generated from field: google.protobuf.Timestamp created_at = 24;
    */
   createdAt?: Timestamp | undefined;
 
   /**
-   * When it was accepted last.
+   * When it was accepted last. Absent before the first accept.
    *
    * @generated from field: google.protobuf.Timestamp claimed_at = 25;
    */
   claimedAt?: Timestamp | undefined;
 
   /**
-   * When its executor was started last.
+   * When the executor of the last attempt was started. Absent until then.
    *
    * @generated from field: google.protobuf.Timestamp started_at = 26;
    */
   startedAt?: Timestamp | undefined;
 
   /**
-   * When it became final.
+   * When it became final. Absent until then.
    *
    * @generated from field: google.protobuf.Timestamp ended_at = 27;
    */
   endedAt?: Timestamp | undefined;
 
   /**
-   * Why it is still pending, one reason a runner, in words. Only from GetRun.
+   * Why it is still pending: a head line, then a line a runner, at most 20. Only from GetRun.
    *
    * @generated from field: repeated string pending_reasons = 28;
    */
   pendingReasons: string[];
 
   /**
-   * Every attempt. Only from GetRun.
+   * Every attempt, oldest first. Only from GetRun.
    *
    * @generated from field: repeated agentrunner.v1.Attempt attempts = 29;
    */
@@ -807,42 +800,40 @@ export type Run = Message<"agentrunner.v1.Run"> & {
  */
 export type RunJson = {
   /**
-   * Id, `run_…`.
+   * `run_…`.
    *
    * @generated from field: string run_id = 1;
    */
   runId?: string;
 
   /**
-   * Session that it belongs to, `ses_…`.
+   * `ses_…`.
    *
    * @generated from field: string session_id = 2;
    */
   sessionId?: string;
 
   /**
-   * Name of the session.
+   * The session_id when nobody named the session.
    *
    * @generated from field: string session_name = 3;
    */
   sessionName?: string;
 
   /**
-   * Where it is in its life.
-   *
    * @generated from field: agentrunner.v1.RunState state = 4;
    */
   state?: RunStateJson;
 
   /**
-   * Whether it starts or continues its session.
+   * START for the first run of a session, RESUME for later ones and for an attempt that continues an interrupted one.
    *
    * @generated from field: agentrunner.v1.InvocationMode mode = 5;
    */
   mode?: InvocationModeJson;
 
   /**
-   * Agent blueprint, when one was named.
+   * Agent blueprint. Empty: none.
    *
    * @generated from field: string agent_name = 6;
    */
@@ -870,28 +861,26 @@ export type RunJson = {
   projectDir?: string;
 
   /**
-   * What it needs of a runner.
+   * Those of the request and of the blueprint together.
    *
    * @generated from field: agentrunner.v1.Demands demands = 10;
    */
   demands?: DemandsJson;
 
   /**
-   * How the caller learns of the end.
-   *
    * @generated from field: agentrunner.v1.ExecutionMode execution_mode = 11;
    */
   executionMode?: ExecutionModeJson;
 
   /**
-   * Session whose agent started it.
+   * Session whose agent asked for it. Empty when a person did.
    *
    * @generated from field: string parent_session_id = 12;
    */
   parentSessionId?: string;
 
   /**
-   * What happens when its runner is lost.
+   * Always set, with the defaults filled in.
    *
    * @generated from field: agentrunner.v1.OnLost on_lost = 13;
    */
@@ -926,7 +915,7 @@ export type RunJson = {
   metadata?: StructJson;
 
   /**
-   * Attempts accepted so far.
+   * Attempts accepted so far. 0: none.
    *
    * @generated from field: uint32 attempt = 18;
    */
@@ -940,70 +929,68 @@ export type RunJson = {
   runnerId?: string;
 
   /**
-   * Why it did not complete.
+   * Set when FAILED, and when STOPPED without a confirmed end or because its runner was told to end.
    *
    * @generated from field: agentrunner.v1.FailureReason failure = 20;
    */
   failure?: FailureReasonJson;
 
   /**
-   * The reason in words.
+   * The same in words; while STOPPING, who asked for the stop and why.
    *
    * @generated from field: string message = 21;
    */
   message?: string;
 
   /**
-   * How the last process ended.
+   * How the last process ended. Left out in lists.
    *
    * @generated from field: agentrunner.v1.Exit exit = 22;
    */
   exit?: ExitJson;
 
   /**
-   * Result. Left out in lists.
+   * Absent when it gave none. Left out in lists.
    *
    * @generated from field: agentrunner.v1.ExecutorResult result = 23;
    */
   result?: ExecutorResultJson;
 
   /**
-   * When it was created.
-   *
    * @generated from field: google.protobuf.Timestamp created_at = 24;
    */
   createdAt?: TimestampJson;
 
   /**
-   * When it was accepted last.
+   * When it was accepted last. Absent before the first accept.
    *
    * @generated from field: google.protobuf.Timestamp claimed_at = 25;
    */
   claimedAt?: TimestampJson;
 
   /**
-   * When its executor was started last.
+   * When the executor of the last attempt was started. Absent until then.
    *
    * @generated from field: google.protobuf.Timestamp started_at = 26;
    */
   startedAt?: TimestampJson;
 
   /**
-   * When it became final.
+   * When it became final. Absent until then.
    *
    * @generated from field: google.protobuf.Timestamp ended_at = 27;
    */
   endedAt?: TimestampJson;
 
   /**
-   * Why it is still pending, one reason a runner, in words. Only from GetRun.
+   * Why it is still pending: a head line, then a line a runner, at most 20. Only from GetRun.
    *
    * @generated from field: repeated string pending_reasons = 28;
    */
   pendingReasons?: string[];
 
   /**
-   * Every attempt. Only from GetRun.
+   * Every attempt, oldest first. Only from GetRun.
    *
    * @generated from field: repeated agentrunner.v1.Attempt attempts = 29;
    */
@@ -1042,8 +1029,15 @@ export const RunSchema: GenMessage<Run, {jsonType: RunJson}> = /*@__PURE__*/
  * Where a run is in its life.
  *
  *     PENDING -> OFFERED -> CLAIMED -> RUNNING -> COMPLETED | FAILED | STOPPED
- *        ^          |                     |
- *        +----------+                     +-> STOPPING -> STOPPED
+ *        ^          |          |          |
+ *        +----------+----------+----------+     back into the queue
+ *                              |          |
+ *                              +----------+--> STOPPING -> STOPPED | COMPLETED | FAILED
+ *
+ * Back to PENDING: an offer that is refused or lapses; CLAIMED when nothing was started; CLAIMED and RUNNING when the
+ * lease is lost under RETRY or RESUME, or exit code 75 comes under RETRY. A stop makes STOPPING of CLAIMED and RUNNING,
+ * and STOPPED of PENDING and OFFERED at once; in STOPPING an executor that had ended before its first signal keeps its
+ * own outcome. While PENDING or OFFERED after such a loss, the lost attempt's own COMPLETED or FAILED still counts.
  *
  * CLAIMED may go straight to a final state. COMPLETED, FAILED and STOPPED are final.
  *
@@ -1118,8 +1112,15 @@ export const RunState = {
  * Where a run is in its life.
  *
  *     PENDING -> OFFERED -> CLAIMED -> RUNNING -> COMPLETED | FAILED | STOPPED
- *        ^          |                     |
- *        +----------+                     +-> STOPPING -> STOPPED
+ *        ^          |          |          |
+ *        +----------+----------+----------+     back into the queue
+ *                              |          |
+ *                              +----------+--> STOPPING -> STOPPED | COMPLETED | FAILED
+ *
+ * Back to PENDING: an offer that is refused or lapses; CLAIMED when nothing was started; CLAIMED and RUNNING when the
+ * lease is lost under RETRY or RESUME, or exit code 75 comes under RETRY. A stop makes STOPPING of CLAIMED and RUNNING,
+ * and STOPPED of PENDING and OFFERED at once; in STOPPING an executor that had ended before its first signal keeps its
+ * own outcome. While PENDING or OFFERED after such a loss, the lost attempt's own COMPLETED or FAILED still counts.
  *
  * CLAIMED may go straight to a final state. COMPLETED, FAILED and STOPPED are final.
  *
@@ -1131,8 +1132,15 @@ export type RunState = (typeof RunState)[keyof typeof RunState] | UnknownEnum;
  * Where a run is in its life.
  *
  *     PENDING -> OFFERED -> CLAIMED -> RUNNING -> COMPLETED | FAILED | STOPPED
- *        ^          |                     |
- *        +----------+                     +-> STOPPING -> STOPPED
+ *        ^          |          |          |
+ *        +----------+----------+----------+     back into the queue
+ *                              |          |
+ *                              +----------+--> STOPPING -> STOPPED | COMPLETED | FAILED
+ *
+ * Back to PENDING: an offer that is refused or lapses; CLAIMED when nothing was started; CLAIMED and RUNNING when the
+ * lease is lost under RETRY or RESUME, or exit code 75 comes under RETRY. A stop makes STOPPING of CLAIMED and RUNNING,
+ * and STOPPED of PENDING and OFFERED at once; in STOPPING an executor that had ended before its first signal keeps its
+ * own outcome. While PENDING or OFFERED after such a loss, the lost attempt's own COMPLETED or FAILED still counts.
  *
  * CLAIMED may go straight to a final state. COMPLETED, FAILED and STOPPED are final.
  *

@@ -26,7 +26,7 @@ export const file_agentrunner_v1_run_service: GenFile = /*@__PURE__*/
  */
 export type CreateRunRequest = Message<"agentrunner.v1.CreateRunRequest"> & {
   /**
-   * Names this request, so that it can be repeated. Kept with the run. Default: none, and every call makes a run.
+   * Names this request, so that it can be repeated. Kept as long as the run. Default: none, and every call makes a run.
    *
    * @generated from field: string request_id = 1;
    */
@@ -47,28 +47,28 @@ export type CreateRunRequest = Message<"agentrunner.v1.CreateRunRequest"> & {
   sessionName: string;
 
   /**
-   * START refuses an existing session, RESUME a missing one.
+   * START refuses an existing session, RESUME a missing one. Default: whichever fits.
    *
    * @generated from field: agentrunner.v1.InvocationMode mode = 4;
    */
   mode: InvocationMode;
 
   /**
-   * Session whose agent starts this run.
+   * Session whose agent asks for this run. A caller with a run token must name its own.
    *
    * @generated from field: string parent_session_id = 5;
    */
   parentSessionId: string;
 
   /**
-   * How the caller learns of the end. ASYNC_CALLBACK needs parent_session_id.
+   * How the caller learns of the end. ASYNC_CALLBACK needs parent_session_id. Default: SYNC.
    *
    * @generated from field: agentrunner.v1.ExecutionMode execution_mode = 6;
    */
   executionMode: ExecutionMode;
 
   /**
-   * Agent blueprint.
+   * Agent blueprint. Default: the session's, or none.
    *
    * @generated from field: string agent_name = 7;
    */
@@ -103,42 +103,43 @@ export type CreateRunRequest = Message<"agentrunner.v1.CreateRunRequest"> & {
   demands?: Demands | undefined;
 
   /**
-   * What happens when the runner is lost. Default: FAIL.
+   * Default: FAIL.
    *
    * @generated from field: agentrunner.v1.OnLost on_lost = 12;
    */
   onLost?: OnLost | undefined;
 
   /**
-   * Longest time the executor may run, at least 1 s. Default: no limit.
+   * Longest time the executor may run, more than 0 s; the run is FAILED (TIMEOUT) then. Default: no limit.
    *
    * @generated from field: google.protobuf.Duration timeout = 13;
    */
   timeout?: Duration | undefined;
 
   /**
-   * Longest time the executor may print nothing. Default: no limit.
+   * Longest time the executor may print nothing, more than 0 s; the run is FAILED (IDLE) then. Default: no limit.
    *
    * @generated from field: google.protobuf.Duration idle_timeout = 14;
    */
   idleTimeout?: Duration | undefined;
 
   /**
-   * Time without word from the runner after which the run is lost. Default: the coordinator's lease_ttl.
+   * Time without word from the runner after which the run is lost, more than 0 s; longer than the default for machines
+   * that sleep. Default: the coordinator's lease_ttl.
    *
    * @generated from field: google.protobuf.Duration lost_after = 15;
    */
   lostAfter?: Duration | undefined;
 
   /**
-   * Caller's own data, passed to the executor.
+   * Caller's own data, passed to the executor unread.
    *
    * @generated from field: google.protobuf.Struct metadata = 16;
    */
   metadata?: JsonObject | undefined;
 
   /**
-   * Lets a resume leave the runner that holds the session's files.
+   * Lets a resume leave the runner that holds the session's files; it starts without them. Default: false.
    *
    * @generated from field: bool any_runner = 17;
    */
@@ -152,7 +153,7 @@ export type CreateRunRequest = Message<"agentrunner.v1.CreateRunRequest"> & {
  */
 export type CreateRunRequestJson = {
   /**
-   * Names this request, so that it can be repeated. Kept with the run. Default: none, and every call makes a run.
+   * Names this request, so that it can be repeated. Kept as long as the run. Default: none, and every call makes a run.
    *
    * @generated from field: string request_id = 1;
    */
@@ -173,28 +174,28 @@ export type CreateRunRequestJson = {
   sessionName?: string;
 
   /**
-   * START refuses an existing session, RESUME a missing one.
+   * START refuses an existing session, RESUME a missing one. Default: whichever fits.
    *
    * @generated from field: agentrunner.v1.InvocationMode mode = 4;
    */
   mode?: InvocationModeJson;
 
   /**
-   * Session whose agent starts this run.
+   * Session whose agent asks for this run. A caller with a run token must name its own.
    *
    * @generated from field: string parent_session_id = 5;
    */
   parentSessionId?: string;
 
   /**
-   * How the caller learns of the end. ASYNC_CALLBACK needs parent_session_id.
+   * How the caller learns of the end. ASYNC_CALLBACK needs parent_session_id. Default: SYNC.
    *
    * @generated from field: agentrunner.v1.ExecutionMode execution_mode = 6;
    */
   executionMode?: ExecutionModeJson;
 
   /**
-   * Agent blueprint.
+   * Agent blueprint. Default: the session's, or none.
    *
    * @generated from field: string agent_name = 7;
    */
@@ -229,42 +230,43 @@ export type CreateRunRequestJson = {
   demands?: DemandsJson;
 
   /**
-   * What happens when the runner is lost. Default: FAIL.
+   * Default: FAIL.
    *
    * @generated from field: agentrunner.v1.OnLost on_lost = 12;
    */
   onLost?: OnLostJson;
 
   /**
-   * Longest time the executor may run, at least 1 s. Default: no limit.
+   * Longest time the executor may run, more than 0 s; the run is FAILED (TIMEOUT) then. Default: no limit.
    *
    * @generated from field: google.protobuf.Duration timeout = 13;
    */
   timeout?: DurationJson;
 
   /**
-   * Longest time the executor may print nothing. Default: no limit.
+   * Longest time the executor may print nothing, more than 0 s; the run is FAILED (IDLE) then. Default: no limit.
    *
    * @generated from field: google.protobuf.Duration idle_timeout = 14;
    */
   idleTimeout?: DurationJson;
 
   /**
-   * Time without word from the runner after which the run is lost. Default: the coordinator's lease_ttl.
+   * Time without word from the runner after which the run is lost, more than 0 s; longer than the default for machines
+   * that sleep. Default: the coordinator's lease_ttl.
    *
    * @generated from field: google.protobuf.Duration lost_after = 15;
    */
   lostAfter?: DurationJson;
 
   /**
-   * Caller's own data, passed to the executor.
+   * Caller's own data, passed to the executor unread.
    *
    * @generated from field: google.protobuf.Struct metadata = 16;
    */
   metadata?: StructJson;
 
   /**
-   * Lets a resume leave the runner that holds the session's files.
+   * Lets a resume leave the runner that holds the session's files; it starts without them. Default: false.
    *
    * @generated from field: bool any_runner = 17;
    */
@@ -285,7 +287,7 @@ export const CreateRunRequestSchema: GenMessage<CreateRunRequest, {jsonType: Cre
  */
 export type CreateRunResponse = Message<"agentrunner.v1.CreateRunResponse"> & {
   /**
-   * The run.
+   * Without pending_reasons and attempts.
    *
    * @generated from field: agentrunner.v1.Run run = 1;
    */
@@ -299,7 +301,7 @@ export type CreateRunResponse = Message<"agentrunner.v1.CreateRunResponse"> & {
  */
 export type CreateRunResponseJson = {
   /**
-   * The run.
+   * Without pending_reasons and attempts.
    *
    * @generated from field: agentrunner.v1.Run run = 1;
    */
@@ -320,8 +322,6 @@ export const CreateRunResponseSchema: GenMessage<CreateRunResponse, {jsonType: C
  */
 export type GetRunRequest = Message<"agentrunner.v1.GetRunRequest"> & {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId: string;
@@ -334,8 +334,6 @@ export type GetRunRequest = Message<"agentrunner.v1.GetRunRequest"> & {
  */
 export type GetRunRequestJson = {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId?: string;
@@ -355,8 +353,6 @@ export const GetRunRequestSchema: GenMessage<GetRunRequest, {jsonType: GetRunReq
  */
 export type GetRunResponse = Message<"agentrunner.v1.GetRunResponse"> & {
   /**
-   * The run.
-   *
    * @generated from field: agentrunner.v1.Run run = 1;
    */
   run?: Run | undefined;
@@ -369,8 +365,6 @@ export type GetRunResponse = Message<"agentrunner.v1.GetRunResponse"> & {
  */
 export type GetRunResponseJson = {
   /**
-   * The run.
-   *
    * @generated from field: agentrunner.v1.Run run = 1;
    */
   run?: RunJson;
@@ -411,7 +405,7 @@ export type ListRunsRequest = Message<"agentrunner.v1.ListRunsRequest"> & {
   runnerId: string;
 
   /**
-   * Most runs in the answer, 1 to 1000. Default: 100.
+   * Most runs in the response, 1 to 1000. 0: 100.
    *
    * @generated from field: uint32 page_size = 4;
    */
@@ -453,7 +447,7 @@ export type ListRunsRequestJson = {
   runnerId?: string;
 
   /**
-   * Most runs in the answer, 1 to 1000. Default: 100.
+   * Most runs in the response, 1 to 1000. 0: 100.
    *
    * @generated from field: uint32 page_size = 4;
    */
@@ -481,14 +475,14 @@ export const ListRunsRequestSchema: GenMessage<ListRunsRequest, {jsonType: ListR
  */
 export type ListRunsResponse = Message<"agentrunner.v1.ListRunsResponse"> & {
   /**
-   * The runs.
+   * Without prompt, parameters, metadata and result.
    *
    * @generated from field: repeated agentrunner.v1.Run runs = 1;
    */
   runs: Run[];
 
   /**
-   * Token of the next page. Empty on the last.
+   * Empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -502,14 +496,14 @@ export type ListRunsResponse = Message<"agentrunner.v1.ListRunsResponse"> & {
  */
 export type ListRunsResponseJson = {
   /**
-   * The runs.
+   * Without prompt, parameters, metadata and result.
    *
    * @generated from field: repeated agentrunner.v1.Run runs = 1;
    */
   runs?: RunJson[];
 
   /**
-   * Token of the next page. Empty on the last.
+   * Empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -530,28 +524,27 @@ export const ListRunsResponseSchema: GenMessage<ListRunsResponse, {jsonType: Lis
  */
 export type StopRunRequest = Message<"agentrunner.v1.StopRunRequest"> & {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * Shown to the people who watch.
+   * Shown to the people who watch. Default: who asked.
    *
    * @generated from field: string reason = 2;
    */
   reason: string;
 
   /**
-   * Time between SIGTERM and SIGKILL. Default: the coordinator's stop grace. 0 s kills at once.
+   * Time between SIGTERM and SIGKILL. Default: the coordinator's stop grace, 10 s. 0 s kills at once.
    *
    * @generated from field: google.protobuf.Duration grace = 3;
    */
   grace?: Duration | undefined;
 
   /**
-   * Also stop the active and waiting runs of every session below this run's session.
+   * Also stop the active and waiting runs of every session below this run's session, and cancel the callbacks that
+   * those owe.
    *
    * @generated from field: bool cascade = 4;
    */
@@ -565,28 +558,27 @@ export type StopRunRequest = Message<"agentrunner.v1.StopRunRequest"> & {
  */
 export type StopRunRequestJson = {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId?: string;
 
   /**
-   * Shown to the people who watch.
+   * Shown to the people who watch. Default: who asked.
    *
    * @generated from field: string reason = 2;
    */
   reason?: string;
 
   /**
-   * Time between SIGTERM and SIGKILL. Default: the coordinator's stop grace. 0 s kills at once.
+   * Time between SIGTERM and SIGKILL. Default: the coordinator's stop grace, 10 s. 0 s kills at once.
    *
    * @generated from field: google.protobuf.Duration grace = 3;
    */
   grace?: DurationJson;
 
   /**
-   * Also stop the active and waiting runs of every session below this run's session.
+   * Also stop the active and waiting runs of every session below this run's session, and cancel the callbacks that
+   * those owe.
    *
    * @generated from field: bool cascade = 4;
    */
@@ -607,7 +599,7 @@ export const StopRunRequestSchema: GenMessage<StopRunRequest, {jsonType: StopRun
  */
 export type StopRunResponse = Message<"agentrunner.v1.StopRunResponse"> & {
   /**
-   * The run as it is now.
+   * As it is now: STOPPING while its processes end.
    *
    * @generated from field: agentrunner.v1.Run run = 1;
    */
@@ -628,7 +620,7 @@ export type StopRunResponse = Message<"agentrunner.v1.StopRunResponse"> & {
  */
 export type StopRunResponseJson = {
   /**
-   * The run as it is now.
+   * As it is now: STOPPING while its processes end.
    *
    * @generated from field: agentrunner.v1.Run run = 1;
    */
@@ -656,14 +648,12 @@ export const StopRunResponseSchema: GenMessage<StopRunResponse, {jsonType: StopR
  */
 export type WatchRunRequest = Message<"agentrunner.v1.WatchRunRequest"> & {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * Continue behind this cursor. Default: from the beginning.
+   * Continue after this cursor. Default: from the beginning.
    *
    * @generated from field: string cursor = 2;
    */
@@ -677,14 +667,12 @@ export type WatchRunRequest = Message<"agentrunner.v1.WatchRunRequest"> & {
  */
 export type WatchRunRequestJson = {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId?: string;
 
   /**
-   * Continue behind this cursor. Default: from the beginning.
+   * Continue after this cursor. Default: from the beginning.
    *
    * @generated from field: string cursor = 2;
    */
@@ -705,7 +693,7 @@ export const WatchRunRequestSchema: GenMessage<WatchRunRequest, {jsonType: Watch
  */
 export type WatchRunResponse = Message<"agentrunner.v1.WatchRunResponse"> & {
   /**
-   * Place in the stream; give it to a later call to continue behind this message.
+   * Place in the stream; give it to a later call to continue after this message.
    *
    * @generated from field: string cursor = 1;
    */
@@ -726,16 +714,12 @@ export type WatchRunResponse = Message<"agentrunner.v1.WatchRunResponse"> & {
     case: "run";
   } | {
     /**
-     * Something that happened.
-     *
      * @generated from field: agentrunner.v1.SessionEvent event = 3;
      */
     value: SessionEvent;
     case: "event";
   } | {
     /**
-     * Nothing happened for a while; keeps proxies from closing the stream.
-     *
      * @generated from field: agentrunner.v1.WatchKeepAlive keepalive = 4;
      */
     value: WatchKeepAlive;
@@ -750,7 +734,7 @@ export type WatchRunResponse = Message<"agentrunner.v1.WatchRunResponse"> & {
  */
 export type WatchRunResponseJson = {
   /**
-   * Place in the stream; give it to a later call to continue behind this message.
+   * Place in the stream; give it to a later call to continue after this message.
    *
    * @generated from field: string cursor = 1;
    */
@@ -764,15 +748,11 @@ export type WatchRunResponseJson = {
   run?: RunJson;
 
   /**
-   * Something that happened.
-   *
    * @generated from field: agentrunner.v1.SessionEvent event = 3;
    */
   event?: SessionEventJson;
 
   /**
-   * Nothing happened for a while; keeps proxies from closing the stream.
-   *
    * @generated from field: agentrunner.v1.WatchKeepAlive keepalive = 4;
    */
   keepalive?: WatchKeepAliveJson;
@@ -799,7 +779,7 @@ export type PruneRunsRequest = Message<"agentrunner.v1.PruneRunsRequest"> & {
   olderThan?: Duration | undefined;
 
   /**
-   * Only count.
+   * Only count. Default: false.
    *
    * @generated from field: bool dry_run = 2;
    */
@@ -820,7 +800,7 @@ export type PruneRunsRequestJson = {
   olderThan?: DurationJson;
 
   /**
-   * Only count.
+   * Only count. Default: false.
    *
    * @generated from field: bool dry_run = 2;
    */
@@ -887,7 +867,8 @@ export const PruneRunsResponseSchema: GenMessage<PruneRunsResponse, {jsonType: P
  * Creates runs and follows them. For people, programs and agents.
  *
  * A caller with a run token (`authorization: Bearer …`, given to executors) sees only its own session and the sessions
- * below it; a token whose lease has ended is refused with UNAUTHENTICATED. A caller without one is a local user.
+ * below it (PERMISSION_DENIED for others, and for PruneRuns); a token whose lease has ended is refused with
+ * UNAUTHENTICATED. A caller without one is a local user.
  *
  * Errors of every RPC: UNAVAILABLE (the coordinator is ending or cannot be reached; repeat with backoff),
  * RESOURCE_EXHAUSTED (the store cannot be written, for example because the disk is full: nothing was changed, free
@@ -899,19 +880,20 @@ export const RunService: GenService<{
   /**
    * Queue a run.
    *
-   * When it answers OK the run is on disk. A repeat with the same `request_id` and the same content answers the same
-   * run, so an unanswered call is safely repeated.
+   * When it returns OK the run is on disk. A repeat with the same `request_id` and the same content returns the same
+   * run, so a call without a response is safely repeated.
    *
    * A prompt for an existing session is a resume: the run waits until the earlier runs of its session have ended.
    *
    * A run keeps its agent blueprint as it is now. A resume without agent_name is of the session's agent; when that
    * blueprint is gone, of the session's last copy of it.
    *
-   * Errors: INVALID_ARGUMENT (a field is wrong or too large, the parameters do not fit the blueprint, or the demands
-   * contradict it; no run was made; correct it), NOT_FOUND (no session with this session_id, none to RESUME, or no such
-   * agent blueprint), FAILED_PRECONDITION (the agent blueprint is disabled or broken, or the tree of sessions is as deep
-   * or as wide as the coordinator allows), ALREADY_EXISTS (`request_id` was used with other content; or mode START and
-   * the name is taken: resume it or choose another), PERMISSION_DENIED (a run token for another session).
+   * Errors: INVALID_ARGUMENT (a field is wrong or too large, the parameters do not fit the blueprint, the demands
+   * contradict it, or ASYNC_CALLBACK names a parent that is not the session's; no run was made; correct it), NOT_FOUND
+   * (no session with this session_id, none to RESUME, no such parent, or no such agent blueprint), FAILED_PRECONDITION
+   * (the agent blueprint is disabled or broken, the parent is being stopped, or the tree of sessions is as deep or as
+   * wide as the coordinator allows), ALREADY_EXISTS (`request_id` was used with other content; or mode START and the
+   * name is taken: resume it or choose another), PERMISSION_DENIED (a run token for another session).
    *
    * @generated from rpc agentrunner.v1.RunService.CreateRun
    */
@@ -935,7 +917,7 @@ export const RunService: GenService<{
   /**
    * Runs, newest first, a page at a time.
    *
-   * Errors: INVALID_ARGUMENT (a page token that is not ours; begin again without one).
+   * Errors: INVALID_ARGUMENT (not a page token), OUT_OF_RANGE (a page token of another store): begin again without one.
    *
    * @generated from rpc agentrunner.v1.RunService.ListRuns
    */
@@ -947,8 +929,8 @@ export const RunService: GenService<{
   /**
    * Ask for the end of a run.
    *
-   * A run that waits is STOPPED at once; one that a runner holds becomes STOPPING and ends when its processes have. A run
-   * that has ended is left as it is and answered. Repeating is harmless.
+   * A run that waits is STOPPED at once; one that a runner holds becomes STOPPING and ends when its processes have. A
+   * run that has ended is left as it is. Repeating is harmless, and can shorten the grace.
    *
    * Errors: NOT_FOUND.
    *
@@ -962,12 +944,12 @@ export const RunService: GenService<{
   /**
    * Follow a run: everything that happened, then everything that happens, until the run is final.
    *
-   * The first message is the run as it is. Then come its events in order, from `cursor` or from the beginning; every
-   * state but OFFERED is such an event. After the last event of a final run comes the run once more and the
-   * stream ends. A client that was cut off continues with the last cursor it saw and neither misses nor repeats one.
+   * The first message is the run as it is. Then come its events in order, after `cursor` or from the beginning; every
+   * state but OFFERED is such an event. After the last event of a final run comes the run once more and the stream
+   * ends. A client that was cut off continues with the last cursor it saw and neither misses nor repeats one.
    *
-   * Errors: NOT_FOUND, OUT_OF_RANGE (the cursor is of another store: begin again without one), INVALID_ARGUMENT (not a
-   * cursor).
+   * Errors: NOT_FOUND (also when the run is deleted meanwhile), OUT_OF_RANGE (the cursor is of another store: begin
+   * again without one), INVALID_ARGUMENT (not a cursor).
    *
    * @generated from rpc agentrunner.v1.RunService.WatchRun
    */
@@ -977,9 +959,10 @@ export const RunService: GenService<{
     output: typeof WatchRunResponseSchema;
   },
   /**
-   * Delete finished runs, their events, and sessions that are left without runs.
+   * Delete finished runs, their events, and sessions that are left without runs. Runs that a callback still needs are
+   * kept.
    *
-   * Errors: INVALID_ARGUMENT.
+   * Errors: PERMISSION_DENIED (a run token).
    *
    * @generated from rpc agentrunner.v1.RunService.PruneRuns
    */

@@ -16,13 +16,13 @@ export const file_agentrunner_v1_runner: GenFile = /*@__PURE__*/
   fileDesc("ChthZ2VudHJ1bm5lci92MS9ydW5uZXIucHJvdG8SDmFnZW50cnVubmVyLnYxInwKDEV4ZWN1dG9ySW5mbxIWCgR0eXBlGAEgASgJQgi6SAVyAxiAAhIZCgdjb21tYW5kGAIgASgJQgi6SAVyAxiAIBInCgZjb25maWcYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhAKCHBvcnRhYmxlGAQgASgIIs4ECgZSdW5uZXISEQoJcnVubmVyX2lkGAEgASgJEgwKBG5hbWUYAiABKAkSEAoIaG9zdG5hbWUYAyABKAkSEwoLcHJvamVjdF9kaXIYBCABKAkSGAoQZXhlY3V0b3JfcHJvZmlsZRgFIAEoCRIuCghleGVjdXRvchgGIAEoCzIcLmFnZW50cnVubmVyLnYxLkV4ZWN1dG9ySW5mbxIMCgR0YWdzGAcgAygJEh0KFXJlcXVpcmVfbWF0Y2hpbmdfdGFncxgIIAEoCBIbChNtYXhfY29uY3VycmVudF9ydW5zGAkgASgNEhMKC2FjdGl2ZV9ydW5zGAogASgNEjEKCHByZXNlbmNlGAsgASgOMh8uYWdlbnRydW5uZXIudjEuUnVubmVyLlByZXNlbmNlEhAKCGRyYWluaW5nGAwgASgIEjEKDXJlZ2lzdGVyZWRfYXQYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDWxhc3RfaGVhcmRfYXQYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB2Jvb3RfaWQYDyABKAkSMQoOZXZlbnRfbG9vcF9sYWcYECABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iZAoIUHJlc2VuY2USGAoUUFJFU0VOQ0VfVU5TUEVDSUZJRUQQABITCg9QUkVTRU5DRV9PTkxJTkUQARIWChJQUkVTRU5DRV9OT19TVFJFQU0QAhIRCg1QUkVTRU5DRV9BV0FZEAMi3QEKCUhlbGRMZWFzZRIZCgZydW5faWQYASABKAlCCbpIBnIEEAEYQBIbCghsZWFzZV9pZBgCIAEoCUIJukgGcgQQARhAEg8KB2F0dGVtcHQYAyABKA0SLgoFcGhhc2UYBCABKA4yHy5hZ2VudHJ1bm5lci52MS5IZWxkTGVhc2UuUGhhc2UiVwoFUGhhc2USFQoRUEhBU0VfVU5TUEVDSUZJRUQQABITCg9QSEFTRV9BQ0NFUFRJTkcQARIRCg1QSEFTRV9SVU5OSU5HEAISDwoLUEhBU0VfRklOQUwQAyLJAQoMTGVhc2VWZXJkaWN0EhAKCGxlYXNlX2lkGAEgASgJEi8KBGtpbmQYAiABKA4yIS5hZ2VudHJ1bm5lci52MS5MZWFzZVZlcmRpY3QuS2luZBIOCgZyZWFzb24YAyABKAkiZgoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASEAoMS0lORF9SRU5FV0VEEAESDQoJS0lORF9TVE9QEAISEAoMS0lORF9VTktOT1dOEAMSFQoRS0lORF9SRVNFTkRfRklOQUwQBCJzCglEaXJlY3RpdmUSLQoEc3RvcBgBIAEoCzIdLmFnZW50cnVubmVyLnYxLlN0b3BEaXJlY3RpdmVIABIvCgVkcmFpbhgCIAEoCzIeLmFnZW50cnVubmVyLnYxLkRyYWluRGlyZWN0aXZlSABCBgoEa2luZCJrCg1TdG9wRGlyZWN0aXZlEg4KBnJ1bl9pZBgBIAEoCRIQCghsZWFzZV9pZBgCIAEoCRIoCgVncmFjZRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIOCgZyZWFzb24YBCABKAkiIAoORHJhaW5EaXJlY3RpdmUSDgoGcmVhc29uGAEgASgJIsoDCgxSdW5uZXJDb25maWcSNQoSaGVhcnRiZWF0X2ludGVydmFsGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCWxlYXNlX3R0bBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIyCg9hY2NlcHRfZGVhZGxpbmUYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMwoQc3RyZWFtX2tlZXBhbGl2ZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIxCg5zdHJlYW1fbWF4X2FnZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIwCg1yZWNvbm5lY3RfbWluGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjAKDXJlY29ubmVjdF9tYXgYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoKc3RvcF9ncmFjZRgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhImCgZsaW1pdHMYCSABKAsyFi5hZ2VudHJ1bm5lci52MS5MaW1pdHMimgEKBkxpbWl0cxIZChFtZXNzYWdlX21heF9ieXRlcxgBIAEoBBIdChVldmVudF9jaHVua19tYXhfYnl0ZXMYAiABKAQSHQoVcmVzdWx0X3RleHRfbWF4X2J5dGVzGAMgASgEEh0KFXN0ZGVycl90YWlsX21heF9ieXRlcxgEIAEoBBIYChBvdXRwdXRfbWF4X2J5dGVzGAUgASgEYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
- * The executor that a runner spawns.
+ * The program that a runner spawns for every run.
  *
  * @generated from message agentrunner.v1.ExecutorInfo
  */
 export type ExecutorInfo = Message<"agentrunner.v1.ExecutorInfo"> & {
   /**
-   * Kind of executor, such as "claude-code".
+   * Kind of executor, such as "claude-code"; the name of its folder when no profile says otherwise.
    *
    * @generated from field: string type = 1;
    */
@@ -36,14 +36,15 @@ export type ExecutorInfo = Message<"agentrunner.v1.ExecutorInfo"> & {
   command: string;
 
   /**
-   * `config` of the executor profile.
+   * `config` of the executor profile. Shown to people.
    *
    * @generated from field: google.protobuf.Struct config = 3;
    */
   config?: JsonObject | undefined;
 
   /**
-   * True when a session can be resumed on another runner of the same profile.
+   * True when a session can be resumed on another runner of the same profile: then it is not bound to the runner with
+   * its files.
    *
    * @generated from field: bool portable = 4;
    */
@@ -51,13 +52,13 @@ export type ExecutorInfo = Message<"agentrunner.v1.ExecutorInfo"> & {
 };
 
 /**
- * The executor that a runner spawns.
+ * The program that a runner spawns for every run.
  *
  * @generated from message agentrunner.v1.ExecutorInfo
  */
 export type ExecutorInfoJson = {
   /**
-   * Kind of executor, such as "claude-code".
+   * Kind of executor, such as "claude-code"; the name of its folder when no profile says otherwise.
    *
    * @generated from field: string type = 1;
    */
@@ -71,14 +72,15 @@ export type ExecutorInfoJson = {
   command?: string;
 
   /**
-   * `config` of the executor profile.
+   * `config` of the executor profile. Shown to people.
    *
    * @generated from field: google.protobuf.Struct config = 3;
    */
   config?: StructJson;
 
   /**
-   * True when a session can be resumed on another runner of the same profile.
+   * True when a session can be resumed on another runner of the same profile: then it is not bound to the runner with
+   * its files.
    *
    * @generated from field: bool portable = 4;
    */
@@ -99,50 +101,42 @@ export const ExecutorInfoSchema: GenMessage<ExecutorInfo, {jsonType: ExecutorInf
  */
 export type Runner = Message<"agentrunner.v1.Runner"> & {
   /**
-   * Id, `lnch_…`, the same after every restart.
+   * `lnch_…`, the same after every restart.
    *
    * @generated from field: string runner_id = 1;
    */
   runnerId: string;
 
   /**
-   * Name that tells runners of one directory and profile apart.
+   * Tells runners of one host, directory and profile apart. Empty: not named.
    *
    * @generated from field: string name = 2;
    */
   name: string;
 
   /**
-   * Host it runs on.
-   *
    * @generated from field: string hostname = 3;
    */
   hostname: string;
 
   /**
-   * Directory it works in.
+   * Real path. Runs that name no directory are started there.
    *
    * @generated from field: string project_dir = 4;
    */
   projectDir: string;
 
   /**
-   * Executor profile.
-   *
    * @generated from field: string executor_profile = 5;
    */
   executorProfile: string;
 
   /**
-   * Executor.
-   *
    * @generated from field: agentrunner.v1.ExecutorInfo executor = 6;
    */
   executor?: ExecutorInfo | undefined;
 
   /**
-   * Tags.
-   *
    * @generated from field: repeated string tags = 7;
    */
   tags: string[];
@@ -155,35 +149,33 @@ export type Runner = Message<"agentrunner.v1.Runner"> & {
   requireMatchingTags: boolean;
 
   /**
-   * Most runs at a time.
+   * Most runs at a time, offers included.
    *
    * @generated from field: uint32 max_concurrent_runs = 9;
    */
   maxConcurrentRuns: number;
 
   /**
-   * Runs it holds, offers included.
+   * Runs it holds now, offers included.
    *
    * @generated from field: uint32 active_runs = 10;
    */
   activeRuns: number;
 
   /**
-   * Whether it is there.
-   *
    * @generated from field: agentrunner.v1.Runner.Presence presence = 11;
    */
   presence: Runner_Presence;
 
   /**
-   * True when it takes no more runs.
+   * True when it takes no more runs, by its own will or by DrainRunner.
    *
    * @generated from field: bool draining = 12;
    */
   draining: boolean;
 
   /**
-   * When this process registered.
+   * When this process registered first.
    *
    * @generated from field: google.protobuf.Timestamp registered_at = 13;
    */
@@ -197,14 +189,14 @@ export type Runner = Message<"agentrunner.v1.Runner"> & {
   lastHeardAt?: Timestamp | undefined;
 
   /**
-   * Identity of the process.
+   * Identity of the process; new after every restart.
    *
    * @generated from field: string boot_id = 15;
    */
   bootId: string;
 
   /**
-   * Longest pause of its event loop since the heartbeat before.
+   * Longest pause of its event loop between its last two heartbeats. 0 for a runner that does not say.
    *
    * @generated from field: google.protobuf.Duration event_loop_lag = 16;
    */
@@ -218,50 +210,42 @@ export type Runner = Message<"agentrunner.v1.Runner"> & {
  */
 export type RunnerJson = {
   /**
-   * Id, `lnch_…`, the same after every restart.
+   * `lnch_…`, the same after every restart.
    *
    * @generated from field: string runner_id = 1;
    */
   runnerId?: string;
 
   /**
-   * Name that tells runners of one directory and profile apart.
+   * Tells runners of one host, directory and profile apart. Empty: not named.
    *
    * @generated from field: string name = 2;
    */
   name?: string;
 
   /**
-   * Host it runs on.
-   *
    * @generated from field: string hostname = 3;
    */
   hostname?: string;
 
   /**
-   * Directory it works in.
+   * Real path. Runs that name no directory are started there.
    *
    * @generated from field: string project_dir = 4;
    */
   projectDir?: string;
 
   /**
-   * Executor profile.
-   *
    * @generated from field: string executor_profile = 5;
    */
   executorProfile?: string;
 
   /**
-   * Executor.
-   *
    * @generated from field: agentrunner.v1.ExecutorInfo executor = 6;
    */
   executor?: ExecutorInfoJson;
 
   /**
-   * Tags.
-   *
    * @generated from field: repeated string tags = 7;
    */
   tags?: string[];
@@ -274,35 +258,33 @@ export type RunnerJson = {
   requireMatchingTags?: boolean;
 
   /**
-   * Most runs at a time.
+   * Most runs at a time, offers included.
    *
    * @generated from field: uint32 max_concurrent_runs = 9;
    */
   maxConcurrentRuns?: number;
 
   /**
-   * Runs it holds, offers included.
+   * Runs it holds now, offers included.
    *
    * @generated from field: uint32 active_runs = 10;
    */
   activeRuns?: number;
 
   /**
-   * Whether it is there.
-   *
    * @generated from field: agentrunner.v1.Runner.Presence presence = 11;
    */
   presence?: Runner_PresenceJson;
 
   /**
-   * True when it takes no more runs.
+   * True when it takes no more runs, by its own will or by DrainRunner.
    *
    * @generated from field: bool draining = 12;
    */
   draining?: boolean;
 
   /**
-   * When this process registered.
+   * When this process registered first.
    *
    * @generated from field: google.protobuf.Timestamp registered_at = 13;
    */
@@ -316,14 +298,14 @@ export type RunnerJson = {
   lastHeardAt?: TimestampJson;
 
   /**
-   * Identity of the process.
+   * Identity of the process; new after every restart.
    *
    * @generated from field: string boot_id = 15;
    */
   bootId?: string;
 
   /**
-   * Longest pause of its event loop since the heartbeat before.
+   * Longest pause of its event loop between its last two heartbeats. 0 for a runner that does not say.
    *
    * @generated from field: google.protobuf.Duration event_loop_lag = 16;
    */
@@ -365,7 +347,7 @@ export const Runner_Presence = {
   NO_STREAM: 2,
 
   /**
-   * It has not been heard from.
+   * It has not been heard from for two heartbeats, and its stream is not open.
    *
    * @generated from enum value: PRESENCE_AWAY = 3;
    */
@@ -399,29 +381,23 @@ export const Runner_PresenceSchema: GenEnum<Runner_Presence, Runner_PresenceJson
  */
 export type HeldLease = Message<"agentrunner.v1.HeldLease"> & {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * The lease.
-   *
    * @generated from field: string lease_id = 2;
    */
   leaseId: string;
 
   /**
-   * The attempt that the offer named.
+   * The attempt that the offer named. For people who read it: the coordinator goes by lease_id.
    *
    * @generated from field: uint32 attempt = 3;
    */
   attempt: number;
 
   /**
-   * Where it stands.
-   *
    * @generated from field: agentrunner.v1.HeldLease.Phase phase = 4;
    */
   phase: HeldLease_Phase;
@@ -434,29 +410,23 @@ export type HeldLease = Message<"agentrunner.v1.HeldLease"> & {
  */
 export type HeldLeaseJson = {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId?: string;
 
   /**
-   * The lease.
-   *
    * @generated from field: string lease_id = 2;
    */
   leaseId?: string;
 
   /**
-   * The attempt that the offer named.
+   * The attempt that the offer named. For people who read it: the coordinator goes by lease_id.
    *
    * @generated from field: uint32 attempt = 3;
    */
   attempt?: number;
 
   /**
-   * Where it stands.
-   *
    * @generated from field: agentrunner.v1.HeldLease.Phase phase = 4;
    */
   phase?: HeldLease_PhaseJson;
@@ -525,27 +495,23 @@ export const HeldLease_PhaseSchema: GenEnum<HeldLease_Phase, HeldLease_PhaseJson
   enumDesc(file_agentrunner_v1_runner, 2, 0);
 
 /**
- * What the coordinator says of a lease that a runner holds.
+ * What the coordinator says of a lease that a runner lists in `held`.
  *
  * @generated from message agentrunner.v1.LeaseVerdict
  */
 export type LeaseVerdict = Message<"agentrunner.v1.LeaseVerdict"> & {
   /**
-   * The lease.
-   *
    * @generated from field: string lease_id = 1;
    */
   leaseId: string;
 
   /**
-   * The answer.
-   *
    * @generated from field: agentrunner.v1.LeaseVerdict.Kind kind = 2;
    */
   kind: LeaseVerdict_Kind;
 
   /**
-   * Why, in words.
+   * In words; empty when there is nothing to say.
    *
    * @generated from field: string reason = 3;
    */
@@ -553,27 +519,23 @@ export type LeaseVerdict = Message<"agentrunner.v1.LeaseVerdict"> & {
 };
 
 /**
- * What the coordinator says of a lease that a runner holds.
+ * What the coordinator says of a lease that a runner lists in `held`.
  *
  * @generated from message agentrunner.v1.LeaseVerdict
  */
 export type LeaseVerdictJson = {
   /**
-   * The lease.
-   *
    * @generated from field: string lease_id = 1;
    */
   leaseId?: string;
 
   /**
-   * The answer.
-   *
    * @generated from field: agentrunner.v1.LeaseVerdict.Kind kind = 2;
    */
   kind?: LeaseVerdict_KindJson;
 
   /**
-   * Why, in words.
+   * In words; empty when there is nothing to say.
    *
    * @generated from field: string reason = 3;
    */
@@ -588,7 +550,7 @@ export const LeaseVerdictSchema: GenMessage<LeaseVerdict, {jsonType: LeaseVerdic
   messageDesc(file_agentrunner_v1_runner, 3);
 
 /**
- * The answers.
+ * The verdicts.
  *
  * @generated from enum agentrunner.v1.LeaseVerdict.Kind
  */
@@ -601,28 +563,30 @@ export const LeaseVerdict_Kind = {
   UNSPECIFIED: 0,
 
   /**
-   * Go on.
+   * Go on. Also for a run that is to be stopped: the directive beside the verdicts says so.
    *
    * @generated from enum value: KIND_RENEWED = 1;
    */
   RENEWED: 1,
 
   /**
-   * Stop the executor if it runs, report what happened, and let go of the lease.
+   * The lease is over. Stop the executor if it runs, report what happened, and let go of the lease.
    *
    * @generated from enum value: KIND_STOP = 2;
    */
   STOP: 2,
 
   /**
-   * The coordinator does not know the run: stop the executor if it runs and let go of the lease.
+   * The coordinator does not know the run, or not as this runner's: stop the executor if it runs and let go of the
+   * lease.
    *
    * @generated from enum value: KIND_UNKNOWN = 3;
    */
   UNKNOWN: 3,
 
   /**
-   * Send the final report again.
+   * Said for every lease that is listed in phase FINAL, whether its final report was committed or not: the runner
+   * sends that report until it is answered. One that has no report for the lease any more forgets the lease.
    *
    * @generated from enum value: KIND_RESEND_FINAL = 4;
    */
@@ -630,14 +594,14 @@ export const LeaseVerdict_Kind = {
 } as const;
 
 /**
- * The answers.
+ * The verdicts.
  *
  * @generated from enum agentrunner.v1.LeaseVerdict.Kind
  */
 export type LeaseVerdict_Kind = (typeof LeaseVerdict_Kind)[keyof typeof LeaseVerdict_Kind] | UnknownEnum;
 
 /**
- * The answers.
+ * The verdicts.
  *
  * @generated from enum agentrunner.v1.LeaseVerdict.Kind
  */
@@ -650,7 +614,7 @@ export const LeaseVerdict_KindSchema: GenEnum<LeaseVerdict_Kind, LeaseVerdict_Ki
   enumDesc(file_agentrunner_v1_runner, 3, 0);
 
 /**
- * An order that stands until it is resolved. It is repeated on the stream and in answers; carrying it out twice is
+ * An order that stands until it is resolved. It is repeated on the stream and in responses; carrying it out twice is
  * harmless.
  *
  * @generated from message agentrunner.v1.Directive
@@ -663,16 +627,12 @@ export type Directive = Message<"agentrunner.v1.Directive"> & {
    */
   kind: {
     /**
-     * Stop a run.
-     *
      * @generated from field: agentrunner.v1.StopDirective stop = 1;
      */
     value: StopDirective;
     case: "stop";
   } | {
     /**
-     * Take no more runs.
-     *
      * @generated from field: agentrunner.v1.DrainDirective drain = 2;
      */
     value: DrainDirective;
@@ -681,22 +641,18 @@ export type Directive = Message<"agentrunner.v1.Directive"> & {
 };
 
 /**
- * An order that stands until it is resolved. It is repeated on the stream and in answers; carrying it out twice is
+ * An order that stands until it is resolved. It is repeated on the stream and in responses; carrying it out twice is
  * harmless.
  *
  * @generated from message agentrunner.v1.Directive
  */
 export type DirectiveJson = {
   /**
-   * Stop a run.
-   *
    * @generated from field: agentrunner.v1.StopDirective stop = 1;
    */
   stop?: StopDirectiveJson;
 
   /**
-   * Take no more runs.
-   *
    * @generated from field: agentrunner.v1.DrainDirective drain = 2;
    */
   drain?: DrainDirectiveJson;
@@ -716,14 +672,12 @@ export const DirectiveSchema: GenMessage<Directive, {jsonType: DirectiveJson}> =
  */
 export type StopDirective = Message<"agentrunner.v1.StopDirective"> & {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * The lease. An offer under it that is not accepted yet is dropped.
+   * An offer under it that is not accepted yet is dropped.
    *
    * @generated from field: string lease_id = 2;
    */
@@ -737,7 +691,7 @@ export type StopDirective = Message<"agentrunner.v1.StopDirective"> & {
   grace?: Duration | undefined;
 
   /**
-   * Why, in words.
+   * In words.
    *
    * @generated from field: string reason = 4;
    */
@@ -751,14 +705,12 @@ export type StopDirective = Message<"agentrunner.v1.StopDirective"> & {
  */
 export type StopDirectiveJson = {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId?: string;
 
   /**
-   * The lease. An offer under it that is not accepted yet is dropped.
+   * An offer under it that is not accepted yet is dropped.
    *
    * @generated from field: string lease_id = 2;
    */
@@ -772,7 +724,7 @@ export type StopDirectiveJson = {
   grace?: DurationJson;
 
   /**
-   * Why, in words.
+   * In words.
    *
    * @generated from field: string reason = 4;
    */
@@ -793,7 +745,7 @@ export const StopDirectiveSchema: GenMessage<StopDirective, {jsonType: StopDirec
  */
 export type DrainDirective = Message<"agentrunner.v1.DrainDirective"> & {
   /**
-   * Why, in words.
+   * In words.
    *
    * @generated from field: string reason = 1;
    */
@@ -807,7 +759,7 @@ export type DrainDirective = Message<"agentrunner.v1.DrainDirective"> & {
  */
 export type DrainDirectiveJson = {
   /**
-   * Why, in words.
+   * In words.
    *
    * @generated from field: string reason = 1;
    */
@@ -828,64 +780,62 @@ export const DrainDirectiveSchema: GenMessage<DrainDirective, {jsonType: DrainDi
  */
 export type RunnerConfig = Message<"agentrunner.v1.RunnerConfig"> & {
   /**
-   * Time between two heartbeats.
+   * Time between two heartbeats. Default 10 s; less than half of lease_ttl.
    *
    * @generated from field: google.protobuf.Duration heartbeat_interval = 1;
    */
   heartbeatInterval?: Duration | undefined;
 
   /**
-   * Time without word after which a lease is lost.
+   * Time without word after which a lease is lost. Default 45 s.
    *
    * @generated from field: google.protobuf.Duration lease_ttl = 2;
    */
   leaseTtl?: Duration | undefined;
 
   /**
-   * Time that a runner has to accept an offer.
+   * Time that a runner has to accept an offer; each offer says what remains. Default 15 s.
    *
    * @generated from field: google.protobuf.Duration accept_deadline = 3;
    */
   acceptDeadline?: Duration | undefined;
 
   /**
-   * Longest silence on the stream while it works.
+   * Longest silence on the stream while it works: reopen one that is silent for twice as long. Default 15 s.
    *
    * @generated from field: google.protobuf.Duration stream_keepalive = 4;
    */
   streamKeepalive?: Duration | undefined;
 
   /**
-   * Age at which the coordinator ends a stream; the runner opens the next one at once.
+   * Age, give or take a tenth, at which the coordinator ends a stream with RECYCLE. Default 30 min.
    *
    * @generated from field: google.protobuf.Duration stream_max_age = 5;
    */
   streamMaxAge?: Duration | undefined;
 
   /**
-   * Shortest wait before a reconnect, first of a full-jitter series.
+   * Ceiling of the first wait before a reconnect; waits are random below a ceiling that doubles. Default 100 ms.
    *
    * @generated from field: google.protobuf.Duration reconnect_min = 6;
    */
   reconnectMin?: Duration | undefined;
 
   /**
-   * Longest wait before a reconnect.
+   * Highest ceiling of that wait. Default 10 s.
    *
    * @generated from field: google.protobuf.Duration reconnect_max = 7;
    */
   reconnectMax?: Duration | undefined;
 
   /**
-   * Time between SIGTERM and SIGKILL when a directive names none.
+   * Time between SIGTERM and SIGKILL when a directive names none. Default 10 s; 0 s kills at once.
    *
    * @generated from field: google.protobuf.Duration stop_grace = 8;
    */
   stopGrace?: Duration | undefined;
 
   /**
-   * Sizes.
-   *
    * @generated from field: agentrunner.v1.Limits limits = 9;
    */
   limits?: Limits | undefined;
@@ -898,64 +848,62 @@ export type RunnerConfig = Message<"agentrunner.v1.RunnerConfig"> & {
  */
 export type RunnerConfigJson = {
   /**
-   * Time between two heartbeats.
+   * Time between two heartbeats. Default 10 s; less than half of lease_ttl.
    *
    * @generated from field: google.protobuf.Duration heartbeat_interval = 1;
    */
   heartbeatInterval?: DurationJson;
 
   /**
-   * Time without word after which a lease is lost.
+   * Time without word after which a lease is lost. Default 45 s.
    *
    * @generated from field: google.protobuf.Duration lease_ttl = 2;
    */
   leaseTtl?: DurationJson;
 
   /**
-   * Time that a runner has to accept an offer.
+   * Time that a runner has to accept an offer; each offer says what remains. Default 15 s.
    *
    * @generated from field: google.protobuf.Duration accept_deadline = 3;
    */
   acceptDeadline?: DurationJson;
 
   /**
-   * Longest silence on the stream while it works.
+   * Longest silence on the stream while it works: reopen one that is silent for twice as long. Default 15 s.
    *
    * @generated from field: google.protobuf.Duration stream_keepalive = 4;
    */
   streamKeepalive?: DurationJson;
 
   /**
-   * Age at which the coordinator ends a stream; the runner opens the next one at once.
+   * Age, give or take a tenth, at which the coordinator ends a stream with RECYCLE. Default 30 min.
    *
    * @generated from field: google.protobuf.Duration stream_max_age = 5;
    */
   streamMaxAge?: DurationJson;
 
   /**
-   * Shortest wait before a reconnect, first of a full-jitter series.
+   * Ceiling of the first wait before a reconnect; waits are random below a ceiling that doubles. Default 100 ms.
    *
    * @generated from field: google.protobuf.Duration reconnect_min = 6;
    */
   reconnectMin?: DurationJson;
 
   /**
-   * Longest wait before a reconnect.
+   * Highest ceiling of that wait. Default 10 s.
    *
    * @generated from field: google.protobuf.Duration reconnect_max = 7;
    */
   reconnectMax?: DurationJson;
 
   /**
-   * Time between SIGTERM and SIGKILL when a directive names none.
+   * Time between SIGTERM and SIGKILL when a directive names none. Default 10 s; 0 s kills at once.
    *
    * @generated from field: google.protobuf.Duration stop_grace = 8;
    */
   stopGrace?: DurationJson;
 
   /**
-   * Sizes.
-   *
    * @generated from field: agentrunner.v1.Limits limits = 9;
    */
   limits?: LimitsJson;
@@ -969,41 +917,41 @@ export const RunnerConfigSchema: GenMessage<RunnerConfig, {jsonType: RunnerConfi
   messageDesc(file_agentrunner_v1_runner, 7);
 
 /**
- * Sizes that the coordinator enforces. A runner cuts before it sends, and says where it cut.
+ * Sizes that the coordinator enforces, in bytes. A runner cuts before it sends, and says where it cut.
  *
  * @generated from message agentrunner.v1.Limits
  */
 export type Limits = Message<"agentrunner.v1.Limits"> & {
   /**
-   * Largest message.
+   * Largest message, decompressed. 4 MiB; a larger one is RESOURCE_EXHAUSTED.
    *
    * @generated from field: uint64 message_max_bytes = 1;
    */
   messageMaxBytes: bigint;
 
   /**
-   * Largest text of one event.
+   * Largest text of one event. 64 KiB.
    *
    * @generated from field: uint64 event_chunk_max_bytes = 2;
    */
   eventChunkMaxBytes: bigint;
 
   /**
-   * Largest result text.
+   * Largest text of a result, and largest data as protobuf. 256 KiB.
    *
    * @generated from field: uint64 result_text_max_bytes = 3;
    */
   resultTextMaxBytes: bigint;
 
   /**
-   * Largest stderr tail in the message of a failure.
+   * Largest end of stderr in the message of a failure. 16 KiB.
    *
    * @generated from field: uint64 stderr_tail_max_bytes = 4;
    */
   stderrTailMaxBytes: bigint;
 
   /**
-   * Most output of one run that is kept.
+   * Most output of one attempt that is kept. 64 MiB; the coordinator drops the rest and marks the place.
    *
    * @generated from field: uint64 output_max_bytes = 5;
    */
@@ -1011,41 +959,41 @@ export type Limits = Message<"agentrunner.v1.Limits"> & {
 };
 
 /**
- * Sizes that the coordinator enforces. A runner cuts before it sends, and says where it cut.
+ * Sizes that the coordinator enforces, in bytes. A runner cuts before it sends, and says where it cut.
  *
  * @generated from message agentrunner.v1.Limits
  */
 export type LimitsJson = {
   /**
-   * Largest message.
+   * Largest message, decompressed. 4 MiB; a larger one is RESOURCE_EXHAUSTED.
    *
    * @generated from field: uint64 message_max_bytes = 1;
    */
   messageMaxBytes?: string;
 
   /**
-   * Largest text of one event.
+   * Largest text of one event. 64 KiB.
    *
    * @generated from field: uint64 event_chunk_max_bytes = 2;
    */
   eventChunkMaxBytes?: string;
 
   /**
-   * Largest result text.
+   * Largest text of a result, and largest data as protobuf. 256 KiB.
    *
    * @generated from field: uint64 result_text_max_bytes = 3;
    */
   resultTextMaxBytes?: string;
 
   /**
-   * Largest stderr tail in the message of a failure.
+   * Largest end of stderr in the message of a failure. 16 KiB.
    *
    * @generated from field: uint64 stderr_tail_max_bytes = 4;
    */
   stderrTailMaxBytes?: string;
 
   /**
-   * Most output of one run that is kept.
+   * Most output of one attempt that is kept. 64 MiB; the coordinator drops the rest and marks the place.
    *
    * @generated from field: uint64 output_max_bytes = 5;
    */

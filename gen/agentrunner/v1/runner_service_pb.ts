@@ -19,7 +19,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file agentrunner/v1/runner_service.proto.
  */
 export const file_agentrunner_v1_runner_service: GenFile = /*@__PURE__*/
-  fileDesc("CiNhZ2VudHJ1bm5lci92MS9ydW5uZXJfc2VydmljZS5wcm90bxIOYWdlbnRydW5uZXIudjEi8AMKD1JlZ2lzdGVyUmVxdWVzdBIcCghob3N0bmFtZRgBIAEoCUIKukgHcgUQARiAAhIiCgtwcm9qZWN0X2RpchgCIAEoCUINukgKcggQARiAIDoBLxIkChBleGVjdXRvcl9wcm9maWxlGAMgASgJQgq6SAdyBRABGIACEi4KCGV4ZWN1dG9yGAQgASgLMhwuYWdlbnRydW5uZXIudjEuRXhlY3V0b3JJbmZvEiEKBHRhZ3MYBSADKAlCE7pIEJIBDRBAGAEiB3IFEAEYgAESHQoVcmVxdWlyZV9tYXRjaGluZ190YWdzGAYgASgIEiUKE21heF9jb25jdXJyZW50X3J1bnMYByABKA1CCLpIBSoDGOgHEhYKBG5hbWUYCCABKAlCCLpIBXIDGIABEhoKB2Jvb3RfaWQYCSABKAlCCbpIBnIEEAEYQBIhChBwcmV2aW91c19ib290X2lkGAogASgJQge6SARyAhhAEhQKDHByb3RvY29sX21pbhgLIAEoDRIUCgxwcm90b2NvbF9tYXgYDCABKA0SJQoMY2FwYWJpbGl0aWVzGA0gAygJQg+6SAySAQkQQCIFcgMYgAESMgoEaGVsZBgOIAMoCzIZLmFnZW50cnVubmVyLnYxLkhlbGRMZWFzZUIJukgGkgEDENAPItUBChBSZWdpc3RlclJlc3BvbnNlEhEKCXJ1bm5lcl9pZBgBIAEoCRIUCgxydW5uZXJfdG9rZW4YAiABKAkSEAoIc3RvcmVfaWQYAyABKAkSLAoGY29uZmlnGAQgASgLMhwuYWdlbnRydW5uZXIudjEuUnVubmVyQ29uZmlnEhYKDnNlcnZlcl92ZXJzaW9uGAUgASgJEhAKCHByb3RvY29sGAYgASgNEi4KCHZlcmRpY3RzGAcgAygLMhwuYWdlbnRydW5uZXIudjEuTGVhc2VWZXJkaWN0IqgBChBXYXRjaFJ1bnNSZXF1ZXN0EhwKCXJ1bm5lcl9pZBgBIAEoCUIJukgGcgQQARhAEhoKB2Jvb3RfaWQYAiABKAlCCbpIBnIEEAEYQBIXCgpmcmVlX3Nsb3RzGAMgASgNSACIAQESMgoEaGVsZBgEIAMoCzIZLmFnZW50cnVubmVyLnYxLkhlbGRMZWFzZUIJukgGkgEDENAPQg0KC19mcmVlX3Nsb3RzIukCChFXYXRjaFJ1bnNSZXNwb25zZRIuCgZvcGVuZWQYASABKAsyHC5hZ2VudHJ1bm5lci52MS5TdHJlYW1PcGVuZWRIABIpCgVvZmZlchgCIAEoCzIYLmFnZW50cnVubmVyLnYxLlJ1bk9mZmVySAASLQoEc3RvcBgDIAEoCzIdLmFnZW50cnVubmVyLnYxLlN0b3BEaXJlY3RpdmVIABIuCglrZWVwYWxpdmUYBCABKAsyGS5hZ2VudHJ1bm5lci52MS5LZWVwQWxpdmVIABIvCgVkcmFpbhgFIAEoCzIeLmFnZW50cnVubmVyLnYxLkRyYWluRGlyZWN0aXZlSAASMAoHY2xvc2luZxgGIAEoCzIdLmFnZW50cnVubmVyLnYxLlN0cmVhbUNsb3NpbmdIABIuCgZjb25maWcYByABKAsyHC5hZ2VudHJ1bm5lci52MS5SdW5uZXJDb25maWdIAEIHCgVldmVudCJRCgxTdHJlYW1PcGVuZWQSEQoJc3RyZWFtX2lkGAEgASgJEi4KCHZlcmRpY3RzGAIgAygLMhwuYWdlbnRydW5uZXIudjEuTGVhc2VWZXJkaWN0IpkCCghSdW5PZmZlchIOCgZydW5faWQYASABKAkSEAoIbGVhc2VfaWQYAiABKAkSDwoHYXR0ZW1wdBgDIAEoDRIyCg9hY2NlcHRfZGVhZGxpbmUYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SNgoKaW52b2NhdGlvbhgFIAEoCzIiLmFnZW50cnVubmVyLnYxLkV4ZWN1dG9ySW52b2NhdGlvbhIRCglydW5fdG9rZW4YBiABKAkSKgoHdGltZW91dBgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxpZGxlX3RpbWVvdXQYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iOgoJS2VlcEFsaXZlEi0KCmRpcmVjdGl2ZXMYASADKAsyGS5hZ2VudHJ1bm5lci52MS5EaXJlY3RpdmUi0QEKDVN0cmVhbUNsb3NpbmcSNAoGcmVhc29uGAEgASgOMiQuYWdlbnRydW5uZXIudjEuU3RyZWFtQ2xvc2luZy5SZWFzb24iiQEKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABISCg5SRUFTT05fUkVDWUNMRRABEhMKD1JFQVNPTl9TSFVURE9XThACEhUKEVJFQVNPTl9TVVBFUlNFREVEEAMSEwoPUkVBU09OX1JFUExBQ0VEEAQSEgoOUkVBU09OX1JFTU9WRUQQBSJpChNSZXBvcnRTdGF0dXNSZXF1ZXN0EhwKCXJ1bm5lcl9pZBgBIAEoCUIJukgGcgQQARhAEjQKB3JlcG9ydHMYAiADKAsyFi5hZ2VudHJ1bm5lci52MS5SZXBvcnRCC7pICJIBBQgBEPQDIscECgZSZXBvcnQSGQoGcnVuX2lkGAEgASgJQgm6SAZyBBABGEASGwoIbGVhc2VfaWQYAiABKAlCCbpIBnIEEAEYQBIPCgdhdHRlbXB0GAMgASgNEhQKA3NlcRgEIAEoBEIHukgEMgIoARIpCgRraW5kGAUgASgOMhsuYWdlbnRydW5uZXIudjEuUmVwb3J0LktpbmQSIgoEZXhpdBgGIAEoCzIULmFnZW50cnVubmVyLnYxLkV4aXQSLgoHZmFpbHVyZRgHIAEoDjIdLmFnZW50cnVubmVyLnYxLkZhaWx1cmVSZWFzb24SGgoHbWVzc2FnZRgIIAEoCUIJukgGcgQogIAEEi4KBnJlc3VsdBgJIAEoCzIeLmFnZW50cnVubmVyLnYxLkV4ZWN1dG9yUmVzdWx0EiUKE2V4ZWN1dG9yX3Nlc3Npb25faWQYCiABKAlCCLpIBXIDGIAIEgsKA3BpZBgLIAEoDRIUCgxvdXRwdXRfYnl0ZXMYDCABKAQSFgoOZXZlbnRzX21pc3NpbmcYDSABKAQisAEKBEtpbmQSFAoQS0lORF9VTlNQRUNJRklFRBAAEg8KC0tJTkRfQUNDRVBUEAESDwoLS0lORF9SRUZVU0UQAhIQCgxLSU5EX1NUQVJURUQQAxIUChBLSU5EX05PVF9TVEFSVEVEEAQSEQoNS0lORF9QUk9HUkVTUxAFEhIKDktJTkRfQ09NUExFVEVEEAYSDwoLS0lORF9GQUlMRUQQBxIQCgxLSU5EX1NUT1BQRUQQCCJ2ChRSZXBvcnRTdGF0dXNSZXNwb25zZRIvCgh2ZXJkaWN0cxgBIAMoCzIdLmFnZW50cnVubmVyLnYxLlJlcG9ydFZlcmRpY3QSLQoKZGlyZWN0aXZlcxgCIAMoCzIZLmFnZW50cnVubmVyLnYxLkRpcmVjdGl2ZSL9AQoNUmVwb3J0VmVyZGljdBIQCghsZWFzZV9pZBgBIAEoCRILCgNzZXEYAiABKAQSMAoEa2luZBgDIAEoDjIiLmFnZW50cnVubmVyLnYxLlJlcG9ydFZlcmRpY3QuS2luZBIPCgdtZXNzYWdlGAQgASgJEisKCXJ1bl9zdGF0ZRgFIAEoDjIYLmFnZW50cnVubmVyLnYxLlJ1blN0YXRlIl0KBEtpbmQSFAoQS0lORF9VTlNQRUNJRklFRBAAEgsKB0tJTkRfT0sQARIOCgpLSU5EX1NUQUxFEAISEAoMS0lORF9VTktOT1dOEAMSEAoMS0lORF9JTlZBTElEEAQi7QEKEEhlYXJ0YmVhdFJlcXVlc3QSHAoJcnVubmVyX2lkGAEgASgJQgm6SAZyBBABGEASGgoHYm9vdF9pZBgCIAEoCUIJukgGcgQQARhAEjIKBGhlbGQYAyADKAsyGS5hZ2VudHJ1bm5lci52MS5IZWxkTGVhc2VCCbpIBpIBAxDQDxIXCgpmcmVlX3Nsb3RzGAQgASgNSACIAQESEAoIZHJhaW5pbmcYBSABKAgSMQoOZXZlbnRfbG9vcF9sYWcYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDQoLX2ZyZWVfc2xvdHMivQEKEUhlYXJ0YmVhdFJlc3BvbnNlEi4KCHZlcmRpY3RzGAEgAygLMhwuYWdlbnRydW5uZXIudjEuTGVhc2VWZXJkaWN0Ei0KCmRpcmVjdGl2ZXMYAiADKAsyGS5hZ2VudHJ1bm5lci52MS5EaXJlY3RpdmUSMQoObmV4dF9oZWFydGJlYXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFgoOc3RyZWFtX21pc3NpbmcYBCABKAgibQoTQXBwZW5kRXZlbnRzUmVxdWVzdBIcCglydW5uZXJfaWQYASABKAlCCbpIBnIEEAEYQBI4CgdiYXRjaGVzGAIgAygLMhouYWdlbnRydW5uZXIudjEuRXZlbnRCYXRjaEILukgIkgEFCAEQ9AMimgEKCkV2ZW50QmF0Y2gSGQoGcnVuX2lkGAEgASgJQgm6SAZyBBABGEASGwoIbGVhc2VfaWQYAiABKAlCCbpIBnIEEAEYQBIaCglmaXJzdF9zZXEYAyABKARCB7pIBDICKAESOAoGZXZlbnRzGAQgAygLMh0uYWdlbnRydW5uZXIudjEuRXhlY3V0b3JFdmVudEIJukgGkgEDENAPInoKFEFwcGVuZEV2ZW50c1Jlc3BvbnNlEjMKCHZlcmRpY3RzGAEgAygLMiEuYWdlbnRydW5uZXIudjEuRXZlbnRCYXRjaFZlcmRpY3QSLQoKZGlyZWN0aXZlcxgCIAMoCzIZLmFnZW50cnVubmVyLnYxLkRpcmVjdGl2ZSJ/ChFFdmVudEJhdGNoVmVyZGljdBIQCghsZWFzZV9pZBgBIAEoCRIwCgRraW5kGAIgASgOMiIuYWdlbnRydW5uZXIudjEuUmVwb3J0VmVyZGljdC5LaW5kEhUKDWNvbW1pdHRlZF9zZXEYAyABKAQSDwoHbWVzc2FnZRgEIAEoCSJNChFEZXJlZ2lzdGVyUmVxdWVzdBIcCglydW5uZXJfaWQYASABKAlCCbpIBnIEEAEYQBIaCgdib290X2lkGAIgASgJQgm6SAZyBBABGEAiFAoSRGVyZWdpc3RlclJlc3BvbnNlMqgECg1SdW5uZXJTZXJ2aWNlElIKCFJlZ2lzdGVyEh8uYWdlbnRydW5uZXIudjEuUmVnaXN0ZXJSZXF1ZXN0GiAuYWdlbnRydW5uZXIudjEuUmVnaXN0ZXJSZXNwb25zZSIDkAICElIKCVdhdGNoUnVucxIgLmFnZW50cnVubmVyLnYxLldhdGNoUnVuc1JlcXVlc3QaIS5hZ2VudHJ1bm5lci52MS5XYXRjaFJ1bnNSZXNwb25zZTABEl4KDFJlcG9ydFN0YXR1cxIjLmFnZW50cnVubmVyLnYxLlJlcG9ydFN0YXR1c1JlcXVlc3QaJC5hZ2VudHJ1bm5lci52MS5SZXBvcnRTdGF0dXNSZXNwb25zZSIDkAICElUKCUhlYXJ0YmVhdBIgLmFnZW50cnVubmVyLnYxLkhlYXJ0YmVhdFJlcXVlc3QaIS5hZ2VudHJ1bm5lci52MS5IZWFydGJlYXRSZXNwb25zZSIDkAICEl4KDEFwcGVuZEV2ZW50cxIjLmFnZW50cnVubmVyLnYxLkFwcGVuZEV2ZW50c1JlcXVlc3QaJC5hZ2VudHJ1bm5lci52MS5BcHBlbmRFdmVudHNSZXNwb25zZSIDkAICElgKCkRlcmVnaXN0ZXISIS5hZ2VudHJ1bm5lci52MS5EZXJlZ2lzdGVyUmVxdWVzdBoiLmFnZW50cnVubmVyLnYxLkRlcmVnaXN0ZXJSZXNwb25zZSIDkAICYgZwcm90bzM", [file_agentrunner_v1_executor, file_agentrunner_v1_run, file_agentrunner_v1_runner, file_buf_validate_validate, file_google_protobuf_duration]);
+  fileDesc("CiNhZ2VudHJ1bm5lci92MS9ydW5uZXJfc2VydmljZS5wcm90bxIOYWdlbnRydW5uZXIudjEi8AMKD1JlZ2lzdGVyUmVxdWVzdBIcCghob3N0bmFtZRgBIAEoCUIKukgHcgUQARiAAhIiCgtwcm9qZWN0X2RpchgCIAEoCUINukgKcggQARiAIDoBLxIkChBleGVjdXRvcl9wcm9maWxlGAMgASgJQgq6SAdyBRABGIACEi4KCGV4ZWN1dG9yGAQgASgLMhwuYWdlbnRydW5uZXIudjEuRXhlY3V0b3JJbmZvEiEKBHRhZ3MYBSADKAlCE7pIEJIBDRBAGAEiB3IFEAEYgAESHQoVcmVxdWlyZV9tYXRjaGluZ190YWdzGAYgASgIEiUKE21heF9jb25jdXJyZW50X3J1bnMYByABKA1CCLpIBSoDGOgHEhYKBG5hbWUYCCABKAlCCLpIBXIDGIABEhoKB2Jvb3RfaWQYCSABKAlCCbpIBnIEEAEYQBIhChBwcmV2aW91c19ib290X2lkGAogASgJQge6SARyAhhAEhQKDHByb3RvY29sX21pbhgLIAEoDRIUCgxwcm90b2NvbF9tYXgYDCABKA0SJQoMY2FwYWJpbGl0aWVzGA0gAygJQg+6SAySAQkQQCIFcgMYgAESMgoEaGVsZBgOIAMoCzIZLmFnZW50cnVubmVyLnYxLkhlbGRMZWFzZUIJukgGkgEDENAPItUBChBSZWdpc3RlclJlc3BvbnNlEhEKCXJ1bm5lcl9pZBgBIAEoCRIUCgxydW5uZXJfdG9rZW4YAiABKAkSEAoIc3RvcmVfaWQYAyABKAkSLAoGY29uZmlnGAQgASgLMhwuYWdlbnRydW5uZXIudjEuUnVubmVyQ29uZmlnEhYKDnNlcnZlcl92ZXJzaW9uGAUgASgJEhAKCHByb3RvY29sGAYgASgNEi4KCHZlcmRpY3RzGAcgAygLMhwuYWdlbnRydW5uZXIudjEuTGVhc2VWZXJkaWN0IqgBChBXYXRjaFJ1bnNSZXF1ZXN0EhwKCXJ1bm5lcl9pZBgBIAEoCUIJukgGcgQQARhAEhoKB2Jvb3RfaWQYAiABKAlCCbpIBnIEEAEYQBIXCgpmcmVlX3Nsb3RzGAMgASgNSACIAQESMgoEaGVsZBgEIAMoCzIZLmFnZW50cnVubmVyLnYxLkhlbGRMZWFzZUIJukgGkgEDENAPQg0KC19mcmVlX3Nsb3RzIscCChFXYXRjaFJ1bnNSZXNwb25zZRIuCgZvcGVuZWQYASABKAsyHC5hZ2VudHJ1bm5lci52MS5TdHJlYW1PcGVuZWRIABIpCgVvZmZlchgCIAEoCzIYLmFnZW50cnVubmVyLnYxLlJ1bk9mZmVySAASLQoEc3RvcBgDIAEoCzIdLmFnZW50cnVubmVyLnYxLlN0b3BEaXJlY3RpdmVIABIuCglrZWVwYWxpdmUYBCABKAsyGS5hZ2VudHJ1bm5lci52MS5LZWVwQWxpdmVIABIvCgVkcmFpbhgFIAEoCzIeLmFnZW50cnVubmVyLnYxLkRyYWluRGlyZWN0aXZlSAASMAoHY2xvc2luZxgGIAEoCzIdLmFnZW50cnVubmVyLnYxLlN0cmVhbUNsb3NpbmdIAEIHCgVldmVudEoECAcQCFIGY29uZmlnIlEKDFN0cmVhbU9wZW5lZBIRCglzdHJlYW1faWQYASABKAkSLgoIdmVyZGljdHMYAiADKAsyHC5hZ2VudHJ1bm5lci52MS5MZWFzZVZlcmRpY3QimQIKCFJ1bk9mZmVyEg4KBnJ1bl9pZBgBIAEoCRIQCghsZWFzZV9pZBgCIAEoCRIPCgdhdHRlbXB0GAMgASgNEjIKD2FjY2VwdF9kZWFkbGluZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI2CgppbnZvY2F0aW9uGAUgASgLMiIuYWdlbnRydW5uZXIudjEuRXhlY3V0b3JJbnZvY2F0aW9uEhEKCXJ1bl90b2tlbhgGIAEoCRIqCgd0aW1lb3V0GAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi8KDGlkbGVfdGltZW91dBgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiI6CglLZWVwQWxpdmUSLQoKZGlyZWN0aXZlcxgBIAMoCzIZLmFnZW50cnVubmVyLnYxLkRpcmVjdGl2ZSLRAQoNU3RyZWFtQ2xvc2luZxI0CgZyZWFzb24YASABKA4yJC5hZ2VudHJ1bm5lci52MS5TdHJlYW1DbG9zaW5nLlJlYXNvbiKJAQoGUmVhc29uEhYKElJFQVNPTl9VTlNQRUNJRklFRBAAEhIKDlJFQVNPTl9SRUNZQ0xFEAESEwoPUkVBU09OX1NIVVRET1dOEAISFQoRUkVBU09OX1NVUEVSU0VERUQQAxITCg9SRUFTT05fUkVQTEFDRUQQBBISCg5SRUFTT05fUkVNT1ZFRBAFImkKE1JlcG9ydFN0YXR1c1JlcXVlc3QSHAoJcnVubmVyX2lkGAEgASgJQgm6SAZyBBABGEASNAoHcmVwb3J0cxgCIAMoCzIWLmFnZW50cnVubmVyLnYxLlJlcG9ydEILukgIkgEFCAEQ9AMixwQKBlJlcG9ydBIZCgZydW5faWQYASABKAlCCbpIBnIEEAEYQBIbCghsZWFzZV9pZBgCIAEoCUIJukgGcgQQARhAEg8KB2F0dGVtcHQYAyABKA0SFAoDc2VxGAQgASgEQge6SAQyAigBEikKBGtpbmQYBSABKA4yGy5hZ2VudHJ1bm5lci52MS5SZXBvcnQuS2luZBIiCgRleGl0GAYgASgLMhQuYWdlbnRydW5uZXIudjEuRXhpdBIuCgdmYWlsdXJlGAcgASgOMh0uYWdlbnRydW5uZXIudjEuRmFpbHVyZVJlYXNvbhIaCgdtZXNzYWdlGAggASgJQgm6SAZyBCiAgAQSLgoGcmVzdWx0GAkgASgLMh4uYWdlbnRydW5uZXIudjEuRXhlY3V0b3JSZXN1bHQSJQoTZXhlY3V0b3Jfc2Vzc2lvbl9pZBgKIAEoCUIIukgFcgMYgAgSCwoDcGlkGAsgASgNEhQKDG91dHB1dF9ieXRlcxgMIAEoBBIWCg5ldmVudHNfbWlzc2luZxgNIAEoBCKwAQoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASDwoLS0lORF9BQ0NFUFQQARIPCgtLSU5EX1JFRlVTRRACEhAKDEtJTkRfU1RBUlRFRBADEhQKEEtJTkRfTk9UX1NUQVJURUQQBBIRCg1LSU5EX1BST0dSRVNTEAUSEgoOS0lORF9DT01QTEVURUQQBhIPCgtLSU5EX0ZBSUxFRBAHEhAKDEtJTkRfU1RPUFBFRBAIInYKFFJlcG9ydFN0YXR1c1Jlc3BvbnNlEi8KCHZlcmRpY3RzGAEgAygLMh0uYWdlbnRydW5uZXIudjEuUmVwb3J0VmVyZGljdBItCgpkaXJlY3RpdmVzGAIgAygLMhkuYWdlbnRydW5uZXIudjEuRGlyZWN0aXZlIv0BCg1SZXBvcnRWZXJkaWN0EhAKCGxlYXNlX2lkGAEgASgJEgsKA3NlcRgCIAEoBBIwCgRraW5kGAMgASgOMiIuYWdlbnRydW5uZXIudjEuUmVwb3J0VmVyZGljdC5LaW5kEg8KB21lc3NhZ2UYBCABKAkSKwoJcnVuX3N0YXRlGAUgASgOMhguYWdlbnRydW5uZXIudjEuUnVuU3RhdGUiXQoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASCwoHS0lORF9PSxABEg4KCktJTkRfU1RBTEUQAhIQCgxLSU5EX1VOS05PV04QAxIQCgxLSU5EX0lOVkFMSUQQBCLtAQoQSGVhcnRiZWF0UmVxdWVzdBIcCglydW5uZXJfaWQYASABKAlCCbpIBnIEEAEYQBIaCgdib290X2lkGAIgASgJQgm6SAZyBBABGEASMgoEaGVsZBgDIAMoCzIZLmFnZW50cnVubmVyLnYxLkhlbGRMZWFzZUIJukgGkgEDENAPEhcKCmZyZWVfc2xvdHMYBCABKA1IAIgBARIQCghkcmFpbmluZxgFIAEoCBIxCg5ldmVudF9sb29wX2xhZxgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINCgtfZnJlZV9zbG90cyK9AQoRSGVhcnRiZWF0UmVzcG9uc2USLgoIdmVyZGljdHMYASADKAsyHC5hZ2VudHJ1bm5lci52MS5MZWFzZVZlcmRpY3QSLQoKZGlyZWN0aXZlcxgCIAMoCzIZLmFnZW50cnVubmVyLnYxLkRpcmVjdGl2ZRIxCg5uZXh0X2hlYXJ0YmVhdBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIWCg5zdHJlYW1fbWlzc2luZxgEIAEoCCJtChNBcHBlbmRFdmVudHNSZXF1ZXN0EhwKCXJ1bm5lcl9pZBgBIAEoCUIJukgGcgQQARhAEjgKB2JhdGNoZXMYAiADKAsyGi5hZ2VudHJ1bm5lci52MS5FdmVudEJhdGNoQgu6SAiSAQUIARD0AyKaAQoKRXZlbnRCYXRjaBIZCgZydW5faWQYASABKAlCCbpIBnIEEAEYQBIbCghsZWFzZV9pZBgCIAEoCUIJukgGcgQQARhAEhoKCWZpcnN0X3NlcRgDIAEoBEIHukgEMgIoARI4CgZldmVudHMYBCADKAsyHS5hZ2VudHJ1bm5lci52MS5FeGVjdXRvckV2ZW50Qgm6SAaSAQMQ0A8iegoUQXBwZW5kRXZlbnRzUmVzcG9uc2USMwoIdmVyZGljdHMYASADKAsyIS5hZ2VudHJ1bm5lci52MS5FdmVudEJhdGNoVmVyZGljdBItCgpkaXJlY3RpdmVzGAIgAygLMhkuYWdlbnRydW5uZXIudjEuRGlyZWN0aXZlIn8KEUV2ZW50QmF0Y2hWZXJkaWN0EhAKCGxlYXNlX2lkGAEgASgJEjAKBGtpbmQYAiABKA4yIi5hZ2VudHJ1bm5lci52MS5SZXBvcnRWZXJkaWN0LktpbmQSFQoNY29tbWl0dGVkX3NlcRgDIAEoBBIPCgdtZXNzYWdlGAQgASgJIk0KEURlcmVnaXN0ZXJSZXF1ZXN0EhwKCXJ1bm5lcl9pZBgBIAEoCUIJukgGcgQQARhAEhoKB2Jvb3RfaWQYAiABKAlCCbpIBnIEEAEYQCIUChJEZXJlZ2lzdGVyUmVzcG9uc2UyqAQKDVJ1bm5lclNlcnZpY2USUgoIUmVnaXN0ZXISHy5hZ2VudHJ1bm5lci52MS5SZWdpc3RlclJlcXVlc3QaIC5hZ2VudHJ1bm5lci52MS5SZWdpc3RlclJlc3BvbnNlIgOQAgISUgoJV2F0Y2hSdW5zEiAuYWdlbnRydW5uZXIudjEuV2F0Y2hSdW5zUmVxdWVzdBohLmFnZW50cnVubmVyLnYxLldhdGNoUnVuc1Jlc3BvbnNlMAESXgoMUmVwb3J0U3RhdHVzEiMuYWdlbnRydW5uZXIudjEuUmVwb3J0U3RhdHVzUmVxdWVzdBokLmFnZW50cnVubmVyLnYxLlJlcG9ydFN0YXR1c1Jlc3BvbnNlIgOQAgISVQoJSGVhcnRiZWF0EiAuYWdlbnRydW5uZXIudjEuSGVhcnRiZWF0UmVxdWVzdBohLmFnZW50cnVubmVyLnYxLkhlYXJ0YmVhdFJlc3BvbnNlIgOQAgISXgoMQXBwZW5kRXZlbnRzEiMuYWdlbnRydW5uZXIudjEuQXBwZW5kRXZlbnRzUmVxdWVzdBokLmFnZW50cnVubmVyLnYxLkFwcGVuZEV2ZW50c1Jlc3BvbnNlIgOQAgISWAoKRGVyZWdpc3RlchIhLmFnZW50cnVubmVyLnYxLkRlcmVnaXN0ZXJSZXF1ZXN0GiIuYWdlbnRydW5uZXIudjEuRGVyZWdpc3RlclJlc3BvbnNlIgOQAgJiBnByb3RvMw", [file_agentrunner_v1_executor, file_agentrunner_v1_run, file_agentrunner_v1_runner, file_buf_validate_validate, file_google_protobuf_duration]);
 
 /**
  * Request of Register.
@@ -28,42 +28,40 @@ export const file_agentrunner_v1_runner_service: GenFile = /*@__PURE__*/
  */
 export type RegisterRequest = Message<"agentrunner.v1.RegisterRequest"> & {
   /**
-   * Host name.
-   *
    * @generated from field: string hostname = 1;
    */
   hostname: string;
 
   /**
-   * Real path of the directory that the runner works in.
+   * Real path, symbolic links resolved, of the directory that the runner works in.
    *
    * @generated from field: string project_dir = 2;
    */
   projectDir: string;
 
   /**
-   * Executor profile.
+   * What runs ask for in their demands.
    *
    * @generated from field: string executor_profile = 3;
    */
   executorProfile: string;
 
   /**
-   * Executor.
+   * Shown to people. Its `portable` decides whether sessions are bound to this runner.
    *
    * @generated from field: agentrunner.v1.ExecutorInfo executor = 4;
    */
   executor?: ExecutorInfo | undefined;
 
   /**
-   * Tags.
+   * At most 64, all different.
    *
    * @generated from field: repeated string tags = 5;
    */
   tags: string[];
 
   /**
-   * Take only runs that name at least one of these tags.
+   * Take only runs that name at least one of these tags. Default: also runs that name none.
    *
    * @generated from field: bool require_matching_tags = 6;
    */
@@ -77,7 +75,7 @@ export type RegisterRequest = Message<"agentrunner.v1.RegisterRequest"> & {
   maxConcurrentRuns: number;
 
   /**
-   * Tells runners of the same host, directory and profile apart.
+   * Tells runners of the same host, directory and profile apart. Default: none.
    *
    * @generated from field: string name = 8;
    */
@@ -91,7 +89,7 @@ export type RegisterRequest = Message<"agentrunner.v1.RegisterRequest"> & {
   bootId: string;
 
   /**
-   * boot_id of the process whose state directory this one has locked.
+   * boot_id of the process whose state directory this one has locked. Empty for the first.
    *
    * @generated from field: string previous_boot_id = 10;
    */
@@ -133,42 +131,40 @@ export type RegisterRequest = Message<"agentrunner.v1.RegisterRequest"> & {
  */
 export type RegisterRequestJson = {
   /**
-   * Host name.
-   *
    * @generated from field: string hostname = 1;
    */
   hostname?: string;
 
   /**
-   * Real path of the directory that the runner works in.
+   * Real path, symbolic links resolved, of the directory that the runner works in.
    *
    * @generated from field: string project_dir = 2;
    */
   projectDir?: string;
 
   /**
-   * Executor profile.
+   * What runs ask for in their demands.
    *
    * @generated from field: string executor_profile = 3;
    */
   executorProfile?: string;
 
   /**
-   * Executor.
+   * Shown to people. Its `portable` decides whether sessions are bound to this runner.
    *
    * @generated from field: agentrunner.v1.ExecutorInfo executor = 4;
    */
   executor?: ExecutorInfoJson;
 
   /**
-   * Tags.
+   * At most 64, all different.
    *
    * @generated from field: repeated string tags = 5;
    */
   tags?: string[];
 
   /**
-   * Take only runs that name at least one of these tags.
+   * Take only runs that name at least one of these tags. Default: also runs that name none.
    *
    * @generated from field: bool require_matching_tags = 6;
    */
@@ -182,7 +178,7 @@ export type RegisterRequestJson = {
   maxConcurrentRuns?: number;
 
   /**
-   * Tells runners of the same host, directory and profile apart.
+   * Tells runners of the same host, directory and profile apart. Default: none.
    *
    * @generated from field: string name = 8;
    */
@@ -196,7 +192,7 @@ export type RegisterRequestJson = {
   bootId?: string;
 
   /**
-   * boot_id of the process whose state directory this one has locked.
+   * boot_id of the process whose state directory this one has locked. Empty for the first.
    *
    * @generated from field: string previous_boot_id = 10;
    */
@@ -245,14 +241,14 @@ export const RegisterRequestSchema: GenMessage<RegisterRequest, {jsonType: Regis
  */
 export type RegisterResponse = Message<"agentrunner.v1.RegisterResponse"> & {
   /**
-   * Identity of the runner, `lnch_…`.
+   * `lnch_…`.
    *
    * @generated from field: string runner_id = 1;
    */
   runnerId: string;
 
   /**
-   * Proves the identity. Earlier tokens of the same process stay valid.
+   * `lt_…`, for `authorization: Bearer …`. Earlier tokens of the same process stay valid, 16 at most.
    *
    * @generated from field: string runner_token = 2;
    */
@@ -266,21 +262,21 @@ export type RegisterResponse = Message<"agentrunner.v1.RegisterResponse"> & {
   storeId: string;
 
   /**
-   * Settings.
+   * Settings that count from now on.
    *
    * @generated from field: agentrunner.v1.RunnerConfig config = 4;
    */
   config?: RunnerConfig | undefined;
 
   /**
-   * Version of the coordinator.
+   * For people and logs.
    *
    * @generated from field: string server_version = 5;
    */
   serverVersion: string;
 
   /**
-   * Protocol version to speak.
+   * Protocol version to speak: the highest that both know.
    *
    * @generated from field: uint32 protocol = 6;
    */
@@ -301,14 +297,14 @@ export type RegisterResponse = Message<"agentrunner.v1.RegisterResponse"> & {
  */
 export type RegisterResponseJson = {
   /**
-   * Identity of the runner, `lnch_…`.
+   * `lnch_…`.
    *
    * @generated from field: string runner_id = 1;
    */
   runnerId?: string;
 
   /**
-   * Proves the identity. Earlier tokens of the same process stay valid.
+   * `lt_…`, for `authorization: Bearer …`. Earlier tokens of the same process stay valid, 16 at most.
    *
    * @generated from field: string runner_token = 2;
    */
@@ -322,21 +318,21 @@ export type RegisterResponseJson = {
   storeId?: string;
 
   /**
-   * Settings.
+   * Settings that count from now on.
    *
    * @generated from field: agentrunner.v1.RunnerConfig config = 4;
    */
   config?: RunnerConfigJson;
 
   /**
-   * Version of the coordinator.
+   * For people and logs.
    *
    * @generated from field: string server_version = 5;
    */
   serverVersion?: string;
 
   /**
-   * Protocol version to speak.
+   * Protocol version to speak: the highest that both know.
    *
    * @generated from field: uint32 protocol = 6;
    */
@@ -364,28 +360,26 @@ export const RegisterResponseSchema: GenMessage<RegisterResponse, {jsonType: Reg
  */
 export type WatchRunsRequest = Message<"agentrunner.v1.WatchRunsRequest"> & {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId: string;
 
   /**
-   * The process.
+   * As registered.
    *
    * @generated from field: string boot_id = 2;
    */
   bootId: string;
 
   /**
-   * Runs that it can take now. It can only lower what the coordinator counts. Absent: max_concurrent_runs.
+   * Runs that it can take now; it can only lower what the coordinator counts. Absent: what that counts.
    *
    * @generated from field: optional uint32 free_slots = 3;
    */
   freeSlots?: number | undefined;
 
   /**
-   * Leases that the runner holds.
+   * Leases that the runner holds, as in Heartbeat; the verdicts are in `opened`.
    *
    * @generated from field: repeated agentrunner.v1.HeldLease held = 4;
    */
@@ -399,28 +393,26 @@ export type WatchRunsRequest = Message<"agentrunner.v1.WatchRunsRequest"> & {
  */
 export type WatchRunsRequestJson = {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId?: string;
 
   /**
-   * The process.
+   * As registered.
    *
    * @generated from field: string boot_id = 2;
    */
   bootId?: string;
 
   /**
-   * Runs that it can take now. It can only lower what the coordinator counts. Absent: max_concurrent_runs.
+   * Runs that it can take now; it can only lower what the coordinator counts. Absent: what that counts.
    *
    * @generated from field: optional uint32 free_slots = 3;
    */
   freeSlots?: number;
 
   /**
-   * Leases that the runner holds.
+   * Leases that the runner holds, as in Heartbeat; the verdicts are in `opened`.
    *
    * @generated from field: repeated agentrunner.v1.HeldLease held = 4;
    */
@@ -447,7 +439,7 @@ export type WatchRunsResponse = Message<"agentrunner.v1.WatchRunsResponse"> & {
    */
   event: {
     /**
-     * The stream counts from now on.
+     * The first message: offers can follow from here on.
      *
      * @generated from field: agentrunner.v1.StreamOpened opened = 1;
      */
@@ -455,23 +447,19 @@ export type WatchRunsResponse = Message<"agentrunner.v1.WatchRunsResponse"> & {
     case: "opened";
   } | {
     /**
-     * A run to accept or to refuse.
-     *
      * @generated from field: agentrunner.v1.RunOffer offer = 2;
      */
     value: RunOffer;
     case: "offer";
   } | {
     /**
-     * Order to stop a run.
-     *
      * @generated from field: agentrunner.v1.StopDirective stop = 3;
      */
     value: StopDirective;
     case: "stop";
   } | {
     /**
-     * Nothing happened for a while.
+     * Sent when nothing else was for a while.
      *
      * @generated from field: agentrunner.v1.KeepAlive keepalive = 4;
      */
@@ -479,28 +467,18 @@ export type WatchRunsResponse = Message<"agentrunner.v1.WatchRunsResponse"> & {
     case: "keepalive";
   } | {
     /**
-     * Order to take no more runs.
-     *
      * @generated from field: agentrunner.v1.DrainDirective drain = 5;
      */
     value: DrainDirective;
     case: "drain";
   } | {
     /**
-     * The stream ends.
+     * The last message.
      *
      * @generated from field: agentrunner.v1.StreamClosing closing = 6;
      */
     value: StreamClosing;
     case: "closing";
-  } | {
-    /**
-     * New settings.
-     *
-     * @generated from field: agentrunner.v1.RunnerConfig config = 7;
-     */
-    value: RunnerConfig;
-    case: "config";
   } | { case: undefined; value?: undefined };
 };
 
@@ -511,53 +489,40 @@ export type WatchRunsResponse = Message<"agentrunner.v1.WatchRunsResponse"> & {
  */
 export type WatchRunsResponseJson = {
   /**
-   * The stream counts from now on.
+   * The first message: offers can follow from here on.
    *
    * @generated from field: agentrunner.v1.StreamOpened opened = 1;
    */
   opened?: StreamOpenedJson;
 
   /**
-   * A run to accept or to refuse.
-   *
    * @generated from field: agentrunner.v1.RunOffer offer = 2;
    */
   offer?: RunOfferJson;
 
   /**
-   * Order to stop a run.
-   *
    * @generated from field: agentrunner.v1.StopDirective stop = 3;
    */
   stop?: StopDirectiveJson;
 
   /**
-   * Nothing happened for a while.
+   * Sent when nothing else was for a while.
    *
    * @generated from field: agentrunner.v1.KeepAlive keepalive = 4;
    */
   keepalive?: KeepAliveJson;
 
   /**
-   * Order to take no more runs.
-   *
    * @generated from field: agentrunner.v1.DrainDirective drain = 5;
    */
   drain?: DrainDirectiveJson;
 
   /**
-   * The stream ends.
+   * The last message.
    *
    * @generated from field: agentrunner.v1.StreamClosing closing = 6;
    */
   closing?: StreamClosingJson;
-
-  /**
-   * New settings.
-   *
-   * @generated from field: agentrunner.v1.RunnerConfig config = 7;
-   */
-  config?: RunnerConfigJson;
 };
 
 /**
@@ -574,7 +539,7 @@ export const WatchRunsResponseSchema: GenMessage<WatchRunsResponse, {jsonType: W
  */
 export type StreamOpened = Message<"agentrunner.v1.StreamOpened"> & {
   /**
-   * Identity of the stream.
+   * `stream_…`, for logs.
    *
    * @generated from field: string stream_id = 1;
    */
@@ -595,7 +560,7 @@ export type StreamOpened = Message<"agentrunner.v1.StreamOpened"> & {
  */
 export type StreamOpenedJson = {
   /**
-   * Identity of the stream.
+   * `stream_…`, for logs.
    *
    * @generated from field: string stream_id = 1;
    */
@@ -623,14 +588,12 @@ export const StreamOpenedSchema: GenMessage<StreamOpened, {jsonType: StreamOpene
  */
 export type RunOffer = Message<"agentrunner.v1.RunOffer"> & {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * Lease of this offer; goes into every report.
+   * Goes into every report. The same offer may come again on a new stream.
    *
    * @generated from field: string lease_id = 2;
    */
@@ -644,14 +607,15 @@ export type RunOffer = Message<"agentrunner.v1.RunOffer"> & {
   attempt: number;
 
   /**
-   * Time that remains to accept.
+   * Time that remains to accept, counted from now; after it the run goes to another runner.
    *
    * @generated from field: google.protobuf.Duration accept_deadline = 4;
    */
   acceptDeadline?: Duration | undefined;
 
   /**
-   * What to write on the executor's stdin.
+   * What to write on the executor's stdin, but for what only the runner knows: project_dir when empty, executor_config,
+   * placeholders.
    *
    * @generated from field: agentrunner.v1.ExecutorInvocation invocation = 5;
    */
@@ -686,14 +650,12 @@ export type RunOffer = Message<"agentrunner.v1.RunOffer"> & {
  */
 export type RunOfferJson = {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId?: string;
 
   /**
-   * Lease of this offer; goes into every report.
+   * Goes into every report. The same offer may come again on a new stream.
    *
    * @generated from field: string lease_id = 2;
    */
@@ -707,14 +669,15 @@ export type RunOfferJson = {
   attempt?: number;
 
   /**
-   * Time that remains to accept.
+   * Time that remains to accept, counted from now; after it the run goes to another runner.
    *
    * @generated from field: google.protobuf.Duration accept_deadline = 4;
    */
   acceptDeadline?: DurationJson;
 
   /**
-   * What to write on the executor's stdin.
+   * What to write on the executor's stdin, but for what only the runner knows: project_dir when empty, executor_config,
+   * placeholders.
    *
    * @generated from field: agentrunner.v1.ExecutorInvocation invocation = 5;
    */
@@ -791,8 +754,6 @@ export const KeepAliveSchema: GenMessage<KeepAlive, {jsonType: KeepAliveJson}> =
  */
 export type StreamClosing = Message<"agentrunner.v1.StreamClosing"> & {
   /**
-   * Why.
-   *
    * @generated from field: agentrunner.v1.StreamClosing.Reason reason = 1;
    */
   reason: StreamClosing_Reason;
@@ -805,8 +766,6 @@ export type StreamClosing = Message<"agentrunner.v1.StreamClosing"> & {
  */
 export type StreamClosingJson = {
   /**
-   * Why.
-   *
    * @generated from field: agentrunner.v1.StreamClosing.Reason reason = 1;
    */
   reason?: StreamClosing_ReasonJson;
@@ -895,14 +854,12 @@ export const StreamClosing_ReasonSchema: GenEnum<StreamClosing_Reason, StreamClo
  */
 export type ReportStatusRequest = Message<"agentrunner.v1.ReportStatusRequest"> & {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId: string;
 
   /**
-   * The reports, 1 to 500.
+   * 1 to 500, in the order in which they are to be decided.
    *
    * @generated from field: repeated agentrunner.v1.Report reports = 2;
    */
@@ -916,14 +873,12 @@ export type ReportStatusRequest = Message<"agentrunner.v1.ReportStatusRequest"> 
  */
 export type ReportStatusRequestJson = {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId?: string;
 
   /**
-   * The reports, 1 to 500.
+   * 1 to 500, in the order in which they are to be decided.
    *
    * @generated from field: repeated agentrunner.v1.Report reports = 2;
    */
@@ -944,8 +899,6 @@ export const ReportStatusRequestSchema: GenMessage<ReportStatusRequest, {jsonTyp
  */
 export type Report = Message<"agentrunner.v1.Report"> & {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId: string;
@@ -965,42 +918,41 @@ export type Report = Message<"agentrunner.v1.Report"> & {
   attempt: number;
 
   /**
-   * Number of the report within its lease, rising, gaps allowed, from 1.
+   * From 1, rising within the lease, gaps allowed. At or below the last one applied: nothing happens, and the verdict
+   * is OK.
    *
    * @generated from field: uint64 seq = 4;
    */
   seq: bigint;
 
   /**
-   * What happened.
-   *
    * @generated from field: agentrunner.v1.Report.Kind kind = 5;
    */
   kind: Report_Kind;
 
   /**
-   * How the process ended. Final reports.
+   * In final reports.
    *
    * @generated from field: agentrunner.v1.Exit exit = 6;
    */
   exit?: Exit | undefined;
 
   /**
-   * Why it failed. FAILED and STOPPED.
+   * In FAILED and STOPPED. A FAILED without one is taken as EXECUTOR_EXIT.
    *
    * @generated from field: agentrunner.v1.FailureReason failure = 7;
    */
   failure: FailureReason;
 
   /**
-   * The reason in words, with the end of stderr.
+   * The reason in words, with the end of stderr. At most 64 KiB.
    *
    * @generated from field: string message = 8;
    */
   message: string;
 
   /**
-   * The result. Final reports.
+   * In final reports. Bounded again by the coordinator.
    *
    * @generated from field: agentrunner.v1.ExecutorResult result = 9;
    */
@@ -1014,21 +966,21 @@ export type Report = Message<"agentrunner.v1.Report"> & {
   executorSessionId: string;
 
   /**
-   * Process id of the executor. STARTED.
+   * In STARTED.
    *
    * @generated from field: uint32 pid = 11;
    */
   pid: number;
 
   /**
-   * Bytes of output that the executor printed. Final reports.
+   * Bytes that the executor printed. In final reports.
    *
    * @generated from field: uint64 output_bytes = 12;
    */
   outputBytes: bigint;
 
   /**
-   * Events that could not be delivered. Final reports.
+   * Events that could not be delivered. In final reports.
    *
    * @generated from field: uint64 events_missing = 13;
    */
@@ -1042,8 +994,6 @@ export type Report = Message<"agentrunner.v1.Report"> & {
  */
 export type ReportJson = {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId?: string;
@@ -1063,42 +1013,41 @@ export type ReportJson = {
   attempt?: number;
 
   /**
-   * Number of the report within its lease, rising, gaps allowed, from 1.
+   * From 1, rising within the lease, gaps allowed. At or below the last one applied: nothing happens, and the verdict
+   * is OK.
    *
    * @generated from field: uint64 seq = 4;
    */
   seq?: string;
 
   /**
-   * What happened.
-   *
    * @generated from field: agentrunner.v1.Report.Kind kind = 5;
    */
   kind?: Report_KindJson;
 
   /**
-   * How the process ended. Final reports.
+   * In final reports.
    *
    * @generated from field: agentrunner.v1.Exit exit = 6;
    */
   exit?: ExitJson;
 
   /**
-   * Why it failed. FAILED and STOPPED.
+   * In FAILED and STOPPED. A FAILED without one is taken as EXECUTOR_EXIT.
    *
    * @generated from field: agentrunner.v1.FailureReason failure = 7;
    */
   failure?: FailureReasonJson;
 
   /**
-   * The reason in words, with the end of stderr.
+   * The reason in words, with the end of stderr. At most 64 KiB.
    *
    * @generated from field: string message = 8;
    */
   message?: string;
 
   /**
-   * The result. Final reports.
+   * In final reports. Bounded again by the coordinator.
    *
    * @generated from field: agentrunner.v1.ExecutorResult result = 9;
    */
@@ -1112,21 +1061,21 @@ export type ReportJson = {
   executorSessionId?: string;
 
   /**
-   * Process id of the executor. STARTED.
+   * In STARTED.
    *
    * @generated from field: uint32 pid = 11;
    */
   pid?: number;
 
   /**
-   * Bytes of output that the executor printed. Final reports.
+   * Bytes that the executor printed. In final reports.
    *
    * @generated from field: uint64 output_bytes = 12;
    */
   outputBytes?: string;
 
   /**
-   * Events that could not be delivered. Final reports.
+   * Events that could not be delivered. In final reports.
    *
    * @generated from field: uint64 events_missing = 13;
    */
@@ -1161,21 +1110,23 @@ export const Report_Kind = {
   ACCEPT: 1,
 
   /**
-   * The runner does not take the offer; `message` says why. The run goes to the next runner.
+   * The runner does not take the offer; `message` says why. The run goes to the next runner, and this one has a
+   * cooldown for it. The tenth refusal fails the run.
    *
    * @generated from enum value: KIND_REFUSE = 2;
    */
   REFUSE: 2,
 
   /**
-   * The executor runs.
+   * The executor runs; carries pid.
    *
    * @generated from enum value: KIND_STARTED = 3;
    */
   STARTED: 3,
 
   /**
-   * The lease was accepted, and nothing was or will be spawned. The run is pending again at no cost.
+   * The lease was accepted, and nothing was or will be spawned. The run is pending again; the attempt does not count
+   * against max_attempts, but as a refusal.
    *
    * @generated from enum value: KIND_NOT_STARTED = 4;
    */
@@ -1286,35 +1237,29 @@ export const ReportStatusResponseSchema: GenMessage<ReportStatusResponse, {jsonT
  */
 export type ReportVerdict = Message<"agentrunner.v1.ReportVerdict"> & {
   /**
-   * The lease.
-   *
    * @generated from field: string lease_id = 1;
    */
   leaseId: string;
 
   /**
-   * The report.
-   *
    * @generated from field: uint64 seq = 2;
    */
   seq: bigint;
 
   /**
-   * The answer.
-   *
    * @generated from field: agentrunner.v1.ReportVerdict.Kind kind = 3;
    */
   kind: ReportVerdict_Kind;
 
   /**
-   * Why, in words.
+   * Why, in words. Empty for OK.
    *
    * @generated from field: string message = 4;
    */
   message: string;
 
   /**
-   * State of the run now.
+   * State of the run now. Unspecified when the run is not known.
    *
    * @generated from field: agentrunner.v1.RunState run_state = 5;
    */
@@ -1328,35 +1273,29 @@ export type ReportVerdict = Message<"agentrunner.v1.ReportVerdict"> & {
  */
 export type ReportVerdictJson = {
   /**
-   * The lease.
-   *
    * @generated from field: string lease_id = 1;
    */
   leaseId?: string;
 
   /**
-   * The report.
-   *
    * @generated from field: uint64 seq = 2;
    */
   seq?: string;
 
   /**
-   * The answer.
-   *
    * @generated from field: agentrunner.v1.ReportVerdict.Kind kind = 3;
    */
   kind?: ReportVerdict_KindJson;
 
   /**
-   * Why, in words.
+   * Why, in words. Empty for OK.
    *
    * @generated from field: string message = 4;
    */
   message?: string;
 
   /**
-   * State of the run now.
+   * State of the run now. Unspecified when the run is not known.
    *
    * @generated from field: agentrunner.v1.RunState run_state = 5;
    */
@@ -1371,7 +1310,7 @@ export const ReportVerdictSchema: GenMessage<ReportVerdict, {jsonType: ReportVer
   messageDesc(file_agentrunner_v1_runner_service, 11);
 
 /**
- * The answers.
+ * The verdicts.
  *
  * @generated from enum agentrunner.v1.ReportVerdict.Kind
  */
@@ -1413,14 +1352,14 @@ export const ReportVerdict_Kind = {
 } as const;
 
 /**
- * The answers.
+ * The verdicts.
  *
  * @generated from enum agentrunner.v1.ReportVerdict.Kind
  */
 export type ReportVerdict_Kind = (typeof ReportVerdict_Kind)[keyof typeof ReportVerdict_Kind] | UnknownEnum;
 
 /**
- * The answers.
+ * The verdicts.
  *
  * @generated from enum agentrunner.v1.ReportVerdict.Kind
  */
@@ -1439,14 +1378,12 @@ export const ReportVerdict_KindSchema: GenEnum<ReportVerdict_Kind, ReportVerdict
  */
 export type HeartbeatRequest = Message<"agentrunner.v1.HeartbeatRequest"> & {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId: string;
 
   /**
-   * The process.
+   * As registered.
    *
    * @generated from field: string boot_id = 2;
    */
@@ -1460,14 +1397,14 @@ export type HeartbeatRequest = Message<"agentrunner.v1.HeartbeatRequest"> & {
   held: HeldLease[];
 
   /**
-   * Runs that it can take now. Absent: max_concurrent_runs less `held`.
+   * Runs that it can take now; it can only lower what the coordinator counts. Absent: what that counts.
    *
    * @generated from field: optional uint32 free_slots = 4;
    */
   freeSlots?: number | undefined;
 
   /**
-   * The runner takes no more runs.
+   * The runner takes no more runs; offers stop at once.
    *
    * @generated from field: bool draining = 5;
    */
@@ -1488,14 +1425,12 @@ export type HeartbeatRequest = Message<"agentrunner.v1.HeartbeatRequest"> & {
  */
 export type HeartbeatRequestJson = {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId?: string;
 
   /**
-   * The process.
+   * As registered.
    *
    * @generated from field: string boot_id = 2;
    */
@@ -1509,14 +1444,14 @@ export type HeartbeatRequestJson = {
   held?: HeldLeaseJson[];
 
   /**
-   * Runs that it can take now. Absent: max_concurrent_runs less `held`.
+   * Runs that it can take now; it can only lower what the coordinator counts. Absent: what that counts.
    *
    * @generated from field: optional uint32 free_slots = 4;
    */
   freeSlots?: number;
 
   /**
-   * The runner takes no more runs.
+   * The runner takes no more runs; offers stop at once.
    *
    * @generated from field: bool draining = 5;
    */
@@ -1544,7 +1479,7 @@ export const HeartbeatRequestSchema: GenMessage<HeartbeatRequest, {jsonType: Hea
  */
 export type HeartbeatResponse = Message<"agentrunner.v1.HeartbeatResponse"> & {
   /**
-   * One for each lease in `held`.
+   * One for each lease in `held`, in that order.
    *
    * @generated from field: repeated agentrunner.v1.LeaseVerdict verdicts = 1;
    */
@@ -1579,7 +1514,7 @@ export type HeartbeatResponse = Message<"agentrunner.v1.HeartbeatResponse"> & {
  */
 export type HeartbeatResponseJson = {
   /**
-   * One for each lease in `held`.
+   * One for each lease in `held`, in that order.
    *
    * @generated from field: repeated agentrunner.v1.LeaseVerdict verdicts = 1;
    */
@@ -1621,14 +1556,12 @@ export const HeartbeatResponseSchema: GenMessage<HeartbeatResponse, {jsonType: H
  */
 export type AppendEventsRequest = Message<"agentrunner.v1.AppendEventsRequest"> & {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId: string;
 
   /**
-   * Batches, one for each lease.
+   * One for each lease, 1 to 500.
    *
    * @generated from field: repeated agentrunner.v1.EventBatch batches = 2;
    */
@@ -1642,14 +1575,12 @@ export type AppendEventsRequest = Message<"agentrunner.v1.AppendEventsRequest"> 
  */
 export type AppendEventsRequestJson = {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId?: string;
 
   /**
-   * Batches, one for each lease.
+   * One for each lease, 1 to 500.
    *
    * @generated from field: repeated agentrunner.v1.EventBatch batches = 2;
    */
@@ -1670,28 +1601,24 @@ export const AppendEventsRequestSchema: GenMessage<AppendEventsRequest, {jsonTyp
  */
 export type EventBatch = Message<"agentrunner.v1.EventBatch"> & {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * The lease.
-   *
    * @generated from field: string lease_id = 2;
    */
   leaseId: string;
 
   /**
-   * Number of the first event.
+   * Number of the first event. At most one above the last committed one, or nothing is stored.
    *
    * @generated from field: uint64 first_seq = 3;
    */
   firstSeq: bigint;
 
   /**
-   * The events, numbered on from first_seq.
+   * Numbered on from first_seq. At most 2000.
    *
    * @generated from field: repeated agentrunner.v1.ExecutorEvent events = 4;
    */
@@ -1705,28 +1632,24 @@ export type EventBatch = Message<"agentrunner.v1.EventBatch"> & {
  */
 export type EventBatchJson = {
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 1;
    */
   runId?: string;
 
   /**
-   * The lease.
-   *
    * @generated from field: string lease_id = 2;
    */
   leaseId?: string;
 
   /**
-   * Number of the first event.
+   * Number of the first event. At most one above the last committed one, or nothing is stored.
    *
    * @generated from field: uint64 first_seq = 3;
    */
   firstSeq?: string;
 
   /**
-   * The events, numbered on from first_seq.
+   * Numbered on from first_seq. At most 2000.
    *
    * @generated from field: repeated agentrunner.v1.ExecutorEvent events = 4;
    */
@@ -1796,14 +1719,13 @@ export const AppendEventsResponseSchema: GenMessage<AppendEventsResponse, {jsonT
  */
 export type EventBatchVerdict = Message<"agentrunner.v1.EventBatchVerdict"> & {
   /**
-   * The lease.
-   *
    * @generated from field: string lease_id = 1;
    */
   leaseId: string;
 
   /**
-   * OK, STALE, UNKNOWN or INVALID, as for reports.
+   * OK, STALE, UNKNOWN or INVALID, as for reports. OK with a committed_seq below first_seq - 1 says that the batch left
+   * a gap.
    *
    * @generated from field: agentrunner.v1.ReportVerdict.Kind kind = 2;
    */
@@ -1817,7 +1739,7 @@ export type EventBatchVerdict = Message<"agentrunner.v1.EventBatchVerdict"> & {
   committedSeq: bigint;
 
   /**
-   * Why, in words.
+   * Why, in words. Empty when all is well.
    *
    * @generated from field: string message = 4;
    */
@@ -1831,14 +1753,13 @@ export type EventBatchVerdict = Message<"agentrunner.v1.EventBatchVerdict"> & {
  */
 export type EventBatchVerdictJson = {
   /**
-   * The lease.
-   *
    * @generated from field: string lease_id = 1;
    */
   leaseId?: string;
 
   /**
-   * OK, STALE, UNKNOWN or INVALID, as for reports.
+   * OK, STALE, UNKNOWN or INVALID, as for reports. OK with a committed_seq below first_seq - 1 says that the batch left
+   * a gap.
    *
    * @generated from field: agentrunner.v1.ReportVerdict.Kind kind = 2;
    */
@@ -1852,7 +1773,7 @@ export type EventBatchVerdictJson = {
   committedSeq?: string;
 
   /**
-   * Why, in words.
+   * Why, in words. Empty when all is well.
    *
    * @generated from field: string message = 4;
    */
@@ -1873,14 +1794,12 @@ export const EventBatchVerdictSchema: GenMessage<EventBatchVerdict, {jsonType: E
  */
 export type DeregisterRequest = Message<"agentrunner.v1.DeregisterRequest"> & {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId: string;
 
   /**
-   * The process.
+   * As registered.
    *
    * @generated from field: string boot_id = 2;
    */
@@ -1894,14 +1813,12 @@ export type DeregisterRequest = Message<"agentrunner.v1.DeregisterRequest"> & {
  */
 export type DeregisterRequestJson = {
   /**
-   * The runner.
-   *
    * @generated from field: string runner_id = 1;
    */
   runnerId?: string;
 
   /**
-   * The process.
+   * As registered.
    *
    * @generated from field: string boot_id = 2;
    */
@@ -1965,10 +1882,12 @@ export const RunnerService: GenService<{
    *
    * Its identity is derived from hostname, project_dir, executor_profile and name, so a restarted runner is the same
    * runner. A process that takes over from another one names its boot in `previous_boot_id`, and replaces it at once:
-   * leases of the earlier process that `held` does not list are lost now. The same process may register again at any time.
+   * leases of the earlier process that `held` does not list are lost now. The same process may register again at any
+   * time; its 16 newest tokens are valid.
    *
    * Errors: ALREADY_EXISTS (another live process has this identity; wait and repeat for lease_ttl + 15 s, then end, or
-   * set another `name`), FAILED_PRECONDITION (no common protocol version; upgrade the older side), INVALID_ARGUMENT.
+   * set another `name`), FAILED_PRECONDITION (no common protocol version; upgrade the older side), INVALID_ARGUMENT,
+   * RESOURCE_EXHAUSTED (too many runners are registered: remove some, or raise the coordinator's limit).
    *
    * @generated from rpc agentrunner.v1.RunnerService.Register
    */
@@ -1980,11 +1899,12 @@ export const RunnerService: GenService<{
   /**
    * Receive offers and orders.
    *
-   * The first message is `opened`. At least every stream_keepalive something is sent. The newest stream of a process is
-   * the one that counts; an older one is ended with SUPERSEDED. Offers that are open when a stream is replaced are sent
-   * again under the same lease: dedupe by lease_id.
+   * The first message is `opened`. At least every stream_keepalive something is sent. The newest stream of a runner is
+   * the one that counts; an older one is ended with SUPERSEDED. Offers that are open when a stream of the same process
+   * takes over are sent again under the same lease: dedupe by lease_id.
    *
-   * Errors: ALREADY_EXISTS (the boot_id is not the registered one and the registered process is alive).
+   * Errors: ALREADY_EXISTS (the boot_id is not that of the registered process, whether that process is alive or not:
+   * Register, which decides who has the identity).
    *
    * @generated from rpc agentrunner.v1.RunnerService.WatchRuns
    */
@@ -1994,11 +1914,12 @@ export const RunnerService: GenService<{
     output: typeof WatchRunsResponseSchema;
   },
   /**
-   * Report what happened to runs. A batch is decided report by report, and answered in the order sent.
+   * Report what happened to runs. A batch is decided report by report; the verdicts come in the order sent.
    *
-   * Repeating a report with the same seq is harmless and is answered as the first time.
+   * Repeating a report with the same seq is harmless and gets the verdict of the first time.
    *
-   * Errors: INVALID_ARGUMENT also when a batch holds an ACCEPT and a later report of the same lease: what follows an accept must wait for its answer.
+   * Errors: INVALID_ARGUMENT also when a batch holds an ACCEPT and a later report of the same lease: what follows an
+   * accept must wait for its answer.
    *
    * @generated from rpc agentrunner.v1.RunnerService.ReportStatus
    */
@@ -2010,6 +1931,8 @@ export const RunnerService: GenService<{
   /**
    * Say that the runner is alive and what it holds. Renews every lease that is listed and current.
    *
+   * Errors: ALREADY_EXISTS (the boot_id is not that of the registered process; as for WatchRuns).
+   *
    * @generated from rpc agentrunner.v1.RunnerService.Heartbeat
    */
   heartbeat: {
@@ -2020,8 +1943,9 @@ export const RunnerService: GenService<{
   /**
    * Store events and output of a run.
    *
-   * Events are numbered from 1 for each lease. The answer says up to which number they are committed; send on from there.
-   * Numbers that are already committed are skipped, so repeating is harmless; a batch that leaves a gap is not stored.
+   * Events are numbered from 1 for each lease. The verdict says up to which number they are committed; send on from
+   * there. Numbers that are already committed are skipped, so repeating is harmless; a batch that leaves a gap is not
+   * stored.
    *
    * @generated from rpc agentrunner.v1.RunnerService.AppendEvents
    */
@@ -2031,7 +1955,10 @@ export const RunnerService: GenService<{
     output: typeof AppendEventsResponseSchema;
   },
   /**
-   * End a drain: the runner leaves. Leases that it still holds are lost now.
+   * End a drain: the runner leaves. Leases that it still holds are lost now, and its tokens end. Sessions whose files
+   * it has wait for it for the coordinator's runner-away time.
+   *
+   * Errors: ALREADY_EXISTS (the boot_id is not that of the registered process; nothing to leave).
    *
    * @generated from rpc agentrunner.v1.RunnerService.Deregister
    */

@@ -25,98 +25,94 @@ export const file_agentrunner_v1_session: GenFile = /*@__PURE__*/
  */
 export type Session = Message<"agentrunner.v1.Session"> & {
   /**
-   * Id, `ses_…`.
+   * `ses_…`.
    *
    * @generated from field: string session_id = 1;
    */
   sessionId: string;
 
   /**
-   * Name; the session_id when nobody named it.
+   * Unique. The session_id when nobody named it.
    *
    * @generated from field: string session_name = 2;
    */
   sessionName: string;
 
   /**
-   * Where it stands.
-   *
    * @generated from field: agentrunner.v1.SessionStatus status = 3;
    */
   status: SessionStatus;
 
   /**
-   * Agent blueprint of its first run.
+   * Agent blueprint of its first run. Empty: none.
    *
    * @generated from field: string agent_name = 4;
    */
   agentName: string;
 
   /**
-   * Directory of its first run.
+   * Directory of its first run; later runs default to it. Empty: the runner's.
    *
    * @generated from field: string project_dir = 5;
    */
   projectDir: string;
 
   /**
-   * Session whose agent started it.
+   * Session whose agent started it. Empty when a person did, and when the parent was deleted.
    *
    * @generated from field: string parent_session_id = 6;
    */
   parentSessionId: string;
 
   /**
-   * The executor's own id for the conversation.
+   * The executor's own id for the conversation. Empty until an executor gave one.
    *
    * @generated from field: string executor_session_id = 7;
    */
   executorSessionId: string;
 
   /**
-   * Executor profile of the runner that holds its files.
+   * Executor profile of the runner that holds its files; later runs ask for it.
    *
    * @generated from field: string executor_profile = 8;
    */
   executorProfile: string;
 
   /**
-   * Runner that holds its files.
+   * Runner that holds its files: later runs go there. Empty until an executor was started.
    *
    * @generated from field: string runner_id = 9;
    */
   runnerId: string;
 
   /**
-   * Run that is active, or waits first.
+   * Run that is active, or waits first. Empty: none.
    *
    * @generated from field: string active_run_id = 10;
    */
   activeRunId: string;
 
   /**
-   * Newest run.
+   * Its newest run.
    *
    * @generated from field: string last_run_id = 11;
    */
   lastRunId: string;
 
   /**
-   * When it was created.
-   *
    * @generated from field: google.protobuf.Timestamp created_at = 12;
    */
   createdAt?: Timestamp | undefined;
 
   /**
-   * When anything happened in it last.
+   * Time of its newest event.
    *
    * @generated from field: google.protobuf.Timestamp updated_at = 13;
    */
   updatedAt?: Timestamp | undefined;
 
   /**
-   * Caller's own data of its first run.
+   * Caller's own data, of its first run or from UpdateSession.
    *
    * @generated from field: google.protobuf.Struct metadata = 14;
    */
@@ -130,14 +126,14 @@ export type Session = Message<"agentrunner.v1.Session"> & {
   callbackOwed: boolean;
 
   /**
-   * Notifications of child sessions that wait to be delivered, oldest first. Only from GetSession.
+   * Notifications of child sessions, oldest first, delivered ones too; the newest 1000. Only from GetSession.
    *
    * @generated from field: repeated agentrunner.v1.Notification notifications = 16;
    */
   notifications: Notification[];
 
   /**
-   * Sessions that this session's agent started. Only from GetSession.
+   * Sessions that this session's agent started, oldest first; the newest 1000. Only from GetSession.
    *
    * @generated from field: repeated string child_session_ids = 17;
    */
@@ -151,98 +147,94 @@ export type Session = Message<"agentrunner.v1.Session"> & {
  */
 export type SessionJson = {
   /**
-   * Id, `ses_…`.
+   * `ses_…`.
    *
    * @generated from field: string session_id = 1;
    */
   sessionId?: string;
 
   /**
-   * Name; the session_id when nobody named it.
+   * Unique. The session_id when nobody named it.
    *
    * @generated from field: string session_name = 2;
    */
   sessionName?: string;
 
   /**
-   * Where it stands.
-   *
    * @generated from field: agentrunner.v1.SessionStatus status = 3;
    */
   status?: SessionStatusJson;
 
   /**
-   * Agent blueprint of its first run.
+   * Agent blueprint of its first run. Empty: none.
    *
    * @generated from field: string agent_name = 4;
    */
   agentName?: string;
 
   /**
-   * Directory of its first run.
+   * Directory of its first run; later runs default to it. Empty: the runner's.
    *
    * @generated from field: string project_dir = 5;
    */
   projectDir?: string;
 
   /**
-   * Session whose agent started it.
+   * Session whose agent started it. Empty when a person did, and when the parent was deleted.
    *
    * @generated from field: string parent_session_id = 6;
    */
   parentSessionId?: string;
 
   /**
-   * The executor's own id for the conversation.
+   * The executor's own id for the conversation. Empty until an executor gave one.
    *
    * @generated from field: string executor_session_id = 7;
    */
   executorSessionId?: string;
 
   /**
-   * Executor profile of the runner that holds its files.
+   * Executor profile of the runner that holds its files; later runs ask for it.
    *
    * @generated from field: string executor_profile = 8;
    */
   executorProfile?: string;
 
   /**
-   * Runner that holds its files.
+   * Runner that holds its files: later runs go there. Empty until an executor was started.
    *
    * @generated from field: string runner_id = 9;
    */
   runnerId?: string;
 
   /**
-   * Run that is active, or waits first.
+   * Run that is active, or waits first. Empty: none.
    *
    * @generated from field: string active_run_id = 10;
    */
   activeRunId?: string;
 
   /**
-   * Newest run.
+   * Its newest run.
    *
    * @generated from field: string last_run_id = 11;
    */
   lastRunId?: string;
 
   /**
-   * When it was created.
-   *
    * @generated from field: google.protobuf.Timestamp created_at = 12;
    */
   createdAt?: TimestampJson;
 
   /**
-   * When anything happened in it last.
+   * Time of its newest event.
    *
    * @generated from field: google.protobuf.Timestamp updated_at = 13;
    */
   updatedAt?: TimestampJson;
 
   /**
-   * Caller's own data of its first run.
+   * Caller's own data, of its first run or from UpdateSession.
    *
    * @generated from field: google.protobuf.Struct metadata = 14;
    */
@@ -256,14 +248,14 @@ export type SessionJson = {
   callbackOwed?: boolean;
 
   /**
-   * Notifications of child sessions that wait to be delivered, oldest first. Only from GetSession.
+   * Notifications of child sessions, oldest first, delivered ones too; the newest 1000. Only from GetSession.
    *
    * @generated from field: repeated agentrunner.v1.Notification notifications = 16;
    */
   notifications?: NotificationJson[];
 
   /**
-   * Sessions that this session's agent started. Only from GetSession.
+   * Sessions that this session's agent started, oldest first; the newest 1000. Only from GetSession.
    *
    * @generated from field: repeated string child_session_ids = 17;
    */
@@ -284,8 +276,6 @@ export const SessionSchema: GenMessage<Session, {jsonType: SessionJson}> = /*@__
  */
 export type Notification = Message<"agentrunner.v1.Notification"> & {
   /**
-   * The child session.
-   *
    * @generated from field: string child_session_id = 1;
    */
   childSessionId: string;
@@ -298,21 +288,19 @@ export type Notification = Message<"agentrunner.v1.Notification"> & {
   childRunId: string;
 
   /**
-   * Where it is.
-   *
    * @generated from field: agentrunner.v1.Notification.State state = 3;
    */
   state: Notification_State;
 
   /**
-   * Run that delivers it, or did.
+   * Run that delivers it, or did. Empty while it waits for the first time.
    *
    * @generated from field: string run_id = 4;
    */
   runId: string;
 
   /**
-   * Runs that it was part of. More than one only after a run was lost.
+   * Runs that it was part of. More than one only after a run was lost; given up after 3.
    *
    * @generated from field: uint32 deliveries = 5;
    */
@@ -333,8 +321,6 @@ export type Notification = Message<"agentrunner.v1.Notification"> & {
  */
 export type NotificationJson = {
   /**
-   * The child session.
-   *
    * @generated from field: string child_session_id = 1;
    */
   childSessionId?: string;
@@ -347,21 +333,19 @@ export type NotificationJson = {
   childRunId?: string;
 
   /**
-   * Where it is.
-   *
    * @generated from field: agentrunner.v1.Notification.State state = 3;
    */
   state?: Notification_StateJson;
 
   /**
-   * Run that delivers it, or did.
+   * Run that delivers it, or did. Empty while it waits for the first time.
    *
    * @generated from field: string run_id = 4;
    */
   runId?: string;
 
   /**
-   * Runs that it was part of. More than one only after a run was lost.
+   * Runs that it was part of. More than one only after a run was lost; given up after 3.
    *
    * @generated from field: uint32 deliveries = 5;
    */
@@ -451,15 +435,11 @@ export const Notification_StateSchema: GenEnum<Notification_State, Notification_
  */
 export type SessionEvent = Message<"agentrunner.v1.SessionEvent"> & {
   /**
-   * The session.
-   *
    * @generated from field: string session_id = 1;
    */
   sessionId: string;
 
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 2;
    */
   runId: string;
@@ -479,7 +459,7 @@ export type SessionEvent = Message<"agentrunner.v1.SessionEvent"> & {
   time?: Timestamp | undefined;
 
   /**
-   * Place in the session; continue behind it.
+   * Place in the session; a read with it continues after this event.
    *
    * @generated from field: string cursor = 5;
    */
@@ -492,15 +472,13 @@ export type SessionEvent = Message<"agentrunner.v1.SessionEvent"> & {
    */
   event: {
     /**
-     * The run changed its state.
-     *
      * @generated from field: agentrunner.v1.RunTransition transition = 6;
      */
     value: RunTransition;
     case: "transition";
   } | {
     /**
-     * The executor said or printed something.
+     * The executor said or printed something, or the runner marks a gap.
      *
      * @generated from field: agentrunner.v1.ExecutorEvent executor = 7;
      */
@@ -516,15 +494,11 @@ export type SessionEvent = Message<"agentrunner.v1.SessionEvent"> & {
  */
 export type SessionEventJson = {
   /**
-   * The session.
-   *
    * @generated from field: string session_id = 1;
    */
   sessionId?: string;
 
   /**
-   * The run.
-   *
    * @generated from field: string run_id = 2;
    */
   runId?: string;
@@ -544,21 +518,19 @@ export type SessionEventJson = {
   time?: TimestampJson;
 
   /**
-   * Place in the session; continue behind it.
+   * Place in the session; a read with it continues after this event.
    *
    * @generated from field: string cursor = 5;
    */
   cursor?: string;
 
   /**
-   * The run changed its state.
-   *
    * @generated from field: agentrunner.v1.RunTransition transition = 6;
    */
   transition?: RunTransitionJson;
 
   /**
-   * The executor said or printed something.
+   * The executor said or printed something, or the runner marks a gap.
    *
    * @generated from field: agentrunner.v1.ExecutorEvent executor = 7;
    */
@@ -573,34 +545,34 @@ export const SessionEventSchema: GenMessage<SessionEvent, {jsonType: SessionEven
   messageDesc(file_agentrunner_v1_session, 2);
 
 /**
- * A run changed its state.
+ * A run changed its state. OFFERED, and the way back from it, is not told.
  *
  * @generated from message agentrunner.v1.RunTransition
  */
 export type RunTransition = Message<"agentrunner.v1.RunTransition"> & {
   /**
-   * State it has now.
+   * State it has from here on.
    *
    * @generated from field: agentrunner.v1.RunState state = 1;
    */
   state: RunState;
 
   /**
-   * Runner that holds it.
+   * Runner that holds it. Empty when none does.
    *
    * @generated from field: string runner_id = 2;
    */
   runnerId: string;
 
   /**
-   * Why it did not complete.
+   * As in Run.
    *
    * @generated from field: agentrunner.v1.FailureReason failure = 3;
    */
   failure: FailureReason;
 
   /**
-   * The reason in words.
+   * The reason in words; for STOPPING, who asked for the stop and why.
    *
    * @generated from field: string message = 4;
    */
@@ -608,34 +580,34 @@ export type RunTransition = Message<"agentrunner.v1.RunTransition"> & {
 };
 
 /**
- * A run changed its state.
+ * A run changed its state. OFFERED, and the way back from it, is not told.
  *
  * @generated from message agentrunner.v1.RunTransition
  */
 export type RunTransitionJson = {
   /**
-   * State it has now.
+   * State it has from here on.
    *
    * @generated from field: agentrunner.v1.RunState state = 1;
    */
   state?: RunStateJson;
 
   /**
-   * Runner that holds it.
+   * Runner that holds it. Empty when none does.
    *
    * @generated from field: string runner_id = 2;
    */
   runnerId?: string;
 
   /**
-   * Why it did not complete.
+   * As in Run.
    *
    * @generated from field: agentrunner.v1.FailureReason failure = 3;
    */
   failure?: FailureReasonJson;
 
   /**
-   * The reason in words.
+   * The reason in words; for STOPPING, who asked for the stop and why.
    *
    * @generated from field: string message = 4;
    */
@@ -650,7 +622,7 @@ export const RunTransitionSchema: GenMessage<RunTransition, {jsonType: RunTransi
   messageDesc(file_agentrunner_v1_session, 3);
 
 /**
- * Nothing happened for a while.
+ * Sent when nothing happened for a while, 15 s by default; keeps proxies from closing the stream.
  *
  * @generated from message agentrunner.v1.WatchKeepAlive
  */
@@ -658,7 +630,7 @@ export type WatchKeepAlive = Message<"agentrunner.v1.WatchKeepAlive"> & {
 };
 
 /**
- * Nothing happened for a while.
+ * Sent when nothing happened for a while, 15 s by default; keeps proxies from closing the stream.
  *
  * @generated from message agentrunner.v1.WatchKeepAlive
  */
@@ -686,7 +658,7 @@ export const SessionStatus = {
   UNSPECIFIED: 0,
 
   /**
-   * A run waits and none is active.
+   * A run is pending or offered, and none is active.
    *
    * @generated from enum value: SESSION_STATUS_PENDING = 1;
    */

@@ -28,15 +28,11 @@ export const file_agentrunner_v1_session_service: GenFile = /*@__PURE__*/
  */
 export type GetSessionRequest = Message<"agentrunner.v1.GetSessionRequest"> & {
   /**
-   * The session by id.
-   *
    * @generated from field: string session_id = 1;
    */
   sessionId: string;
 
   /**
-   * The session by name.
-   *
    * @generated from field: string session_name = 2;
    */
   sessionName: string;
@@ -49,15 +45,11 @@ export type GetSessionRequest = Message<"agentrunner.v1.GetSessionRequest"> & {
  */
 export type GetSessionRequestJson = {
   /**
-   * The session by id.
-   *
    * @generated from field: string session_id = 1;
    */
   sessionId?: string;
 
   /**
-   * The session by name.
-   *
    * @generated from field: string session_name = 2;
    */
   sessionName?: string;
@@ -77,8 +69,6 @@ export const GetSessionRequestSchema: GenMessage<GetSessionRequest, {jsonType: G
  */
 export type GetSessionResponse = Message<"agentrunner.v1.GetSessionResponse"> & {
   /**
-   * The session.
-   *
    * @generated from field: agentrunner.v1.Session session = 1;
    */
   session?: Session | undefined;
@@ -91,8 +81,6 @@ export type GetSessionResponse = Message<"agentrunner.v1.GetSessionResponse"> & 
  */
 export type GetSessionResponseJson = {
   /**
-   * The session.
-   *
    * @generated from field: agentrunner.v1.Session session = 1;
    */
   session?: SessionJson;
@@ -126,7 +114,7 @@ export type ListSessionsRequest = Message<"agentrunner.v1.ListSessionsRequest"> 
   parentSessionId: string;
 
   /**
-   * Most sessions in the answer, 1 to 1000. Default: 100.
+   * Most sessions in the response, 1 to 1000. 0: 100.
    *
    * @generated from field: uint32 page_size = 3;
    */
@@ -161,7 +149,7 @@ export type ListSessionsRequestJson = {
   parentSessionId?: string;
 
   /**
-   * Most sessions in the answer, 1 to 1000. Default: 100.
+   * Most sessions in the response, 1 to 1000. 0: 100.
    *
    * @generated from field: uint32 page_size = 3;
    */
@@ -189,14 +177,14 @@ export const ListSessionsRequestSchema: GenMessage<ListSessionsRequest, {jsonTyp
  */
 export type ListSessionsResponse = Message<"agentrunner.v1.ListSessionsResponse"> & {
   /**
-   * The sessions.
+   * Without notifications and child_session_ids.
    *
    * @generated from field: repeated agentrunner.v1.Session sessions = 1;
    */
   sessions: Session[];
 
   /**
-   * Token of the next page. Empty on the last.
+   * Empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -210,14 +198,14 @@ export type ListSessionsResponse = Message<"agentrunner.v1.ListSessionsResponse"
  */
 export type ListSessionsResponseJson = {
   /**
-   * The sessions.
+   * Without notifications and child_session_ids.
    *
    * @generated from field: repeated agentrunner.v1.Session sessions = 1;
    */
   sessions?: SessionJson[];
 
   /**
-   * Token of the next page. Empty on the last.
+   * Empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -238,28 +226,26 @@ export const ListSessionsResponseSchema: GenMessage<ListSessionsResponse, {jsonT
  */
 export type ListSessionEventsRequest = Message<"agentrunner.v1.ListSessionEventsRequest"> & {
   /**
-   * The session.
-   *
    * @generated from field: string session_id = 1;
    */
   sessionId: string;
 
   /**
-   * Only events of this run.
+   * Only events of this run. Default: of all.
    *
    * @generated from field: string run_id = 2;
    */
   runId: string;
 
   /**
-   * Continue behind this cursor. Default: from the beginning.
+   * Continue after this cursor. Default: from the beginning.
    *
    * @generated from field: string cursor = 3;
    */
   cursor: string;
 
   /**
-   * Most events in the answer, 1 to 1000. Default: 100. Fewer are sent when they would not fit in a message.
+   * Most events in the response, 1 to 1000. 0: 100. Fewer are sent when they would be more than 2 MiB.
    *
    * @generated from field: uint32 page_size = 4;
    */
@@ -273,28 +259,26 @@ export type ListSessionEventsRequest = Message<"agentrunner.v1.ListSessionEvents
  */
 export type ListSessionEventsRequestJson = {
   /**
-   * The session.
-   *
    * @generated from field: string session_id = 1;
    */
   sessionId?: string;
 
   /**
-   * Only events of this run.
+   * Only events of this run. Default: of all.
    *
    * @generated from field: string run_id = 2;
    */
   runId?: string;
 
   /**
-   * Continue behind this cursor. Default: from the beginning.
+   * Continue after this cursor. Default: from the beginning.
    *
    * @generated from field: string cursor = 3;
    */
   cursor?: string;
 
   /**
-   * Most events in the answer, 1 to 1000. Default: 100. Fewer are sent when they would not fit in a message.
+   * Most events in the response, 1 to 1000. 0: 100. Fewer are sent when they would be more than 2 MiB.
    *
    * @generated from field: uint32 page_size = 4;
    */
@@ -315,21 +299,21 @@ export const ListSessionEventsRequestSchema: GenMessage<ListSessionEventsRequest
  */
 export type ListSessionEventsResponse = Message<"agentrunner.v1.ListSessionEventsResponse"> & {
   /**
-   * The events.
+   * Oldest first.
    *
    * @generated from field: repeated agentrunner.v1.SessionEvent events = 1;
    */
   events: SessionEvent[];
 
   /**
-   * Cursor behind the last event; the given one when there is none.
+   * Cursor of the last event; the given one when there is none.
    *
    * @generated from field: string next_cursor = 2;
    */
   nextCursor: string;
 
   /**
-   * True when more events are stored.
+   * True when more events are stored already.
    *
    * @generated from field: bool more = 3;
    */
@@ -343,21 +327,21 @@ export type ListSessionEventsResponse = Message<"agentrunner.v1.ListSessionEvent
  */
 export type ListSessionEventsResponseJson = {
   /**
-   * The events.
+   * Oldest first.
    *
    * @generated from field: repeated agentrunner.v1.SessionEvent events = 1;
    */
   events?: SessionEventJson[];
 
   /**
-   * Cursor behind the last event; the given one when there is none.
+   * Cursor of the last event; the given one when there is none.
    *
    * @generated from field: string next_cursor = 2;
    */
   nextCursor?: string;
 
   /**
-   * True when more events are stored.
+   * True when more events are stored already.
    *
    * @generated from field: bool more = 3;
    */
@@ -378,14 +362,12 @@ export const ListSessionEventsResponseSchema: GenMessage<ListSessionEventsRespon
  */
 export type WatchSessionRequest = Message<"agentrunner.v1.WatchSessionRequest"> & {
   /**
-   * The session.
-   *
    * @generated from field: string session_id = 1;
    */
   sessionId: string;
 
   /**
-   * Continue behind this cursor. Default: from the beginning.
+   * Continue after this cursor. Default: from the beginning.
    *
    * @generated from field: string cursor = 2;
    */
@@ -399,14 +381,12 @@ export type WatchSessionRequest = Message<"agentrunner.v1.WatchSessionRequest"> 
  */
 export type WatchSessionRequestJson = {
   /**
-   * The session.
-   *
    * @generated from field: string session_id = 1;
    */
   sessionId?: string;
 
   /**
-   * Continue behind this cursor. Default: from the beginning.
+   * Continue after this cursor. Default: from the beginning.
    *
    * @generated from field: string cursor = 2;
    */
@@ -427,7 +407,7 @@ export const WatchSessionRequestSchema: GenMessage<WatchSessionRequest, {jsonTyp
  */
 export type WatchSessionResponse = Message<"agentrunner.v1.WatchSessionResponse"> & {
   /**
-   * Place in the stream; give it to a later call to continue behind this message.
+   * Place in the stream; give it to a later call to continue after this message.
    *
    * @generated from field: string cursor = 1;
    */
@@ -440,16 +420,12 @@ export type WatchSessionResponse = Message<"agentrunner.v1.WatchSessionResponse"
    */
   update: {
     /**
-     * Something that happened.
-     *
      * @generated from field: agentrunner.v1.SessionEvent event = 2;
      */
     value: SessionEvent;
     case: "event";
   } | {
     /**
-     * Nothing happened for a while; keeps proxies from closing the stream.
-     *
      * @generated from field: agentrunner.v1.WatchKeepAlive keepalive = 3;
      */
     value: WatchKeepAlive;
@@ -464,22 +440,18 @@ export type WatchSessionResponse = Message<"agentrunner.v1.WatchSessionResponse"
  */
 export type WatchSessionResponseJson = {
   /**
-   * Place in the stream; give it to a later call to continue behind this message.
+   * Place in the stream; give it to a later call to continue after this message.
    *
    * @generated from field: string cursor = 1;
    */
   cursor?: string;
 
   /**
-   * Something that happened.
-   *
    * @generated from field: agentrunner.v1.SessionEvent event = 2;
    */
   event?: SessionEventJson;
 
   /**
-   * Nothing happened for a while; keeps proxies from closing the stream.
-   *
    * @generated from field: agentrunner.v1.WatchKeepAlive keepalive = 3;
    */
   keepalive?: WatchKeepAliveJson;
@@ -499,8 +471,6 @@ export const WatchSessionResponseSchema: GenMessage<WatchSessionResponse, {jsonT
  */
 export type GetSessionResultRequest = Message<"agentrunner.v1.GetSessionResultRequest"> & {
   /**
-   * The session.
-   *
    * @generated from field: string session_id = 1;
    */
   sessionId: string;
@@ -520,8 +490,6 @@ export type GetSessionResultRequest = Message<"agentrunner.v1.GetSessionResultRe
  */
 export type GetSessionResultRequestJson = {
   /**
-   * The session.
-   *
    * @generated from field: string session_id = 1;
    */
   sessionId?: string;
@@ -562,21 +530,21 @@ export type GetSessionResultResponse = Message<"agentrunner.v1.GetSessionResultR
   state: RunState;
 
   /**
-   * Its result; empty when it gave none.
+   * Empty when it gave none.
    *
    * @generated from field: agentrunner.v1.ExecutorResult result = 3;
    */
   result?: ExecutorResult | undefined;
 
   /**
-   * Why it did not complete.
+   * As in Run.
    *
    * @generated from field: agentrunner.v1.FailureReason failure = 4;
    */
   failure: FailureReason;
 
   /**
-   * The reason in words.
+   * The same in words.
    *
    * @generated from field: string message = 5;
    */
@@ -604,21 +572,21 @@ export type GetSessionResultResponseJson = {
   state?: RunStateJson;
 
   /**
-   * Its result; empty when it gave none.
+   * Empty when it gave none.
    *
    * @generated from field: agentrunner.v1.ExecutorResult result = 3;
    */
   result?: ExecutorResultJson;
 
   /**
-   * Why it did not complete.
+   * As in Run.
    *
    * @generated from field: agentrunner.v1.FailureReason failure = 4;
    */
   failure?: FailureReasonJson;
 
   /**
-   * The reason in words.
+   * The same in words.
    *
    * @generated from field: string message = 5;
    */
@@ -639,28 +607,26 @@ export const GetSessionResultResponseSchema: GenMessage<GetSessionResultResponse
  */
 export type UpdateSessionRequest = Message<"agentrunner.v1.UpdateSessionRequest"> & {
   /**
-   * The session.
-   *
    * @generated from field: string session_id = 1;
    */
   sessionId: string;
 
   /**
-   * New name.
+   * The new name. Empty: the session_id.
    *
    * @generated from field: string session_name = 2;
    */
   sessionName: string;
 
   /**
-   * New metadata.
+   * The new metadata, in place of the old. Absent: none.
    *
    * @generated from field: google.protobuf.Struct metadata = 3;
    */
   metadata?: JsonObject | undefined;
 
   /**
-   * Which of the fields to change.
+   * Fields to change: session_name, metadata. Without one nothing is changed.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 4;
    */
@@ -674,28 +640,26 @@ export type UpdateSessionRequest = Message<"agentrunner.v1.UpdateSessionRequest"
  */
 export type UpdateSessionRequestJson = {
   /**
-   * The session.
-   *
    * @generated from field: string session_id = 1;
    */
   sessionId?: string;
 
   /**
-   * New name.
+   * The new name. Empty: the session_id.
    *
    * @generated from field: string session_name = 2;
    */
   sessionName?: string;
 
   /**
-   * New metadata.
+   * The new metadata, in place of the old. Absent: none.
    *
    * @generated from field: google.protobuf.Struct metadata = 3;
    */
   metadata?: StructJson;
 
   /**
-   * Which of the fields to change.
+   * Fields to change: session_name, metadata. Without one nothing is changed.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 4;
    */
@@ -716,7 +680,7 @@ export const UpdateSessionRequestSchema: GenMessage<UpdateSessionRequest, {jsonT
  */
 export type UpdateSessionResponse = Message<"agentrunner.v1.UpdateSessionResponse"> & {
   /**
-   * The session.
+   * As it is now.
    *
    * @generated from field: agentrunner.v1.Session session = 1;
    */
@@ -730,7 +694,7 @@ export type UpdateSessionResponse = Message<"agentrunner.v1.UpdateSessionRespons
  */
 export type UpdateSessionResponseJson = {
   /**
-   * The session.
+   * As it is now.
    *
    * @generated from field: agentrunner.v1.Session session = 1;
    */
@@ -751,8 +715,6 @@ export const UpdateSessionResponseSchema: GenMessage<UpdateSessionResponse, {jso
  */
 export type DeleteSessionRequest = Message<"agentrunner.v1.DeleteSessionRequest"> & {
   /**
-   * The session.
-   *
    * @generated from field: string session_id = 1;
    */
   sessionId: string;
@@ -765,8 +727,6 @@ export type DeleteSessionRequest = Message<"agentrunner.v1.DeleteSessionRequest"
  */
 export type DeleteSessionRequestJson = {
   /**
-   * The session.
-   *
    * @generated from field: string session_id = 1;
    */
   sessionId?: string;
@@ -821,9 +781,10 @@ export const SessionService: GenService<{
     output: typeof GetSessionResponseSchema;
   },
   /**
-   * Sessions, newest first, a page at a time.
+   * Sessions, newest first, a page at a time. With a filter on statuses a page may be shorter than asked for, even
+   * empty, before the last.
    *
-   * Errors: INVALID_ARGUMENT (a page token that is not ours; begin again without one).
+   * Errors: INVALID_ARGUMENT (not a page token), OUT_OF_RANGE (a page token of another store): begin again without one.
    *
    * @generated from rpc agentrunner.v1.SessionService.ListSessions
    */
@@ -883,7 +844,7 @@ export const SessionService: GenService<{
     output: typeof UpdateSessionResponseSchema;
   },
   /**
-   * Delete a session with its runs and events.
+   * Delete a session with its runs and events. Its children stay, without a parent.
    *
    * Errors: NOT_FOUND, FAILED_PRECONDITION (it or a session below it is active; stop that first).
    *

@@ -18,33 +18,33 @@ import { startTestServer, stopTestServers } from "../../support/test-server.ts";
 import { until } from "../../support/until.ts";
 
 const log = createLogger({ name: "test", level: "silent", format: "json" });
-const doors: ToolServer[] = [];
+const servers: ToolServer[] = [];
 
 afterEach(async () => {
   await leaveMcp();
-  for (const door of doors.splice(0)) await door.close();
+  for (const tools of servers.splice(0)) await tools.close();
   await stopTestServers();
   await stopTestCoordinators();
 });
 
-async function doorTo(coordinatorUrl: string, options: Partial<McpOptions> = {}): Promise<ToolServer> {
-  const door = await startMcp({ port: 0, coordinatorUrl, tlsCaPem: undefined, log, ...options });
-  doors.push(door);
-  return door;
+async function toolsFor(coordinatorUrl: string, options: Partial<McpOptions> = {}): Promise<ToolServer> {
+  const tools = await startMcp({ port: 0, coordinatorUrl, tlsCaPem: undefined, log, ...options });
+  servers.push(tools);
+  return tools;
 }
 
 /** A run of a new session that a runner holds, and the URL that its executor gets. */
-async function agentRun(coordinator: TestCoordinator, door: ToolServer, runner: RawRunner) {
+async function agentRun(coordinator: TestCoordinator, tools: ToolServer, runner: RawRunner) {
   const { sessionId } = await coordinator.create();
   const offer = await runner.take();
-  return { sessionId, offer, capability: door.open({ ...offer, sessionId }) };
+  return { sessionId, offer, capability: tools.open({ ...offer, sessionId }) };
 }
 
 async function scene(options: Partial<McpOptions> = {}, about: { maxConcurrentRuns?: number } = {}) {
   const coordinator = await startTestCoordinator({ memory: false });
   const runner = await RawRunner.online(coordinator, about);
-  const door = await doorTo(coordinator.url, options);
-  return { coordinator, runner, door, ...(await agentRun(coordinator, door, runner)) };
+  const tools = await toolsFor(coordinator.url, options);
+  return { coordinator, runner, tools, ...(await agentRun(coordinator, tools, runner)) };
 }
 
 /** Plain HTTP, as any local process can speak it. */
@@ -79,8 +79,8 @@ describe.each(Object.keys(ERAS) as (keyof typeof ERAS)[])("to a client of %s the
 
 describe("the capability of a run", () => {
   it("is 256 random bits on loopback, and another for each run", async () => {
-    const door = await doorTo("http://127.0.0.1:1");
-    const urls = ["run_1", "run_2"].map((runId) => door.open({ runId, sessionId: "ses_1", runToken: "t" }).url);
+    const tools = await toolsFor("http://127.0.0.1:1");
+    const urls = ["run_1", "run_2"].map((runId) => tools.open({ runId, sessionId: "ses_1", runToken: "t" }).url);
     for (const url of urls) expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/mcp\/[0-9a-f]{64}$/);
     expect(urls[0]).not.toBe(urls[1]);
   });
@@ -168,8 +168,8 @@ describe("the capability of a run", () => {
   });
 
   it("lets the agent of a run touch its own tree only", async () => {
-    const { coordinator, runner, door, capability } = await scene();
-    const other = await agentRun(coordinator, door, runner);
+    const { coordinator, runner, tools, capability } = await scene();
+    const other = await agentRun(coordinator, tools, runner);
     const agent = await McpAgent.at(capability.url);
     for (const tool of ["get_agent_session_status", "get_agent_session_result", "stop_agent_session"]) {
       expect(await agent.refusal(tool, { session_id: other.sessionId })).toContain("good for its own session");
@@ -235,8 +235,8 @@ describe("a coordinator that cannot be reached", () => {
   });
 
   it("is an error that says so, when it does not come back", async () => {
-    const door = await doorTo("http://127.0.0.1:1", { patienceMs: 300 });
-    const { url } = door.open({ runId: "run_1", sessionId: "ses_1", runToken: "t" });
+    const tools = await toolsFor("http://127.0.0.1:1", { patienceMs: 300 });
+    const { url } = tools.open({ runId: "run_1", sessionId: "ses_1", runToken: "t" });
     const agent = await McpAgent.at(url);
     expect(await agent.refusal("list_agent_sessions")).toContain("The coordinator cannot be reached");
   });
@@ -265,8 +265,8 @@ describe("list_agent_blueprints", () => {
           };
         }),
     });
-    const door = await doorTo(url);
-    const capability = door.open({ runId: "run_1", sessionId: "ses_1", runToken: "t" });
+    const tools = await toolsFor(url);
+    const capability = tools.open({ runId: "run_1", sessionId: "ses_1", runToken: "t" });
     const agent = await McpAgent.at(capability.url, { headers: { "X-Agent-Tags": "docs, public,docs" } });
     const answer = await agent.call("list_agent_blueprints");
     expect(asked[0]).toMatchObject({ tags: ["docs", "public"], pageSize: 25 });
@@ -294,7 +294,7 @@ describe("list_agent_blueprints", () => {
           throw new ConnectError("not offered", Code.Unimplemented);
         }),
     });
-    const capability = (await doorTo(url)).open({ runId: "run_1", sessionId: "ses_1", runToken: "t" });
+    const capability = (await toolsFor(url)).open({ runId: "run_1", sessionId: "ses_1", runToken: "t" });
     const agent = await McpAgent.at(capability.url);
     expect(await agent.refusal("list_agent_blueprints")).toContain("older than this tool");
   });
@@ -302,14 +302,14 @@ describe("list_agent_blueprints", () => {
 
 describe("the MCP server of a runner", () => {
   it("frees its port when it ends, with calls in flight", async () => {
-    const { coordinator, sessionId, door, capability } = await scene();
+    const { coordinator, sessionId, tools, capability } = await scene();
     const child = await coordinator.create({ parentSessionId: sessionId, demands: { hostname: "nowhere" } });
     const response = await call(capability.url, "wait_for_agent_sessions", { session_ids: [child.sessionId] });
     const body = response.text().catch(() => "cut");
-    await doors.splice(doors.indexOf(door), 1)[0]?.close();
+    await servers.splice(servers.indexOf(tools), 1)[0]?.close();
     expect(await body).toBe("cut");
     await expect(fetch(capability.url)).rejects.toThrow();
-    const again = await doorTo(coordinator.url, { port: Number(new URL(capability.url).port) });
+    const again = await toolsFor(coordinator.url, { port: Number(new URL(capability.url).port) });
     expect(again.open({ runId: "r", sessionId: "s", runToken: "t" }).url).toContain(new URL(capability.url).host);
   });
 
@@ -333,11 +333,12 @@ describe("the MCP server of a runner", () => {
   });
 
   it("is not there when an external one is named", async () => {
-    const settings = { ...testSettings("http://127.0.0.1:1"), mcp: { externalUrl: "http://localhost:9/mcp" } };
-    const door = await openMcp(settings, log);
-    const capability = door.open({ runId: "run_1", sessionId: "ses_1", runToken: "t" });
+    const mcp = { type: "external", url: "http://localhost:9/mcp" } as const;
+    const settings = { ...testSettings("http://127.0.0.1:1"), mcp };
+    const tools = await openMcp(settings, log);
+    const capability = tools.open({ runId: "run_1", sessionId: "ses_1", runToken: "t" });
     expect(capability.url).toBe("http://localhost:9/mcp");
     capability.close();
-    await door.close();
+    await tools.close();
   });
 });

@@ -134,18 +134,6 @@ describe("start_agent_session", () => {
     expect((await other.call("start_agent_session", start))["run_id"]).not.toBe(first["run_id"]);
   });
 
-  it("takes the prompt from the parameters, or makes one of them", async () => {
-    const coordinator = await startTestCoordinator();
-    const agent = await person(coordinator);
-    const promptFor = async (parameters: Record<string, unknown>) => {
-      const answer = await agent.call("start_agent_session", { parameters, mode: "async_poll" });
-      return (await coordinator.run(String(answer["run_id"]))).prompt;
-    };
-    expect(await promptFor({ prompt: "as it is" })).toBe("as it is");
-    expect(await promptFor({ city: "Rome", days: [1, 2] })).toBe("<inputs>\ncity: Rome\ndays: [1,2]\n</inputs>");
-    expect(await agent.refusal("start_agent_session", { mode: "async_poll" })).toContain("give the agent a prompt");
-  });
-
   it("refuses async_callback without a session to call back, and a name that is taken", async () => {
     const coordinator = await startTestCoordinator();
     const agent = await person(coordinator);

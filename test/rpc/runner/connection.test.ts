@@ -169,7 +169,7 @@ describe("the stream", () => {
     fake.streamMissing = true;
     await streams(2);
     fake.streamMissing = false;
-    await until(() => fake.streams[0]!.closed, "the deaf stream is closed");
+    await until(() => fake.streams[0]!.closed, "the unresponsive stream is closed");
   });
 
   it("ends the runner with 4 when another process has taken the identity", async () => {

@@ -165,6 +165,12 @@ describe("agent-runner", () => {
     expect(await list.exited).toEqual({ code: 0, signal: null });
     expect(list.output()).toContain("test-executor");
     expect(await startMain("--profile-list").exited).toEqual({ code: 0, signal: null });
+    const json = startMain("--executor-list", "--output", "json");
+    expect(await json.exited).toEqual({ code: 0, signal: null });
+    expect(JSON.parse(json.output())).toMatchObject({
+      executors: expect.arrayContaining([expect.objectContaining({ name: "test-executor" })]),
+      problems: [],
+    });
   });
 });
 

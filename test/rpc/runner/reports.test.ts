@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ExecutorResultSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
@@ -291,6 +292,36 @@ describe("the outbox", () => {
     const count = fake.reports(COMPLETED).length;
     await until(() => fake.of("heartbeat").at(-1)!.request.held.length === 0, "nothing held");
     expect(fake.reports(COMPLETED)).toHaveLength(count);
+  });
+
+  it("sends a final report at once that the coordinator asks for, and not at the end of the pause after a failure", async () => {
+    // With such pauses only RESEND_FINAL brings the report again before the test gives up.
+    fake.config.reconnectMin = fake.config.reconnectMax = durationFromMs(60_000);
+    let lost = false;
+    fake.onReport = ({ kind }) => {
+      if (kind !== COMPLETED || lost) return OK;
+      lost = true;
+      throw new ConnectError("the disk is full", Code.Unavailable);
+    };
+    fake.verdictOf = () => LeaseVerdict_Kind.RESEND_FINAL;
+    await startTestRunner(fake, { instant: true, deps: { random: () => 0.99 } });
+    await fake.offer();
+    await until(() => fake.reports(COMPLETED).length === 2, "the report, again");
+    await until(() => fake.of("heartbeat").at(-1)!.request.held.length === 0, "nothing held");
+    expect(fake.reports(COMPLETED)).toHaveLength(2);
+  });
+
+  it("does not repeat a final report that is in flight when the coordinator asks for it", async () => {
+    fake.config.leaseTtl = durationFromMs(30_000);
+    fake.verdictOf = () => LeaseVerdict_Kind.RESEND_FINAL;
+    fake.onReport = ({ kind }) => (kind === COMPLETED ? "silence" : OK);
+    await startTestRunner(fake, { instant: true });
+    await fake.offer();
+    await report(COMPLETED);
+    const heartbeats = fake.of("heartbeat").length;
+    await until(() => fake.of("heartbeat").length >= heartbeats + 3, "three more heartbeats");
+    expect(fake.reports(COMPLETED)).toHaveLength(1);
+    expect(fake.of("heartbeat").at(-1)!.request.held).toMatchObject([{ phase: HeldLease_Phase.FINAL }]);
   });
 
   it("sends the executor's session id as soon as it is known, and again with the final report", async () => {

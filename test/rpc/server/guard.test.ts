@@ -9,7 +9,7 @@ import { Health, HealthCheckResponse_ServingStatus } from "../../../gen/grpc/hea
 import { connectTransport } from "../../../lib/rpc/transport.ts";
 import { checkListen, ListenError, startServer } from "../../../coordinator/http/server.ts";
 import { createLogger } from "../../../lib/log.ts";
-import { startTestServer, stopTestServers } from "../../support/test-server.ts";
+import { OPEN_GATE, startTestServer, stopTestServers } from "../../support/test-server.ts";
 
 const pages = { "/health": () => ({ status: 200, contentType: "text/plain", body: "ok\n" }) };
 
@@ -165,7 +165,7 @@ describe("the listen address", () => {
 
   it("that is in use gives an error which names it and what to do", async () => {
     const { port } = await startTestServer();
-    const second = startServer({ listen: { host: "127.0.0.1", port }, routes() {}, log });
+    const second = startServer({ listen: { host: "127.0.0.1", port }, gate: OPEN_GATE, routes() {}, log });
     await expect(second).rejects.toThrow(
       `cannot listen on 127.0.0.1:${port}: the port is in use (EADDRINUSE); --listen 127.0.0.1:0 picks a free one`,
     );
@@ -173,7 +173,8 @@ describe("the listen address", () => {
   });
 
   it("that this machine does not have, or nobody knows, gives an error with its code", async () => {
-    const start = (host: string) => startServer({ listen: { host, port: 0 }, insecure: true, routes() {}, log });
+    const start = (host: string) =>
+      startServer({ listen: { host, port: 0 }, insecure: true, gate: OPEN_GATE, routes() {}, log });
     await expect(start("192.0.2.1")).rejects.toMatchObject({ code: "EADDRNOTAVAIL" });
     await expect(start("300.300.300.300")).rejects.toThrow("cannot listen on 300.300.300.300:0:");
   });

@@ -86,7 +86,7 @@ describe("a child session with a callback", () => {
       async (yard, run) => {
         const demandClass = (await yard.store.pendingClasses())[0] ?? "";
         expect(run.state).toBe(RunState.PENDING);
-        await yard.store.failPending(demandClass, "STRANDED", "nobody", 0, yard.now);
+        await yard.store.failPending(demandClass, "AFFINITY_LOST", "nobody", 0, yard.now);
       },
       'status="failed" failure="affinity"',
     ],

@@ -139,7 +139,7 @@ describe("explain", () => {
 
   it("says that a runner is there and the offer is not made yet", () => {
     expect(explain([aRunner(), aRunner({ runnerId: "lnch_b", draining: true })], docker)).toEqual([
-      "a runner matches; the offer is on its way, or rests after a refusal",
+      "a runner matches; the offer is on its way, or waits out a cooldown after a refusal",
       "lnch_b is draining",
     ]);
   });

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { freeSlots, registration, restMs, withheldSlots } from "../../../coordinator/core/registration.ts";
+import { registration } from "../../../coordinator/core/registration.ts";
+import { freeSlots, cooldownMs, withheldSlots } from "../../../coordinator/core/capacity.ts";
 import { protocolVersion } from "../../../lib/protocol-version.ts";
 import type { RegistrationKind } from "../../../coordinator/core/registration.ts";
 
@@ -43,10 +44,10 @@ describe("protocolVersion", () => {
   });
 });
 
-describe("restMs", () => {
+describe("cooldownMs", () => {
   it("doubles from one second with every refusal, up to a minute", () => {
-    expect([1, 2, 3, 4, 5, 6, 7, 8].map(restMs)).toEqual([1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
-    expect(restMs(100_000)).toBe(60_000);
+    expect([1, 2, 3, 4, 5, 6, 7, 8].map(cooldownMs)).toEqual([1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
+    expect(cooldownMs(100_000)).toBe(60_000);
   });
 });
 

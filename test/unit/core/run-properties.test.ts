@@ -34,7 +34,7 @@ const REPORTS = ["ACCEPT", "REFUSE", "NOT_STARTED", "STARTED", "PROGRESS", "COMP
 function then(tamper: (run: Run, before: Run) => Run): Next {
   return (run, event) => {
     const decision = next(run, event);
-    return decision.verdict === "OK" ? { ...decision, run: tamper(decision.run, run) } : decision;
+    return decision.type === "applied" ? { ...decision, run: tamper(decision.run, run) } : decision;
   };
 }
 
@@ -69,7 +69,7 @@ const LAWS: readonly Law[] = [
     holds: ({ before, event, decision, after }) =>
       !("leaseId" in event) ||
       [leaseOf(before), lapsedOf(before)].some((lease) => lease?.leaseId === event.leaseId) ||
-      (decision.verdict !== "OK" && isDeepStrictEqual(before, after)),
+      (decision.type !== "applied" && isDeepStrictEqual(before, after)),
     fault: blind,
   },
   {
@@ -79,13 +79,15 @@ const LAWS: readonly Law[] = [
     fault: (run, event) => {
       const { onLost } = run;
       const decision = next({ ...run, onLost: { ...onLost, maxAttempts: Infinity } }, event);
-      return decision.verdict === "OK" ? { ...decision, run: { ...decision.run, onLost } } : decision;
+      return decision.type === "applied" ? { ...decision, run: { ...decision.run, onLost } } : decision;
     },
   },
   {
     title: "a report of one kind counts under one lease at most",
     holds: ({ after, offered }, next) =>
-      REPORTS.every((kind) => offered.filter((lease) => next(after, EVENTS[kind](lease)).verdict === "OK").length <= 1),
+      REPORTS.every(
+        (kind) => offered.filter((lease) => next(after, EVENTS[kind](lease)).type === "applied").length <= 1,
+      ),
     fault: blind,
   },
   {
@@ -93,7 +95,7 @@ const LAWS: readonly Law[] = [
     holds: ({ after }, next) => isFinalName(ended(next, after).state),
     fault: (run, event) =>
       event.type === "LEASE_LOST" && run.state === "STOPPING"
-        ? { verdict: "REFUSED", message: "planted" }
+        ? { type: "refused", message: "planted" }
         : next(run, event),
   },
   {
@@ -109,7 +111,7 @@ const LAWS: readonly Law[] = [
     holds: ({ after, visited }) => after.onLost.policy !== "FAIL" || !visited.has("RUNNING") || !waits(after),
     fault: (run, event) => {
       const decision = next({ ...run, onLost: { ...run.onLost, policy: "RETRY" } }, event);
-      return decision.verdict === "OK" ? { ...decision, run: { ...decision.run, onLost: run.onLost } } : decision;
+      return decision.type === "applied" ? { ...decision, run: { ...decision.run, onLost: run.onLost } } : decision;
     },
   },
   {
@@ -117,7 +119,7 @@ const LAWS: readonly Law[] = [
     holds: ({ after }) => after.refusals < MAX_REFUSALS || (after.refusals === 10 && after.state === "FAILED"),
     fault: (run, event) => {
       const decision = next({ ...run, refusals: 0 }, event);
-      return decision.verdict === "OK"
+      return decision.type === "applied"
         ? { ...decision, run: { ...decision.run, refusals: run.refusals + decision.run.refusals } }
         : decision;
     },
@@ -125,7 +127,7 @@ const LAWS: readonly Law[] = [
   {
     title: "effects go to the lease that the run had, and only with an event that was taken",
     holds: ({ before, decision }) =>
-      decision.verdict !== "OK" ||
+      decision.type !== "applied" ||
       decision.effects.every(
         (effect) => isDeepStrictEqual(effect.lease, leaseOf(before)) && !isFinalName(before.state),
       ),
@@ -143,14 +145,14 @@ describe(`over ${SEQUENCES * LAWS.length} random sequences of events`, () => {
     const seen = new Set<string>();
     for (const life of fc.sample(lives, SEQUENCES)) {
       live(next, life, ({ event, decision, after }) => {
-        seen.add(after.state).add(decision.verdict);
-        if (decision.verdict === "OK") seen.add(event.type);
+        seen.add(after.state).add(decision.type);
+        if (decision.type === "applied") seen.add(event.type);
         if (after.refusals === MAX_REFUSALS) seen.add("ten refusals");
         if (after.attempt > 1) seen.add("attempts");
       });
     }
     const states = ["PENDING", "OFFERED", "CLAIMED", "RUNNING", "STOPPING", "COMPLETED", "FAILED", "STOPPED"];
-    const verdicts = ["OK", "STALE", "INVALID", "REFUSED"];
+    const verdicts = ["applied", "stale", "invalid", "refused"];
     expect([...seen].toSorted()).toEqual(
       [...new Set([...states, ...verdicts, ...Object.keys(EVENTS), "ten refusals", "attempts"])].toSorted(),
     );

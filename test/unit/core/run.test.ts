@@ -10,7 +10,7 @@ import type { PlaceName, RunFacts } from "../../support/runs.ts";
  * that lapsed; UNSTARTED is STOPPING before the executor was reported as started.
  *
  * A cell is the state that follows, `stays` for the very same run, or the verdict that changed nothing (`late` is REFUSED).
- * After the `+`: w the offer is withdrawn, s the runner is told to stop, r the runner rests, a one attempt more,
+ * After the `+`: w the offer is withdrawn, s the runner is told to stop, r that runner cools down for the run, a one attempt more,
  * c one refusal more, u one uncharged attempt more. Nothing else about the run changes.
  */
 const TABLE = `
@@ -24,7 +24,7 @@ LEASE_LOST current   late       PENDING      FAILED       FAILED      STOPPED   
 LEASE_LOST lapsed    late       late         late         late        late        late        late       late    late
 LEASE_LOST foreign   late       late         late         late        late        late        late       late    late
 UNMATCHED            FAILED     late         late         late        late        late        late       late    late
-STRANDED             FAILED     late         late         late        late        late        late       late    late
+AFFINITY_LOST        FAILED     late         late         late        late        late        late       late    late
 ACCEPT current       STALE      CLAIMED+a    stays        stays       stays       stays       STALE      STALE   STALE
 ACCEPT lapsed        STALE      STALE        STALE        STALE       STALE       STALE       STALE      STALE   STALE
 ACCEPT foreign       STALE      STALE        STALE        STALE       STALE       STALE       STALE      STALE   STALE
@@ -59,9 +59,9 @@ const LEASES = { current: CURRENT, lapsed: LAPSED, foreign: FOREIGN };
 
 function effectsOf(marks: string, message: string): Effect[] {
   const effects: Effect[] = [];
-  if (marks.includes("w")) effects.push({ type: "WITHDRAW", lease: CURRENT });
-  if (marks.includes("s")) effects.push({ type: "STOP_RUNNER", lease: CURRENT, stop: STOP });
-  if (marks.includes("r")) effects.push({ type: "REST", lease: CURRENT, message });
+  if (marks.includes("w")) effects.push({ type: "withdraw", lease: CURRENT });
+  if (marks.includes("s")) effects.push({ type: "stop-runner", lease: CURRENT, stop: STOP });
+  if (marks.includes("r")) effects.push({ type: "cool-down", lease: CURRENT, message });
   return effects;
 }
 
@@ -71,7 +71,7 @@ function factsOf({ onLost, attempt, uncharged, refusals, refusalReasons, resumab
 
 /** What `next` decided, in the words of the table. */
 function seen(run: Run, decision: Decision): unknown {
-  if (decision.verdict !== "OK") return decision.verdict;
+  if (decision.type !== "applied") return decision.type.toUpperCase();
   if (decision.run === run) return { run, effects: decision.effects };
   return { state: decision.run.state, facts: factsOf(decision.run), effects: decision.effects };
 }
@@ -95,7 +95,7 @@ function expected(run: Run, cell: string, message: string): unknown {
 
 function decided(run: Run, event: Parameters<typeof next>[1]): Run {
   const decision = next(run, event);
-  if (decision.verdict !== "OK") throw new Error(`${decision.verdict}: ${decision.message}`);
+  if (decision.type !== "applied") throw new Error(`${decision.type}: ${decision.message}`);
   return decision.run;
 }
 
@@ -174,11 +174,11 @@ describe("a lost lease", () => {
     const offered = decided(again, EVENTS.OFFER(FOREIGN));
     expect(next(offered, EVENTS.COMPLETED(CURRENT))).toMatchObject({
       run: { state: "COMPLETED", lease: CURRENT },
-      effects: [{ type: "WITHDRAW", lease: FOREIGN }],
+      effects: [{ type: "withdraw", lease: FOREIGN }],
     });
     const accepted = decided(offered, EVENTS.ACCEPT(FOREIGN));
-    expect(next(accepted, EVENTS.COMPLETED(CURRENT)).verdict).toBe("STALE");
-    expect(next(decided(accepted, EVENTS.NOT_STARTED(FOREIGN)), EVENTS.COMPLETED(CURRENT)).verdict).toBe("STALE");
+    expect(next(accepted, EVENTS.COMPLETED(CURRENT)).type).toBe("stale");
+    expect(next(decided(accepted, EVENTS.NOT_STARTED(FOREIGN)), EVENTS.COMPLETED(CURRENT)).type).toBe("stale");
   });
 });
 
@@ -227,9 +227,9 @@ describe("a stop", () => {
   it("repeated keeps the shorter grace, and tells the runner again", () => {
     const sooner = { graceMs: 0, reason: "stopped by bob" };
     const shortened = next(aRun("STOPPING"), { type: "STOP", stop: sooner });
-    expect(shortened).toMatchObject({ run: { stop: sooner }, effects: [{ type: "STOP_RUNNER", stop: sooner }] });
+    expect(shortened).toMatchObject({ run: { stop: sooner }, effects: [{ type: "stop-runner", stop: sooner }] });
     const longer = next(aRun("STOPPING"), { type: "STOP", stop: { graceMs: 60_000, reason: "stopped by bob" } });
-    expect(longer).toMatchObject({ run: { stop: STOP }, effects: [{ type: "STOP_RUNNER", stop: STOP }] });
+    expect(longer).toMatchObject({ run: { stop: STOP }, effects: [{ type: "stop-runner", stop: STOP }] });
   });
 
   it("remembers whether the executor was started, also when that is heard later", () => {
@@ -237,7 +237,7 @@ describe("a stop", () => {
     expect(decided(aRun("RUNNING"), EVENTS.STOP(CURRENT))).toMatchObject({ state: "STOPPING", started: true });
     const started = decided(aRun("UNSTARTED"), EVENTS.STARTED(CURRENT));
     expect(started).toMatchObject({ state: "STOPPING", started: true, stop: STOP });
-    expect(next(started, EVENTS.NOT_STARTED(CURRENT)).verdict).toBe("INVALID");
+    expect(next(started, EVENTS.NOT_STARTED(CURRENT)).type).toBe("invalid");
   });
 
   it("of a run that nobody holds ends it without a lease, with the reason given", () => {
@@ -255,7 +255,10 @@ describe("a run", () => {
     const unmatched = { name: "NO_MATCH", message: "no runner matches" };
     expect(decided(aRun("PENDING"), EVENTS.UNMATCHED(FOREIGN))).toMatchObject({ reason: unmatched, lease: undefined });
     const stranded = { name: "AFFINITY", message: "lnch_a was removed" };
-    expect(decided(aRun("PENDING"), EVENTS.STRANDED(FOREIGN))).toMatchObject({ reason: stranded, lease: undefined });
+    expect(decided(aRun("PENDING"), EVENTS.AFFINITY_LOST(FOREIGN))).toMatchObject({
+      reason: stranded,
+      lease: undefined,
+    });
   });
 
   it("keeps the reason of its final report and the lease it ended under", () => {
@@ -268,23 +271,23 @@ describe("a run", () => {
 
   it("tells a runner what to do about a report that comes too early or too late", () => {
     expect(next(aRun("OFFERED"), EVENTS.STARTED(CURRENT))).toEqual({
-      verdict: "INVALID",
+      type: "invalid",
       message: "STARTED under an offer that is not accepted: send ACCEPT and wait until it is answered OK",
     });
     expect(next(aRun("CLAIMED"), EVENTS.REFUSE(CURRENT))).toEqual({
-      verdict: "INVALID",
+      type: "invalid",
       message: "the offer was accepted and the run is CLAIMED: report NOT_STARTED or how it ended",
     });
     expect(next(aRun("RUNNING"), EVENTS.NOT_STARTED(CURRENT))).toEqual({
-      verdict: "INVALID",
+      type: "invalid",
       message: "the executor was reported as started: report how it ended",
     });
     expect(next(aRun("FAILED"), EVENTS.COMPLETED(CURRENT))).toEqual({
-      verdict: "STALE",
+      type: "stale",
       message: "the lease is over; the run is FAILED",
     });
     expect(next(aRun("RUNNING"), EVENTS.OFFER(FOREIGN))).toEqual({
-      verdict: "REFUSED",
+      type: "refused",
       message: "the run is RUNNING",
     });
   });

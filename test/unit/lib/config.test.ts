@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { COORDINATOR_TABLE, parseCoordinatorConfig } from "../../../coordinator/config.ts";
 import type { CoordinatorConfig } from "../../../coordinator/config.ts";
 import { formatDurationMs, parseDurationMs, UsageError } from "../../../lib/config/config.ts";
-import type { Parsed, Setting } from "../../../lib/config/config.ts";
+import type { CheckedConfig, Parsed, Setting } from "../../../lib/config/config.ts";
 import { parseRunnerOptions, runnerTable } from "../../../runner/config.ts";
 import type { RunnerOptions } from "../../../runner/config.ts";
 
@@ -51,7 +51,7 @@ describe.each(tables)("the table of the %s", (_, table) => {
   });
 });
 
-describe("the flags of design §6", () => {
+describe("the flags of ADR 13", () => {
   it.each(
     (
       "listen store memory lease-ttl heartbeat accept-deadline restart-grace no-match-timeout retain tls-cert tls-key " +
@@ -211,6 +211,40 @@ describe("kinds", () => {
   it("makes paths absolute and defaults the state directory to the user's state home", () => {
     expect(runner([]).stateDir).toBe("/home/u/.local/state/agent-runner");
     expect(runner([], { XDG_STATE_HOME: "/s" }).stateDir).toBe("/s/agent-runner");
+  });
+});
+
+describe("--check-config", () => {
+  const checked = (parsed: Parsed<unknown>) => {
+    if (parsed.type !== "text") throw new Error("no text");
+    return JSON.parse(parsed.text) as CheckedConfig;
+  };
+
+  it("gives every setting with its source, instead of a configuration", () => {
+    const { program, settings } = checked(
+      parseCoordinatorConfig(["--check-config", "--memory"], { AGENT_COORDINATOR_STORE: "/s" }, () => "retain: 1d"),
+    );
+    expect(program).toBe("agent-coordinator");
+    expect(Object.keys(settings)).toEqual(Object.values(COORDINATOR_TABLE).map(({ flag }) => flag));
+    expect(settings).toMatchObject({
+      listen: { value: { host: "127.0.0.1", port: 8765 }, source: "default" },
+      store: { value: "/s", source: "env" },
+      memory: { value: true, source: "flag" },
+      retain: { value: 86_400_000, source: "file" },
+      "tls-cert": { value: null, source: "default" },
+    });
+  });
+
+  it("gives what counts where one setting takes the place of another, and the warnings", () => {
+    const env = { AGENT_EXECUTOR_PATH: "e/x", AGENT_RUNTIME_URL: "http://h:1" };
+    const { settings, warnings } = checked(parseRunnerOptions(["-x", "a", "--check-config"], env, noFile, "/"));
+    expect(settings).toMatchObject({ executor: { value: "a" }, "executor-path": { value: null } });
+    expect(warnings).toEqual([expect.stringContaining("AGENT_RUNTIME_URL is deprecated")]);
+  });
+
+  it("refuses what a start would refuse", () => {
+    expect(() => parseRunnerOptions(["--check-config", "--max-runs", "x"], {}, noFile)).toThrow(UsageError);
+    expect(() => parseCoordinatorConfig(["--check-config", "--heartbeat", "1h"], {}, noFile)).toThrow(UsageError);
   });
 });
 

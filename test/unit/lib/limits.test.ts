@@ -15,7 +15,7 @@ import {
 const MARKER = /…?\[cut: (?:last )?(\d+) of (\d+) bytes shown\]…?/;
 
 describe("the wire limits", () => {
-  it("have the sizes of design §4.1", () => {
+  it("have the sizes of ADR 3", () => {
     expect(MESSAGE_MAX_BYTES).toBe(4_194_304);
     expect(INVOCATION_MAX_BYTES).toBe(3_145_728);
     expect(RESULT_PART_MAX_BYTES).toBe(262_144);

@@ -7,8 +7,7 @@ import { RunSchema, RunStateSchema } from "../../../gen/agentrunner/v1/run_pb.ts
 import { SessionSchema } from "../../../gen/agentrunner/v1/session_pb.ts";
 import { tagsOf } from "../../../mcp/caller.ts";
 import { adviceOf, ToolError } from "../../../mcp/errors.ts";
-import { promptOf } from "../../../mcp/start.ts";
-import { facts, familyView, pageOf, resultView, runView, word } from "../../../mcp/views.ts";
+import { facts, treeView, pageOf, resultView, runView, word } from "../../../mcp/views.ts";
 
 describe("pageOf", () => {
   it("gives pieces that together are the text, none longer than asked for, no character split", () => {
@@ -54,7 +53,7 @@ describe("views", () => {
     const run = create(RunSchema, { failure: 1, message: "y".repeat(10_000), pendingReasons: ["z".repeat(10_000)] });
     expect(JSON.stringify(runView(run)).length).toBeLessThan(9_000);
     const session = create(SessionSchema, { childSessionIds: Array.from({ length: 150 }, (_, i) => `ses_${i}`) });
-    const view = familyView(session);
+    const view = treeView(session);
     expect(view["child_session_ids"]).toHaveLength(100);
     expect(view["further_children"]).toContain("50 more");
   });
@@ -62,24 +61,6 @@ describe("views", () => {
   it("name what a newer coordinator says", () => {
     expect(word(RunStateSchema, 3)).toBe("claimed");
     expect(word(RunStateSchema, 99)).toBe("unknown_99");
-  });
-});
-
-describe("promptOf", () => {
-  it.each([
-    ["as given", { prompt: "other" }, "as given"],
-    [undefined, { prompt: "of the parameters", city: "Rome" }, "of the parameters"],
-    ["", { city: "Rome", n: 2 }, "<inputs>\ncity: Rome\nn: 2\n</inputs>"],
-    [undefined, { prompt: 7 }, "<inputs>\nprompt: 7\n</inputs>"],
-  ])("of %j and %j is %j", (prompt, parameters, expected) => {
-    expect(promptOf(prompt, parameters)).toBe(expected);
-  });
-
-  it.each([
-    [undefined, undefined],
-    ["", {}],
-  ])("is missed in %j and %j", (prompt, parameters) => {
-    expect(() => promptOf(prompt, parameters)).toThrow(ToolError);
   });
 });
 

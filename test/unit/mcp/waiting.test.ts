@@ -6,7 +6,7 @@ import { RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { SessionStatus } from "../../../gen/agentrunner/v1/session_pb.ts";
 import { SessionService, WatchSessionResponseSchema } from "../../../gen/agentrunner/v1/session_service_pb.ts";
 import { servicesOf } from "../../../mcp/services.ts";
-import type { Services } from "../../../mcp/services.ts";
+import type { Services } from "../../../client/connect.ts";
 import { firstOf, runEnd, runStuck, sessionSettled, Waits } from "../../../mcp/waiting.ts";
 
 const never = new AbortController().signal;
@@ -83,7 +83,7 @@ describe("Waits", () => {
 });
 
 describe("waiting for a run", () => {
-  it("goes on behind the last cursor when the watch breaks", async () => {
+  it("goes on after the last cursor when the watch breaks", async () => {
     const cursors: string[] = [];
     const services = fake((router) =>
       router.rpc(RunService.method.watchRun, async function* ({ cursor }) {
@@ -177,37 +177,5 @@ describe("waiting for a session", () => {
     expect(await settled(parent, [{ callbackOwed: false }, { callbackOwed: true }])).toBeUndefined();
     expect(await settled(parent, [{ callbackOwed: false }, { callbackOwed: false }])).toBe("ses_1");
     expect(await settled({ ...parent, status: FAILED }, [{ callbackOwed: true }])).toBe("ses_1");
-  });
-});
-
-describe("a call of a service", () => {
-  it("carries the token, and is repeated while no coordinator is there", async () => {
-    const tokens: (string | null)[] = [];
-    const services = fake((router) =>
-      router.rpc(RunService.method.getRun, (_, { requestHeader }) => {
-        tokens.push(requestHeader.get("authorization"));
-        if (tokens.length < 3) throw gone();
-        return { run: { runId: "run_1" } };
-      }),
-    );
-    expect((await services.runs.getRun({ runId: "run_1" })).run?.runId).toBe("run_1");
-    expect(tokens).toEqual(["Bearer rt_token", "Bearer rt_token", "Bearer rt_token"]);
-  });
-
-  it("is not repeated after an answer, nor for ever, nor for a caller that left", async () => {
-    let calls = 0;
-    const failing = (error: ConnectError) =>
-      fake((router) => {
-        router.rpc(RunService.method.getRun, () => {
-          calls += 1;
-          throw error;
-        });
-      }, 100).runs;
-    await expect(failing(new ConnectError("no", Code.NotFound)).getRun({})).rejects.toThrow("no");
-    expect(calls).toBe(1);
-    await expect(failing(gone()).getRun({})).rejects.toThrow("restarting");
-    const before = calls;
-    await expect(failing(gone()).getRun({}, { signal: AbortSignal.abort() })).rejects.toThrow();
-    expect(calls).toBeLessThanOrEqual(before + 1);
   });
 });

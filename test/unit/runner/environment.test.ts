@@ -21,7 +21,7 @@ const facts = {
   AGENT_ORCHESTRATOR_MCP_URL: "http://127.0.0.1:1/mcp/0",
   AGENT_RUNNER_BOOT: "boot",
 };
-const options = { passEnv: [], profileEnv: [], nodeDir: "/node/bin", run };
+const options = { passEnv: [], nodeDir: "/node/bin", run };
 
 describe("the environment of an executor", () => {
   it("holds the facts of the run, and of the runner only what is allowed", () => {
@@ -45,14 +45,14 @@ describe("the environment of an executor", () => {
     });
   });
 
-  it("holds what the runner and the profile name, if it is there", () => {
-    const env = executorEnv({ A: "1", B: "", C: "3" }, { ...options, passEnv: ["A", "GONE"], profileEnv: ["B"] });
+  it("holds what the runner passes on, if it is there", () => {
+    const env = executorEnv({ A: "1", B: "", C: "3" }, { ...options, passEnv: ["A", "GONE", "B"] });
     expect(env).toEqual({ A: "1", B: "", ...facts, PATH: "/node/bin:/usr/local/bin:/usr/bin:/bin" });
   });
 
   it("lets no variable of the runner replace a fact of the run", () => {
     const parent = { AGENT_ORCHESTRATOR_TOKEN: "the runner's", AGENT_RUNNER_BOOT: "outer", PATH: "/bin" };
-    const env = executorEnv(parent, { ...options, passEnv: Object.keys(parent), profileEnv: ["PATH"] });
+    const env = executorEnv(parent, { ...options, passEnv: Object.keys(parent) });
     expect(env).toEqual({ ...facts, PATH: "/node/bin:/bin" });
   });
 });

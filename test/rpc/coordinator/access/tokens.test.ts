@@ -16,15 +16,17 @@ async function executing() {
   return { c, runner, own, offer, token: { headers: { authorization: `Bearer ${offer.runToken}` } } };
 }
 
+async function first(stream: AsyncIterable<unknown>): Promise<unknown> {
+  for await (const message of stream) return message;
+  return undefined;
+}
+
 /** Every call of a client about a session and a run of it. */
 function callsAbout(
   c: TestCoordinator,
   { sessionId, runId }: { sessionId: string; runId: string },
   options: CallOptions,
 ) {
-  const first = async (stream: AsyncIterable<unknown>): Promise<void> => {
-    for await (const _ of stream) return;
-  };
   return [
     () => c.runs.getRun({ runId }, options),
     () => c.runs.stopRun({ runId }, options),
@@ -33,6 +35,8 @@ function callsAbout(
     () => c.sessions.listSessionEvents({ sessionId }, options),
     () => first(c.sessions.watchSession({ sessionId }, options)),
     () => c.sessions.getSessionResult({ sessionId }, options),
+    () => c.sessions.updateSession({ sessionId, updateMask: { paths: ["metadata"] } }, options),
+    () => c.sessions.deleteSession({ sessionId }, options),
   ];
 }
 
@@ -46,6 +50,8 @@ describe("a run token", () => {
       expect((await c.runs.getRun({ runId }, token)).run?.runId).toBe(runId);
       expect((await c.sessions.getSession({ sessionId }, token)).session?.sessionId).toBe(sessionId);
       expect((await c.sessions.listSessionEvents({ sessionId }, token)).events.length).toBeGreaterThan(0);
+      expect(await first(c.runs.watchRun({ runId }, token))).toMatchObject({ update: { case: "run" } });
+      expect(await first(c.sessions.watchSession({ sessionId }, token))).toMatchObject({ update: { case: "event" } });
     }
     const continued = { prompt: "more", parentSessionId: own.sessionId, sessionId: child?.sessionId ?? "" };
     expect((await c.runs.createRun(continued, token)).run?.sessionId).toBe(child?.sessionId);
@@ -65,6 +71,23 @@ describe("a run token", () => {
       await expect(call()).rejects.toMatchObject({ code: Code.PermissionDenied });
     }
     expect(await c.state(stranger.runId)).toBe("PENDING");
+  });
+
+  it("says NOT_FOUND of runs and sessions that are not there, where a person reads that too", async () => {
+    const { c, token } = await executing();
+    for (const call of [
+      () => c.runs.getRun({ runId: "run_none" }, token),
+      () => c.runs.stopRun({ runId: "run_none" }, token),
+      () => first(c.runs.watchRun({ runId: "run_none" }, token)),
+      () => c.sessions.getSession({ sessionId: "ses_none" }, token),
+      () => c.sessions.getSession({ sessionName: "none" }, token),
+      () => first(c.sessions.watchSession({ sessionId: "ses_none" }, token)),
+    ]) {
+      await expect(call()).rejects.toMatchObject({ code: Code.NotFound });
+    }
+    await c.create({ sessionName: "foreign" });
+    const foreign = c.sessions.getSession({ sessionName: "foreign" }, token);
+    await expect(foreign).rejects.toMatchObject({ code: Code.PermissionDenied });
   });
 
   it("does not let it act on sessions of others: start, continue or become their parent", async () => {

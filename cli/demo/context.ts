@@ -1,8 +1,6 @@
-import { createClient } from "@connectrpc/connect";
 import { PassThrough } from "node:stream";
-import { RunService } from "../../gen/agentrunner/v1/run_service_pb.ts";
-import { SessionService } from "../../gen/agentrunner/v1/session_service_pb.ts";
-import { connectTransport } from "../../lib/rpc/transport.ts";
+import { connect } from "../../client/connect.ts";
+import type { Services } from "../../client/connect.ts";
 import type { Io, Sink } from "../cli.ts";
 import type { Paint } from "../text/format.ts";
 import { main } from "../main.ts";
@@ -16,13 +14,11 @@ export function expect(condition: boolean, what: string): void {
   if (!condition) throw new Unexpected(what);
 }
 
-/** What the scenes of the demo work with. */
-export interface Stage {
+/** What the parts of the demo work with. */
+export interface DemoContext extends Pick<Services, "runs" | "sessions"> {
   readonly paint: Paint;
-  readonly runs: ReturnType<typeof createClient<typeof RunService>>;
-  readonly sessions: ReturnType<typeof createClient<typeof SessionService>>;
   readonly say: (text: string) => void;
-  /** Shows a command and runs it; fails unless it exits as expected. Answers what it writes to stdout; `data` has it as it comes. */
+  /** Shows a command and runs it; fails unless it exits as expected. Returns what it writes to stdout; `data` has it as it comes. */
   readonly ao: (args: readonly string[], exitCode: number, data?: string[]) => Promise<string>;
 }
 
@@ -40,14 +36,14 @@ function indented(kept: string[]): Sink {
   };
 }
 
-export function makeStage(url: string, paint: Paint): Stage & { close(): void } {
-  const link = connectTransport(url);
+export function openContext(url: string, paint: Paint): DemoContext & { close(): void } {
+  const { runs, sessions, close } = connect(url);
   const env = { ...cleanEnv(), AGENT_ORCHESTRATOR_API_URL: url };
   const say = (text: string): void => void process.stdout.write(`${text}\n`);
   return {
     paint,
-    runs: createClient(RunService, link.transport),
-    sessions: createClient(SessionService, link.transport),
+    runs,
+    sessions,
     say,
     ao: async (args, exitCode, data = []) => {
       say(`  ${paint("dim", "$")} ${paint("cyan", `ao ${args.map(quoted).join(" ")}`)}`);
@@ -57,7 +53,7 @@ export function makeStage(url: string, paint: Paint): Stage & { close(): void } 
       expect(code === exitCode, `\`ao ${args.join(" ")}\` exits with ${code}, not ${exitCode}`);
       return data.join("");
     },
-    close: () => link.abort(),
+    close,
   };
 }
 
@@ -65,7 +61,7 @@ function quoted(argument: string): string {
   return /^[\w./:=-]+$/.test(argument) ? argument : `"${argument}"`;
 }
 
-/** Our environment without what would configure the programs behind the demo's back. */
+/** Our environment without what would configure the programs otherwise than the demo does. */
 export function cleanEnv(): NodeJS.ProcessEnv {
   const ours = /^(AGENT_|PROJECT_DIR$|RUNNER_TAGS$|POLL_TIMEOUT$|HEARTBEAT_INTERVAL$)/;
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !ours.test(name)));

@@ -9,16 +9,9 @@ import { nodeCheck } from "../../../cli/doctor/host.ts";
 import { checkText } from "../../../cli/doctor/doctor.ts";
 import { eventText } from "../../../cli/text/events.ts";
 import { plain } from "../../../cli/text/format.ts";
-import {
-  pendingText,
-  resultText,
-  runPage,
-  runTable,
-  runnerPage,
-  runnerTable,
-  sessionPage,
-  stateLine,
-} from "../../../cli/text/tables-and-cards.ts";
+import { runnerPage, runnerTable } from "../../../cli/text/runners.ts";
+import { pendingText, resultText, runPage, runTable, stateLine } from "../../../cli/text/runs.ts";
+import { sessionPage } from "../../../cli/text/sessions.ts";
 import { ExecutorResultSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import {
   FailureReason,
@@ -267,7 +260,7 @@ describe("eventText", () => {
     ],
     [said({ case: "session", value: { executorSessionId: "abc" } }), 1, "note", "07:50:00.000 session abc"],
   ])("shows event %# of this table as a line of its kind", (event, attempt, kind, text) => {
-    expect(eventText(create(SessionEventSchema, { time: at(0), attempt, event }), plain)).toEqual({ kind, text });
+    expect(eventText(create(SessionEventSchema, { time: at(0), attempt, event }), plain)).toEqual({ type: kind, text });
   });
 
   it("shows nothing for a kind from the future", () => {

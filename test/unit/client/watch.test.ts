@@ -1,10 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { findOrphans } from "../../../cli/doctor/orphans.ts";
-import { persist, resumed } from "../../../cli/follow/watch.ts";
+import { describe, expect, it } from "vitest";
+import { watch } from "../../../client/watch.ts";
+import type { WatchOptions } from "../../../client/watch.ts";
 
 const QUICK = { firstMs: 50, againMs: 50, pauseMaxMs: 2 };
 
@@ -18,11 +15,15 @@ const END: Message = { cursor: "", update: { case: "run" } };
 type Step = Message | ConnectError;
 
 /** Watches a server that plays one script a stream; the last one again and again. */
-async function play(scripts: Step[][], signal = new AbortController().signal) {
+async function play(
+  scripts: Step[][],
+  signal = new AbortController().signal,
+  more: Partial<WatchOptions<Message>> = {},
+) {
   const cursors: string[] = [];
   const talk: string[] = [];
   const seen: string[] = [];
-  const watch = resumed<Message>({
+  const messages = watch<Message>({
     open: async function* open(cursor) {
       cursors.push(cursor);
       for (const step of scripts[Math.min(cursors.length, scripts.length) - 1] ?? []) {
@@ -35,9 +36,10 @@ async function play(scripts: Step[][], signal = new AbortController().signal) {
     onAway: () => talk.push("away"),
     onBack: () => talk.push("back"),
     patience: QUICK,
+    ...more,
   });
   const failure = await (async () => {
-    for await (const { message, first } of watch) seen.push(`${message.cursor || "end"}${first ? " first" : ""}`);
+    for await (const { message, first } of messages) seen.push(`${message.cursor || "end"}${first ? " first" : ""}`);
     return undefined;
   })().catch((error: unknown) => error);
   return { cursors, talk, seen, failure };
@@ -45,8 +47,8 @@ async function play(scripts: Step[][], signal = new AbortController().signal) {
 
 const gone = () => new ConnectError("gone", Code.Unavailable);
 
-describe("resumed", () => {
-  it("goes on behind the last cursor when a stream breaks or ends too early, and says so once", async () => {
+describe("watch", () => {
+  it("goes on after the last cursor when a stream breaks or ends too early, and says so once", async () => {
     const scripts = [[event("a"), event("b"), gone()], [gone()], [event("c")], [event("d"), END]];
     expect(await play(scripts)).toEqual({
       cursors: ["", "b", "b", "c"],
@@ -87,50 +89,37 @@ describe("resumed", () => {
     const soon = AbortSignal.timeout(10);
     expect((await play([[event("a"), gone()], [gone()]], soon)).failure).toBeUndefined();
   });
-});
 
-describe("persist", () => {
-  it("repeats a call while the coordinator is away, and no longer than its patience", async () => {
-    let calls = 0;
-    const call = () => Promise.reject(++calls < 3 ? gone() : new ConnectError("no", Code.NotFound));
-    await expect(persist(call, QUICK)).rejects.toMatchObject({ code: Code.NotFound });
-    expect(calls).toBe(3);
-    await expect(persist(() => Promise.reject(gone()), QUICK)).rejects.toMatchObject({ code: Code.Unavailable });
+  it("survives every code of a broken connection, a deadline that nobody set included", async () => {
+    for (const code of [Code.Unavailable, Code.Canceled, Code.Aborted, Code.DeadlineExceeded]) {
+      const { cursors, failure } = await play([[event("a"), new ConnectError("cut", code)], [END]]);
+      expect({ cursors, failure }).toEqual({ cursors: ["", "a"], failure: undefined });
+    }
   });
 
-  it("does not repeat what is no error of a call", async () => {
-    let calls = 0;
-    const call = () => Promise.reject(new TypeError(String(++calls)));
-    await expect(persist(call, QUICK)).rejects.toThrow("1");
-  });
-});
-
-describe("findOrphans", () => {
-  let proc: string;
-  const process_ = async (pid: string, command: string[], environ: string[]) => {
-    await mkdir(join(proc, pid));
-    await writeFile(join(proc, pid, "cmdline"), `${command.join("\0")}\0`);
-    await writeFile(join(proc, pid, "environ"), environ.join("\0"));
-    await writeFile(join(proc, pid, "stat"), "");
-  };
-  beforeEach(async () => {
-    proc = await mkdtemp(join(tmpdir(), "ao-proc-"));
-  });
-  afterEach(() => rm(proc, { recursive: true, force: true }));
-
-  it("finds marked processes without a leash and without a live runner", async () => {
-    await process_("self", [], []);
-    await process_("10", ["sh", "leash.sh", "AGENT_RUNNER_BOOT=boot_leashed"], ["PATH=/bin"]);
-    await process_("11", ["exec", "a"], ["X=1", "AGENT_RUNNER_BOOT=boot_leashed"]);
-    await process_("12", ["exec", "b"], ["AGENT_RUNNER_BOOT=boot_known"]);
-    await process_("13", ["exec", "c d"], ["AGENT_RUNNER_BOOT=boot_gone", "Y=2"]);
-    await process_("14", ["unmarked"], ["Y=2"]);
-    // A process that ended between the listing and the look.
-    await mkdir(join(proc, "15"));
-    expect(findOrphans(new Set(["boot_known"]), proc)).toEqual([{ pid: 13, bootId: "boot_gone", command: "exec c d" }]);
+  it("begins after the cursor that it is given, and shows keep-alives to who asks for them", async () => {
+    const keepalive = { cursor: "k", update: { case: "keepalive" } };
+    const { seen, cursors } = await play([[keepalive, END]], undefined, { from: "z", keepalives: true });
+    expect({ seen, cursors }).toEqual({ seen: ["k first", "end"], cursors: ["z"] });
   });
 
-  it("knows nothing where there is no /proc", () => {
-    expect(findOrphans(new Set(), join(proc, "none"))).toBeUndefined();
+  it("begins again in another store when it is told to, but for a beginning that is refused", async () => {
+    const other = () => new ConnectError("the cursor is of another store", Code.OutOfRange);
+    const again = { otherStore: "begin-again" } as const;
+    const { seen, cursors } = await play([[event("a"), gone()], [other()], [event("b"), END]], undefined, again);
+    expect({ seen, cursors }).toEqual({ seen: ["a first", "b first", "end"], cursors: ["", "a", ""] });
+    expect((await play([[other()]], undefined, again)).failure).toMatchObject({ code: Code.OutOfRange });
+  });
+
+  it("ends with its stream when no message is the last one", async () => {
+    const messages = watch<Message>({
+      open: async function* open() {
+        yield event("a");
+      },
+      signal: new AbortController().signal,
+    });
+    const seen: string[] = [];
+    for await (const { message } of messages) seen.push(message.cursor);
+    expect(seen).toEqual(["a"]);
   });
 });

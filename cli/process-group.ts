@@ -1,0 +1,53 @@
+import { EXIT } from "../lib/exit-codes.ts";
+import type { Child } from "./children.ts";
+import { endChild } from "./children.ts";
+
+/** Time that a child gets after each signal when another one has died. */
+const END_GRACE_MS = 5_000;
+
+/** The coordinator and its runners, and how signals reach them. */
+export class ProcessGroup {
+  coordinator: Child | undefined;
+  readonly runners: Child[] = [];
+  /** True once somebody asked for the end. */
+  ending = false;
+
+  /**
+   * TERM and HUP go on to the runners. INT is ignored, because a terminal's Ctrl+C has reached them already. When no runner
+   * is left, all three go to the coordinator.
+   */
+  obeySignals(): () => void {
+    const obey = (signal: NodeJS.Signals): void => {
+      this.ending = true;
+      const runners = this.runners.filter((runner) => runner.exitCode() === undefined);
+      if (runners.length === 0) this.coordinator?.process.kill(signal);
+      else if (signal !== "SIGINT") for (const runner of runners) runner.process.kill(signal);
+    };
+    const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+    for (const signal of signals) process.on(signal, obey);
+    return () => {
+      for (const signal of signals) process.off(signal, obey);
+    };
+  }
+
+  /** Waits until all have ended, and returns the first exit code that is not 0. One that ends unasked ends the others. */
+  async end(): Promise<number> {
+    const { coordinator, runners } = this;
+    if (coordinator === undefined) throw new Error("no coordinator was started");
+    const runnersGone = Promise.all(runners.map((runner) => runner.exited));
+    const anyGone = Promise.race(runners.map((runner) => runner.exited));
+    await Promise.race([coordinator.exited, anyGone]);
+    if (!this.ending || coordinator.exitCode() !== undefined) {
+      await Promise.all(runners.map((runner) => endChild(runner, END_GRACE_MS)));
+    }
+    const codes = await runnersGone;
+    const last = await endChild(coordinator, END_GRACE_MS);
+    return [...codes, last].find((code) => code !== 0) ?? EXIT.ok;
+  }
+
+  /** Ends what was started, after a failed start. */
+  async kill(): Promise<void> {
+    await Promise.all(this.runners.map((runner) => endChild(runner, END_GRACE_MS)));
+    if (this.coordinator !== undefined) await endChild(this.coordinator, END_GRACE_MS);
+  }
+}

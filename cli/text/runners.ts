@@ -1,0 +1,55 @@
+import { durationMs } from "@bufbuild/protobuf/wkt";
+import type { Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
+import { Runner_Presence, Runner_PresenceSchema } from "../../gen/agentrunner/v1/runner_pb.ts";
+import { fields, moment, styled } from "./fields.ts";
+import type { Cell, Paint } from "./format.ts";
+import { ago, duration, table, word } from "./format.ts";
+
+/** `ao runners`. */
+export function runnerTable(runners: readonly Runner[], nowMs: number, paint: Paint): string {
+  const rows = runners.map((runner): Cell[] => [
+    runner.runnerId,
+    presenceCell(runner),
+    `${runner.activeRuns}/${runner.maxConcurrentRuns}`,
+    runner.executorProfile,
+    runner.hostname,
+    runner.projectDir,
+    runner.tags.join(", ") || "-",
+    ago(runner.lastHeardAt, nowMs),
+    runner.name,
+  ]);
+  return table(["RUNNER", "STATE", "RUNS", "PROFILE", "HOST", "DIRECTORY", "TAGS", "HEARD", "NAME"], rows, paint);
+}
+
+function presenceCell(runner: Runner): Cell {
+  const text = word(Runner_PresenceSchema, runner.presence) + (runner.draining ? ", draining" : "");
+  if (runner.presence !== Runner_Presence.ONLINE) return ["red", text];
+  return [runner.draining ? "yellow" : "green", text];
+}
+
+/** `ao runners get`. */
+export function runnerPage(runner: Runner, nowMs: number, paint: Paint): string {
+  const [style, presence] = styled(presenceCell(runner));
+  const { executor, eventLoopLag } = runner;
+  return [
+    `${paint("bold", runner.runnerId)}  ${paint(style, presence)}`,
+    "",
+    fields(
+      [
+        ["name", runner.name],
+        ["runs", `${runner.activeRuns} of at most ${runner.maxConcurrentRuns}`],
+        ["profile", runner.executorProfile],
+        ["executor", [executor?.type, executor?.command].filter(Boolean).join("  ")],
+        ["portable", executor?.portable === true ? "yes: sessions can move to another runner of the profile" : ""],
+        ["host", runner.hostname],
+        ["directory", runner.projectDir],
+        ["tags", runner.tags.join(", ") + (runner.requireMatchingTags ? " (a run must name one)" : "")],
+        ["registered", moment(runner.registeredAt, nowMs)],
+        ["heard", moment(runner.lastHeardAt, nowMs)],
+        ["loop lag", eventLoopLag === undefined ? "" : duration(durationMs(eventLoopLag))],
+        ["boot", runner.bootId],
+      ],
+      paint,
+    ),
+  ].join("\n");
+}

@@ -1,0 +1,58 @@
+import type { Session } from "../../gen/agentrunner/v1/session_pb.ts";
+import { SessionStatus, SessionStatusSchema } from "../../gen/agentrunner/v1/session_pb.ts";
+import { fields, moment, objectText, styled } from "./fields.ts";
+import type { Cell, Paint, Style } from "./format.ts";
+import { ago, table, word } from "./format.ts";
+
+const STATUS_STYLES: Partial<Record<SessionStatus, Style>> = {
+  [SessionStatus.RUNNING]: "cyan",
+  [SessionStatus.STOPPING]: "yellow",
+  [SessionStatus.IDLE]: "green",
+  [SessionStatus.FAILED]: "red",
+  [SessionStatus.STOPPED]: "yellow",
+};
+
+function statusCell(status: SessionStatus): Cell {
+  const style = STATUS_STYLES[status];
+  const text = word(SessionStatusSchema, status);
+  return style === undefined ? text : [style, text];
+}
+
+/** `ao sessions`. */
+export function sessionTable(sessions: readonly Session[], nowMs: number, paint: Paint): string {
+  const rows = sessions.map((session): Cell[] => [
+    session.sessionId,
+    statusCell(session.status),
+    session.sessionName === session.sessionId ? "-" : session.sessionName,
+    session.activeRunId || session.lastRunId || "-",
+    session.runnerId || "-",
+    ago(session.updatedAt, nowMs),
+  ]);
+  return table(["SESSION", "STATUS", "NAME", "LAST RUN", "RUNNER", "UPDATED"], rows, paint);
+}
+
+/** `ao sessions get`. */
+export function sessionPage(session: Session, nowMs: number, paint: Paint): string {
+  const [style, status] = styled(statusCell(session.status));
+  return [
+    `${paint("bold", session.sessionId)}  ${paint(style, status)}`,
+    "",
+    fields(
+      [
+        ["name", session.sessionName === session.sessionId ? "" : session.sessionName],
+        ["agent", session.agentName],
+        ["active run", session.activeRunId],
+        ["last run", session.lastRunId],
+        ["runner", session.runnerId],
+        ["profile", session.executorProfile],
+        ["directory", session.projectDir],
+        ["executor's id", session.executorSessionId],
+        ["parent", session.parentSessionId],
+        ["created", moment(session.createdAt, nowMs)],
+        ["updated", moment(session.updatedAt, nowMs)],
+        ["metadata", objectText(session.metadata)],
+      ],
+      paint,
+    ),
+  ].join("\n");
+}

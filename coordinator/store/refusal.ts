@@ -1,0 +1,15 @@
+/** Why a command was refused; nothing was changed. The names are those of gRPC status codes. */
+export class Refusal extends Error {
+  override readonly name = "Refusal";
+  readonly code:
+    | "NOT_FOUND"
+    | "ALREADY_EXISTS"
+    | "INVALID_ARGUMENT"
+    | "FAILED_PRECONDITION"
+    | "OUT_OF_RANGE"
+    | "RESOURCE_EXHAUSTED";
+  constructor(code: Refusal["code"], message: string) {
+    super(message);
+    this.code = code;
+  }
+}
