@@ -55,9 +55,18 @@ function commands(verbs: Verbs): Command {
     .showHelpAfterError("(--help shows the options and an example)")
     .exitOverride()
     .addHelpText("after", EXIT_CODES);
-  for (const add of [addDev, addDemo, addStart, addResume, addRuns, addRunners, addSessions, addBlueprints, addDoctor])
+  for (const add of [addDev, addStart, addResume, addRuns, addRunners, addSessions, addBlueprints, addDoctor])
     add(ao, verbs);
+  addDemo(ao, verbs, main);
   return ao;
+}
+
+/** Resolves when everything that was written is out of this process, or nobody reads it any more. */
+function drained(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => {
+    stream.once("error", () => resolve());
+    stream.write("", () => resolve());
+  });
 }
 
 /** The real process. */
@@ -80,5 +89,8 @@ if (import.meta.main) {
   process.stdout.on("error", (error: NodeJS.ErrnoException) =>
     process.exit(error.code === "EPIPE" ? EXIT.ok : EXIT.bug),
   );
-  process.exit(await main(process.argv.slice(2), processIo()));
+  const exitCode = await main(process.argv.slice(2), processIo());
+  // A pipe takes 64 KiB at a time: what its reader has not taken yet would be lost with the process.
+  await Promise.all([process.stdout, process.stderr].map(drained));
+  process.exit(exitCode);
 }

@@ -15,7 +15,6 @@ import { until } from "../../support/until.ts";
 import { inRepository } from "../../support/paths.ts";
 
 const MAIN = inRepository("cli/main.ts");
-const DEMO = inRepository("cli/demo/demo.ts");
 
 let dir: string;
 const started: ChildProcess[] = [];
@@ -163,14 +162,14 @@ describe("npm run demo", () => {
   });
 
   it("runs to its end with every outcome as expected, and leaves nothing behind", { timeout: 40_000 }, async () => {
-    const demo = start([DEMO]);
+    const demo = start([MAIN, "demo"]);
     const code = await demo.exit;
     expect({ code, text: demo.text() }).toMatchObject({ code: 0, text: expect.stringContaining("All as expected") });
     expect(await left()).toEqual({ files: [], processes: [] });
   });
 
   it("leaves nothing behind at Ctrl+C either, and says that it was ended: exit 1", { timeout: 40_000 }, async () => {
-    const demo = start([DEMO]);
+    const demo = start([MAIN, "demo"]);
     await until(() => demo.text().includes("Hello from a real process"), "the demo is under way", 15_000);
     process.kill(-demo.child.pid!, "SIGINT");
     expect(await demo.exit).toBe(1);
