@@ -164,7 +164,7 @@ export class Child {
   }
 }
 
-/** Waits until `probe` answers true. @throws Error naming `what` after three minutes. */
+/** Waits until `probe` returns true. @throws Error naming `what` after three minutes. */
 export async function until(probe: () => Promise<boolean>, what: string): Promise<void> {
   const deadline = performance.now() + UNTIL_MS;
   while (!(await probe())) {

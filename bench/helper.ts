@@ -31,7 +31,7 @@ async function openStreams({ url, n }: { url: string; n: number }): Promise<void
   });
 }
 
-/** Serves streams that say one thing and stay open. Answers the URL. */
+/** Serves streams that say one thing and stay open. Returns the URL. */
 async function serveStreams(): Promise<string> {
   const server = createServer();
   server.on("stream", (stream: ServerHttp2Stream) => {
@@ -53,7 +53,7 @@ interface SpawnOrder {
   readonly rssBytes: number;
 }
 
-/** Spawns a program again and again, gives it its stdin and reads what it says. Answers how many a second. */
+/** Spawns a program again and again, gives it its stdin and reads what it says. Returns how many a second. */
 async function spawnBare({ command, stdin, count, concurrency, rssBytes }: SpawnOrder): Promise<number> {
   const padding = Buffer.alloc(Math.max(0, rssBytes - process.memoryUsage.rss()), 1);
   const { concurrently } = await import("./raw.ts");

@@ -10,7 +10,7 @@ import type { Readable } from "node:stream";
 import { DemandsSchema, OnLostSchema, OnLost_Policy } from "../gen/agentrunner/v1/run_pb.ts";
 import type { CreateRunRequest } from "../gen/agentrunner/v1/run_service_pb.ts";
 import { parseDurationMs } from "../lib/config/kinds.ts";
-import { INVOCATION_MAX_BYTES } from "../lib/limits.ts";
+import { INVOCATION_MAX_BYTES } from "../lib/protocol/limits.ts";
 import type { Io } from "./cli.ts";
 import { usage } from "./errors.ts";
 

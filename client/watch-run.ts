@@ -1,7 +1,7 @@
 import type { Run } from "../gen/agentrunner/v1/run_pb.ts";
 import type { WatchRunResponse } from "../gen/agentrunner/v1/run_service_pb.ts";
 import type { SessionEvent } from "../gen/agentrunner/v1/session_pb.ts";
-import { isFinalState } from "../lib/final.ts";
+import { isFinalState } from "../lib/protocol/final.ts";
 import type { Services } from "./connect.ts";
 import { watch } from "./watch.ts";
 import type { Received, WatchOptions } from "./watch.ts";

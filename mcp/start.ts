@@ -3,7 +3,7 @@ import type { JsonObject, MessageInitShape } from "@bufbuild/protobuf";
 import { ExecutionMode, RunState, RunStateSchema } from "../gen/agentrunner/v1/run_pb.ts";
 import type { Run } from "../gen/agentrunner/v1/run_pb.ts";
 import type { CreateRunRequestSchema } from "../gen/agentrunner/v1/run_service_pb.ts";
-import { isFinalState } from "../lib/final.ts";
+import { isFinalState } from "../lib/protocol/final.ts";
 import type { ToolCaller } from "./caller.ts";
 import { ToolError } from "./errors.ts";
 import { facts, resultView, runView, word } from "./views.ts";

@@ -7,7 +7,7 @@ import { FailureReason, FailureReasonSchema, RunStateSchema } from "../gen/agent
 import type { Run } from "../gen/agentrunner/v1/run_pb.ts";
 import { SessionStatusSchema } from "../gen/agentrunner/v1/session_pb.ts";
 import type { Session } from "../gen/agentrunner/v1/session_pb.ts";
-import { cutText } from "../lib/limits.ts";
+import { cutText } from "../lib/protocol/limits.ts";
 
 /*
  * What tools return: plain JSON in snake_case without empty fields, every text bounded. All of it is for models, which pay

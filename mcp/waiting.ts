@@ -6,7 +6,7 @@ import { RunState } from "../gen/agentrunner/v1/run_pb.ts";
 import type { Run } from "../gen/agentrunner/v1/run_pb.ts";
 import { Notification_State, SessionStatus } from "../gen/agentrunner/v1/session_pb.ts";
 import type { SessionEvent } from "../gen/agentrunner/v1/session_pb.ts";
-import { isFinalState } from "../lib/final.ts";
+import { isFinalState } from "../lib/protocol/final.ts";
 import { ToolError } from "./errors.ts";
 
 /** Time in which a free runner is offered a new run, many times over. */

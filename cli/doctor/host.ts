@@ -2,7 +2,7 @@ import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { inPackage } from "../../lib/package-root.ts";
-import { PROTOCOL } from "../../lib/protocol-version.ts";
+import { PROTOCOL } from "../../lib/protocol/version.ts";
 import { VERSION } from "../../lib/version.ts";
 import type { ExecutorList } from "../programs.ts";
 import type { Check } from "./check.ts";

@@ -10,7 +10,7 @@ import {
   RunState,
   RunStateSchema,
 } from "../../gen/agentrunner/v1/run_pb.ts";
-import { isFinalState } from "../../lib/final.ts";
+import { isFinalState } from "../../lib/protocol/final.ts";
 import { demandsText, fields, moment, objectText, styled } from "./fields.ts";
 import type { Cell, Paint, Style } from "./format.ts";
 import { ago, between, clean, clock, duration, shorten, table, word } from "./format.ts";

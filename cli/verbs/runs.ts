@@ -2,7 +2,7 @@ import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import { InvalidArgumentError, Option } from "commander";
 import type { Command } from "commander";
-import { isFinalState } from "../../lib/final.ts";
+import { isFinalState } from "../../lib/protocol/final.ts";
 import type { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import { RunSchema, RunStateSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import { PruneRunsResponseSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";

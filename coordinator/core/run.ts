@@ -27,8 +27,8 @@
  * (2) INVALID when it was started. (3) Exit 75 under RETRY → PENDING while attempts remain.
  */
 
-import { isFinalName } from "../../lib/final.ts";
-import type { FinalState } from "../../lib/final.ts";
+import { isFinalName } from "../../lib/protocol/final.ts";
+import type { FinalState } from "../../lib/protocol/final.ts";
 
 /** Offers that may be refused, or accepted and not started, before the run fails with the reasons. */
 export const MAX_REFUSALS = 10;

@@ -12,7 +12,7 @@ import type { Gate } from "../access/gate.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { authorityOf, bracketed, hostGuard, isLoopback } from "../../lib/rpc/host-guard.ts";
 import type { HttpRequest, HttpResponse } from "../../lib/rpc/http.ts";
-import { MESSAGE_MAX_BYTES } from "../../lib/limits.ts";
+import { MESSAGE_MAX_BYTES } from "../../lib/protocol/limits.ts";
 import type { Log } from "../../lib/log.ts";
 import { createHealthBoard, ServingStatus } from "./health.ts";
 import type { HealthBoard } from "./health.ts";

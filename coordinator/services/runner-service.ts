@@ -9,14 +9,14 @@ import {
   OUTPUT_MAX_BYTES,
   RESULT_PART_MAX_BYTES,
   STDERR_TAIL_MAX_BYTES,
-} from "../../lib/limits.ts";
+} from "../../lib/protocol/limits.ts";
 import { VERSION } from "../../lib/version.ts";
 import { RunnerConfigSchema } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { RunnerConfig } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { Report_Kind, ReportVerdict_Kind, RunnerService } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { CoordinatorConfig } from "../config.ts";
 import type { Coordinator } from "../coordinator.ts";
-import { PROTOCOL, protocolVersion } from "../../lib/protocol-version.ts";
+import { PROTOCOL, protocolVersion } from "../../lib/protocol/version.ts";
 import { leaseWithReportAfterAccept } from "../core/report-batch.ts";
 import { RunnerStream } from "../dispatch/runner-stream.ts";
 

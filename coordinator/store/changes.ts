@@ -1,4 +1,4 @@
-import type { FinalState } from "../../lib/final.ts";
+import type { FinalState } from "../../lib/protocol/final.ts";
 import type { Effect } from "../core/run.ts";
 
 /** What the outside has to be told after a command was committed. Collected by the command, acted on by the shell. */

@@ -4,7 +4,7 @@ import { Http2SessionManager, createConnectTransport } from "@connectrpc/connect
 import type { ClientHttp2Stream } from "node:http2";
 import { EXIT } from "../exit-codes.ts";
 import type { ExitCode } from "../exit-codes.ts";
-import { CLIENT_WRITE_MAX_BYTES, MESSAGE_MAX_BYTES } from "../limits.ts";
+import { CLIENT_WRITE_MAX_BYTES, MESSAGE_MAX_BYTES } from "../protocol/limits.ts";
 
 /** How to connect. */
 export interface TransportOptions {

@@ -8,7 +8,7 @@ import type {
   RegisterResponse,
   StreamClosing_Reason,
 } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import { PROTOCOL } from "../../lib/protocol-version.ts";
+import { PROTOCOL } from "../../lib/protocol/version.ts";
 import { bearer } from "../../lib/rpc/bearer.ts";
 import { abortable } from "../../lib/rpc/abortable.ts";
 import { EXIT } from "../../lib/exit-codes.ts";

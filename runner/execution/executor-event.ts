@@ -3,7 +3,7 @@ import type { DescField, JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { field as fieldOption, StringRulesSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { ExecutorEventSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { ExecutorEvent } from "../../gen/agentrunner/v1/executor_pb.ts";
-import { boundResult } from "../../lib/bound-result.ts";
+import { boundResult } from "../../lib/protocol/bound-result.ts";
 
 /** Largest event, as a line and as protobuf: four of them fit one message. A longer line is output. */
 export const EVENT_MAX_BYTES = 1024 * 1024;

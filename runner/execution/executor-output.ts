@@ -13,7 +13,7 @@ import {
   OUTPUT_MAX_BYTES,
   RESULT_PART_MAX_BYTES,
   STDERR_TAIL_MAX_BYTES,
-} from "../../lib/limits.ts";
+} from "../../lib/protocol/limits.ts";
 import { EVENT_MAX_BYTES, readEvent } from "./executor-event.ts";
 
 /** Bytes decoded at a time: invalid ones become three bytes each, and must still fit one chunk. */

@@ -1,7 +1,7 @@
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ReportSchema } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { Report } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import { isFinalKind } from "../../lib/final.ts";
+import { isFinalKind } from "../../lib/protocol/final.ts";
 import type { StateDir } from "../leases/state-dir.ts";
 
 /** How long reports for a store that does not come back are kept (ADR 3). */

@@ -1,6 +1,6 @@
 import { clone, create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { boundResult } from "../../lib/bound-result.ts";
+import { boundResult } from "../../lib/protocol/bound-result.ts";
 import {
   ReportSchema,
   ReportVerdictSchema,
@@ -8,7 +8,7 @@ import {
   Report_Kind,
 } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { Report, ReportStatusResponse, ReportVerdict } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import { cutText } from "../../lib/limits.ts";
+import { cutText } from "../../lib/protocol/limits.ts";
 import type { Log } from "../../lib/log.ts";
 import { BatchSender } from "./batch-sender.ts";
 import type { Uplink } from "./uplink.ts";

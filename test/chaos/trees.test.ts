@@ -57,7 +57,7 @@ test(`every callback of ${TREES} trees of agents is delivered once, whatever is 
   expect(treeViolations(history)).toEqual([]);
 });
 
-/** Kills the coordinator and runners at random moments, and starts them again, until `work` is done. Answers how often. */
+/** Kills the coordinator and runners at random moments, and starts them again, until `work` is done. Returns how often. */
 async function killWhile({ coordinator, runners }: Cluster, random: Random, work: Promise<void>): Promise<number> {
   const over = new AbortController();
   const done = work.finally(() => over.abort());

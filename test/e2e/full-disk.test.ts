@@ -13,7 +13,7 @@ afterEach(async () => {
   await home.close();
 });
 
-/** Mounts a file system of 4 MiB; answers why it cannot. */
+/** Mounts a file system of 4 MiB; returns why it cannot. */
 function mountSmallDisk(): string | undefined {
   if (process.platform !== "linux") return "only Linux has tmpfs";
   mkdirSync(disk);

@@ -70,7 +70,7 @@ export function executor(name: string): string {
   return join(ROOT, "test/e2e/executors", name);
 }
 
-/** Calls one of our services as `curl -d` does. Answers the HTTP status, and the JSON with the names of the .proto files. */
+/** Calls one of our services as `curl -d` does. Returns the HTTP status, and the JSON with the names of the .proto files. */
 export async function curl(url: string, rpc: string, body: object | string): Promise<{ status: number; answer: any }> {
   const response = await fetch(`${url}/agentrunner.v1.${rpc}`, {
     method: "POST",

@@ -85,7 +85,7 @@ describe("invocationJson", () => {
     );
   });
 
-  it("writes the document of seed 000 key for key, in its order", () => {
+  it("writes the document of schema 2.0 key for key, in its order", () => {
     expect(readFileSync(new URL("seed-000.json", FILES), "utf8")).toBe(
       `${JSON.stringify({
         schema_version: "2.0",

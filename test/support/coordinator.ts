@@ -161,7 +161,7 @@ export class TestCoordinator {
     return nameOf(RunState, (await this.run(runId)).state);
   }
 
-  /** Waits until the run is in this state, and answers it. */
+  /** Waits until the run is in this state, and returns it. */
   async reached(runId: string, state: StateName, timeoutMs?: number): Promise<Run> {
     await until(async () => (await this.state(runId)) === state, `${runId} is ${state}`, timeoutMs);
     return this.run(runId);

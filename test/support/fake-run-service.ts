@@ -17,7 +17,7 @@ import { SessionService } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import type { RunningServer, ServerOptions } from "../../coordinator/http/server.ts";
 import { startServer } from "../../coordinator/http/server.ts";
 import { createLogger } from "../../lib/log.ts";
-import { isFinalState } from "../../lib/final.ts";
+import { isFinalState } from "../../lib/protocol/final.ts";
 import { OPEN_GATE } from "./test-server.ts";
 
 /** Moment at which everything of the fake happens. */

@@ -13,7 +13,7 @@ export interface RunHistory {
 const FINAL = new Set(["COMPLETED", "FAILED", "STOPPED"]);
 
 /**
- * The promises that no kill may break (design §7), each broken one in words: an acknowledged run is there and ends
+ * The promises that no kill may break (ARCHITECTURE.md, invariants), each broken one in words: an acknowledged run is there and ends
  * (Durable), with one accepted outcome that nothing follows (Single), attempts never fall, and no attempt is executed
  * twice or without its accept (Fenced).
  */

@@ -122,7 +122,7 @@ export class RawRunner {
     if (verdict !== "OK") throw new Error(`${kind} was answered ${verdict}`);
   }
 
-  /** Reports with the next number of the lease, unless `more` has one; answers the verdict. */
+  /** Reports with the next number of the lease, unless `more` has one; returns the verdict. */
   async report(lease: LeaseOf, kind: Kind, more: MoreOfReport = {}): Promise<Verdict> {
     const { verdicts } = await this.reports([this.said(lease, kind, more)]);
     return nameOf(ReportVerdict_Kind, present(verdicts[0]).kind);
@@ -144,7 +144,7 @@ export class RawRunner {
     return this.#coordinator.runners.heartbeat(request, this.options);
   }
 
-  /** Sends a heartbeat that lists these leases; answers what is said of each. */
+  /** Sends a heartbeat that lists these leases; returns what is said of each. */
   async beat(...leases: Held[]): Promise<string[]> {
     const { verdicts } = await this.heartbeat({ held: leases });
     return verdicts.map(({ kind }) => nameOf(LeaseVerdict_Kind, kind));
@@ -231,7 +231,7 @@ export class RawStream {
     return this.all("offer");
   }
 
-  /** Waits for the end; answers why, as `closing` or the error said. */
+  /** Waits for the end; returns why, as `closing` or the error said. */
   async end(): Promise<string> {
     const { error } = await until(() => this.#ended, "the stream has ended");
     if (error !== undefined) throw error;

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { isHeld } from "../../coordinator/core/run.ts";
-import { isFinalName } from "../../lib/final.ts";
+import { isFinalName } from "../../lib/protocol/final.ts";
 import type { Decision, Lease, OnLostPolicy, Run, RunEvent, Stop } from "../../coordinator/core/run.ts";
 
 /** What a run carries whatever its state. */

@@ -44,7 +44,7 @@ export class StoreHarness {
     return this.#value(this.store.createRun(message, undefined, ids, limits, this.now));
   }
 
-  /** Offers everything that is pending; answers the new offers. */
+  /** Offers everything that is pending; returns the new offers. */
   async offer(): Promise<Offer[]> {
     const demandClasses = await this.store.pendingClasses();
     const candidate = { runnerId: this.#runnerId, bootId: "boot_yard", demandClasses };

@@ -41,7 +41,7 @@ const LOSSES = new Set(["LOST", "NO_MATCH", "REFUSED", "AFFINITY", "SPAWN"]);
 const MAX_LOSSES = 3;
 
 /**
- * The promises about callbacks that no kill may break (design §4.3), each broken one in words: every session settles,
+ * The promises about callbacks that no kill may break (ADR 11), each broken one in words: every session settles,
  * every child with a callback is told to its parent, a completed one not before its last run, and what is told is part of
  * exactly one run that came to an outcome of its executor; of a second run only when the first was lost.
  */

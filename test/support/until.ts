@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 
 /**
- * Waits until `probe` answers something truthy, and returns it; throws after `timeoutMs` with `what` and the last answer.
+ * Waits until `probe` returns something truthy, and returns it; throws after `timeoutMs` with `what` and the last answer.
  * Tests wait on states with it instead of sleeping for a guessed time.
  */
 export async function until<T>(

@@ -12,9 +12,9 @@ import { Notification_State, NotificationSchema } from "../../../gen/agentrunner
 import type { Notification } from "../../../gen/agentrunner/v1/session_pb.ts";
 import { afterDelivery, hasSettled, isResumed } from "../../core/callback.ts";
 import { callbackPrompt, fitting, notificationText } from "../../core/callback-text.ts";
-import { isFinalName } from "../../../lib/final.ts";
+import { isFinalName } from "../../../lib/protocol/final.ts";
 import type { FailureName } from "../../core/run.ts";
-import type { FinalState } from "../../../lib/final.ts";
+import type { FinalState } from "../../../lib/protocol/final.ts";
 import { bug } from "../../../lib/bug.ts";
 import { decode, decodeOptional } from "./rows.ts";
 import type { RunRow, SpecRow } from "./rows.ts";

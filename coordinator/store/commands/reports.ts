@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
-import { boundResult } from "../../../lib/bound-result.ts";
-import { isFinalKind } from "../../../lib/final.ts";
-import { OUTPUT_MAX_BYTES } from "../../../lib/limits.ts";
+import { boundResult } from "../../../lib/protocol/bound-result.ts";
+import { isFinalKind } from "../../../lib/protocol/final.ts";
+import { OUTPUT_MAX_BYTES } from "../../../lib/protocol/limits.ts";
 import { ExecutorEventSchema, ExecutorResultSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import type { ExecutorEvent, ExecutorResult } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import { ExitSchema, LateReportSchema, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";

@@ -16,7 +16,7 @@ import {
 } from "../../../gen/agentrunner/v1/run_pb.ts";
 import type { Attempt, Run as RunMessage } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { bug } from "../../../lib/bug.ts";
-import { isFinalName } from "../../../lib/final.ts";
+import { isFinalName } from "../../../lib/protocol/final.ts";
 import type { Requirements } from "../../core/match.ts";
 import type { FailureName, Lease, OnLostPolicy, Run, RunStateName } from "../../core/run.ts";
 

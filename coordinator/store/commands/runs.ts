@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { bug } from "../../../lib/bug.ts";
-import { isFinalState } from "../../../lib/final.ts";
-import { INVOCATION_MAX_BYTES } from "../../../lib/limits.ts";
+import { isFinalState } from "../../../lib/protocol/final.ts";
+import { INVOCATION_MAX_BYTES } from "../../../lib/protocol/limits.ts";
 import { RunSummarySchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
 import type { AgentBlueprint } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
 import { InvocationMode, OnLost_Policy, RunStateSchema } from "../../../gen/agentrunner/v1/run_pb.ts";

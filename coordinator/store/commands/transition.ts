@@ -6,7 +6,7 @@ import { demandClass } from "../../core/match.ts";
 import { cooldownMs } from "../../core/capacity.ts";
 import { isHeld, next } from "../../core/run.ts";
 import { bug } from "../../../lib/bug.ts";
-import { isFinalName } from "../../../lib/final.ts";
+import { isFinalName } from "../../../lib/protocol/final.ts";
 import type { Decision, Effect, Lease, Reason, Run, RunEvent } from "../../core/run.ts";
 import { coreRun, decode, encode, failureOf, RUN_COLUMNS, requirementsOfRun } from "./rows.ts";
 import type { RunRow, SpecRow } from "./rows.ts";

@@ -22,7 +22,7 @@ async function doorTo(coordinatorUrl: string): Promise<ToolServer> {
 }
 
 describe("an executor", () => {
-  /** Runs a shell script as the executor of an offer, and answers its output. */
+  /** Runs a shell script as the executor of an offer, and returns its output. */
   async function execute(door: ToolServer, script: string, offer: RunOffer) {
     const command = join(tempDir(), "ao-script-exec");
     writeFileSync(command, `#!/bin/sh\n${script}\n`);

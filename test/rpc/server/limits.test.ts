@@ -13,7 +13,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { versionOf } from "../../../coordinator/http/one-port.ts";
 import { RunService } from "../../../gen/agentrunner/v1/run_service_pb.ts";
 import { HealthCheckRequestSchema } from "../../../gen/grpc/health/v1/health_pb.ts";
-import { MESSAGE_MAX_BYTES } from "../../../lib/limits.ts";
+import { MESSAGE_MAX_BYTES } from "../../../lib/protocol/limits.ts";
 import {
   healthClient,
   PROTOCOL_NAMES,

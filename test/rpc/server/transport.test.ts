@@ -8,7 +8,7 @@ import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { afterEach, describe, expect, it } from "vitest";
 import { RunnerService } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
 import { EXIT } from "../../../lib/exit-codes.ts";
-import { CLIENT_WRITE_MAX_BYTES } from "../../../lib/limits.ts";
+import { CLIENT_WRITE_MAX_BYTES } from "../../../lib/protocol/limits.ts";
 import { connectTransport, describeConnectError } from "../../../lib/rpc/transport.ts";
 import { FakeCoordinator } from "../../support/fake-coordinator.ts";
 import { atEnd, cleanUp } from "../../support/test-runner.ts";

@@ -47,7 +47,7 @@ class AskedStore {
     },
   };
 
-  /** Answers what is still open. */
+  /** Returns what is still open. */
   end(): void {
     for (const answer of this.#answerAll) answer();
   }

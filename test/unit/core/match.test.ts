@@ -27,7 +27,7 @@ const never = (...reasons: string[]): Mismatch => ({ never: reasons, notNow: [] 
 const notNow = (...reasons: string[]): Mismatch => ({ never: [], notNow: reasons });
 
 describe("match", () => {
-  // The table of seed 002, word for word.
+  // The table of ADR 10, word for word.
   it.each([
     { runner: ["python", "docker"], run: ["python"], require_matching_tags: true, result: "Match" },
     { runner: ["python", "docker"], run: ["nodejs"], require_matching_tags: true, result: "No match" },

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { registration } from "../../../coordinator/core/registration.ts";
 import { freeSlots, cooldownMs, withheldSlots } from "../../../coordinator/core/capacity.ts";
-import { protocolVersion } from "../../../lib/protocol-version.ts";
+import { protocolVersion } from "../../../lib/protocol/version.ts";
 import type { RegistrationKind } from "../../../coordinator/core/registration.ts";
 
 describe("registration", () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { isHeld, MAX_REFUSALS, next } from "../../../coordinator/core/run.ts";
-import { isFinalName } from "../../../lib/final.ts";
+import { isFinalName } from "../../../lib/protocol/final.ts";
 import type { Decision, Effect, OnLostPolicy, Run } from "../../../coordinator/core/run.ts";
 import { aRun, CURRENT, EVENTS, exit75, FOREIGN, LAPSED, PLACES, STOP } from "../../support/runs.ts";
 import type { PlaceName, RunFacts } from "../../support/runs.ts";

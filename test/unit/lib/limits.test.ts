@@ -10,7 +10,7 @@ import {
   OUTPUT_MAX_BYTES,
   RESULT_PART_MAX_BYTES,
   STDERR_TAIL_MAX_BYTES,
-} from "../../../lib/limits.ts";
+} from "../../../lib/protocol/limits.ts";
 
 const MARKER = /…?\[cut: (?:last )?(\d+) of (\d+) bytes shown\]…?/;
 

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ExecutorEventSchema, ExecutorOutput_Stream } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import type { ExecutorEvent } from "../../../gen/agentrunner/v1/executor_pb.ts";
-import { EVENT_CHUNK_MAX_BYTES, RESULT_PART_MAX_BYTES, STDERR_TAIL_MAX_BYTES } from "../../../lib/limits.ts";
+import { EVENT_CHUNK_MAX_BYTES, RESULT_PART_MAX_BYTES, STDERR_TAIL_MAX_BYTES } from "../../../lib/protocol/limits.ts";
 import { EVENT_MAX_BYTES } from "../../../runner/execution/executor-event.ts";
 import { OutputParser } from "../../../runner/execution/executor-output.ts";
 

@@ -29,7 +29,7 @@ async function running(request: NewRun, config: Partial<CoordinatorConfig> = {})
   return { c, runner, runId, offer: await runner.take() };
 }
 
-/** The process of the runner is replaced by one that does not know of its leases. Answers the new process. */
+/** The process of the runner is replaced by one that does not know of its leases. Returns the new process. */
 function dies({ runner }: Pick<Held, "runner">): Promise<RawRunner> {
   const { bootId } = runner.identity;
   return runner.again({ bootId: `${bootId.slice(0, 50)}_next`, previousBootId: bootId });

@@ -5,7 +5,7 @@ import { createConnectTransport } from "@connectrpc/connect-node";
 import { createClient } from "@connectrpc/connect";
 import { afterEach, describe, expect, it } from "vitest";
 import { RunService } from "../../../../gen/agentrunner/v1/run_service_pb.ts";
-import { INVOCATION_MAX_BYTES, MESSAGE_MAX_BYTES, RESULT_PART_MAX_BYTES } from "../../../../lib/limits.ts";
+import { INVOCATION_MAX_BYTES, MESSAGE_MAX_BYTES, RESULT_PART_MAX_BYTES } from "../../../../lib/protocol/limits.ts";
 import { startTestCoordinator, stopTestCoordinators, tempDir } from "../../../support/coordinator.ts";
 import type { NewRun, TestCoordinator } from "../../../support/coordinator.ts";
 import { output, RawRunner } from "../../../support/raw-runner.ts";

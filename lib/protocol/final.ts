@@ -1,7 +1,7 @@
-import { RunStateSchema } from "../gen/agentrunner/v1/run_pb.ts";
-import type { RunState } from "../gen/agentrunner/v1/run_pb.ts";
-import { Report_KindSchema } from "../gen/agentrunner/v1/runner_service_pb.ts";
-import type { Report_Kind } from "../gen/agentrunner/v1/runner_service_pb.ts";
+import { RunStateSchema } from "../../gen/agentrunner/v1/run_pb.ts";
+import type { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
+import { Report_KindSchema } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { Report_Kind } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 
 /** How a run ends. States of runs and kinds of reports have the same three names. */
 export const FINAL_STATES = ["COMPLETED", "FAILED", "STOPPED"] as const;

@@ -1,6 +1,6 @@
 import { create, toBinary } from "@bufbuild/protobuf";
-import { ExecutorResultSchema } from "../gen/agentrunner/v1/executor_pb.ts";
-import type { ExecutorResult } from "../gen/agentrunner/v1/executor_pb.ts";
+import { ExecutorResultSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
+import type { ExecutorResult } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { RESULT_PART_MAX_BYTES, cutText } from "./limits.ts";
 
 /**
