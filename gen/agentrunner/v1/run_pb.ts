@@ -676,7 +676,7 @@ export type Run = Message<"agentrunner.v1.Run"> & {
   idleTimeout?: Duration | undefined;
 
   /**
-   * Time without word from the runner after which the run is lost. Absent: the coordinator's lease_ttl.
+   * Silence of the runner after which the run is lost. Absent: the coordinator's lease_ttl.
    *
    * @generated from field: google.protobuf.Duration lost_after = 16;
    */
@@ -901,7 +901,7 @@ export type RunJson = {
   idleTimeout?: DurationJson;
 
   /**
-   * Time without word from the runner after which the run is lost. Absent: the coordinator's lease_ttl.
+   * Silence of the runner after which the run is lost. Absent: the coordinator's lease_ttl.
    *
    * @generated from field: google.protobuf.Duration lost_after = 16;
    */

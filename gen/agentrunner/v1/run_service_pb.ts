@@ -124,7 +124,7 @@ export type CreateRunRequest = Message<"agentrunner.v1.CreateRunRequest"> & {
   idleTimeout?: Duration | undefined;
 
   /**
-   * Time without word from the runner after which the run is lost, more than 0 s; longer than the default for machines
+   * Silence of the runner after which the run is lost, more than 0 s; longer than the default for machines
    * that sleep. Default: the coordinator's lease_ttl.
    *
    * @generated from field: google.protobuf.Duration lost_after = 15;
@@ -251,7 +251,7 @@ export type CreateRunRequestJson = {
   idleTimeout?: DurationJson;
 
   /**
-   * Time without word from the runner after which the run is lost, more than 0 s; longer than the default for machines
+   * Silence of the runner after which the run is lost, more than 0 s; longer than the default for machines
    * that sleep. Default: the coordinator's lease_ttl.
    *
    * @generated from field: google.protobuf.Duration lost_after = 15;

@@ -787,7 +787,7 @@ export type RunnerConfig = Message<"agentrunner.v1.RunnerConfig"> & {
   heartbeatInterval?: Duration | undefined;
 
   /**
-   * Time without word after which a lease is lost. Default 45 s.
+   * Silence after which a lease is lost. Default 45 s.
    *
    * @generated from field: google.protobuf.Duration lease_ttl = 2;
    */
@@ -855,7 +855,7 @@ export type RunnerConfigJson = {
   heartbeatInterval?: DurationJson;
 
   /**
-   * Time without word after which a lease is lost. Default 45 s.
+   * Silence after which a lease is lost. Default 45 s.
    *
    * @generated from field: google.protobuf.Duration lease_ttl = 2;
    */
