@@ -52,4 +52,7 @@ elif [ -n "${XDG_CACHE_HOME:-${HOME:-}}" ]; then
 fi
 if [ -n "${NODE_COMPILE_CACHE:-}" ]; then export NODE_COMPILE_CACHE; fi
 
+# What hints call us by; see cli/own-command.ts.
+export AGENT_RUNNER_ARGV0="$0"
+
 exec "$node" "$main" "$@"

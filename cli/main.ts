@@ -7,6 +7,7 @@ import { addBlueprints } from "./verbs/blueprints.ts";
 import { addDemo } from "./verbs/demo.ts";
 import { addDev } from "./verbs/dev.ts";
 import { addDoctor } from "./doctor/doctor.ts";
+import { asTyped } from "./own-command.ts";
 import { cliError, commanderExit } from "./errors.ts";
 import { addResume } from "./verbs/resume.ts";
 import { addRunners } from "./verbs/runners.ts";
@@ -28,8 +29,8 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) return commanderExit(error);
     const { message, hint, exitCode } = cliError(error, verbs.url);
-    io.stderr.write(`error: ${message}\n`);
-    if (hint !== undefined) io.stderr.write(`hint: ${hint}\n`);
+    io.stderr.write(`error: ${asTyped(message, io.env)}\n`);
+    if (hint !== undefined) io.stderr.write(`hint: ${asTyped(hint, io.env)}\n`);
     return exitCode;
   }
 }

@@ -84,9 +84,13 @@ export async function settingsOf(
   ).settings;
 }
 
-/** The executors that a runner finds. @throws CliError, ProgramMissing. */
-export async function listExecutors(env: Env = process.env, inRoot = inPackage): Promise<ExecutorList> {
-  const flags = ["--executor-list", "--output", "json"];
+/** The executors that a runner with these flags finds. @throws CliError, ProgramMissing. */
+export async function listExecutors(
+  runnerFlags: readonly string[] = [],
+  env: Env = process.env,
+  inRoot = inPackage,
+): Promise<ExecutorList> {
+  const flags = [...runnerFlags, "--executor-list", "--output", "json"];
   return JSON.parse(await ask(programFile("runner", inRoot), flags, env, "runner")) as ExecutorList;
 }
 

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -82,6 +82,27 @@ function endNow(pid: number): void {
 }
 
 describe("ao dev", () => {
+  it("runs an executor of one's own from another folder, and leaves what is in it to the runner", async () => {
+    const folder = join(dir, "mine/my-agent");
+    await mkdir(folder, { recursive: true });
+    await writeFile(join(folder, "ao-my-agent-exec"), "#!/bin/sh\ncat > /dev/null\necho mine\n", { mode: 0o755 });
+    const { text } = await startDev("--memory", "-x", "my-agent", "--executors-dir", "mine");
+    expect(text()).toMatch(/runner +lnch_\w+ +my-agent/);
+    const unknown = start([
+      MAIN,
+      "dev",
+      "--listen",
+      "127.0.0.1:0",
+      "--memory",
+      "-x",
+      "nobody",
+      "--executors-dir",
+      "mine",
+    ]);
+    expect(await unknown.exit).toBe(2);
+    expect(unknown.text()).toMatch(/no executor is named "nobody"; found: .*my-agent/);
+  });
+
   it("refuses a port in use before it starts anything, and names a way out: exit 4", async () => {
     const busy = createServer().listen(0, "127.0.0.1");
     await once(busy, "listening");
@@ -90,7 +111,7 @@ describe("ao dev", () => {
     busy.close();
     expect({ exitCode, stderr }).toEqual({
       exitCode: 4,
-      stderr: `error: port ${port} is in use\nhint: take a free port: ao dev --listen 127.0.0.1:0\n`,
+      stderr: `error: port ${port} is in use\nhint: take a free port: \`ao dev --listen 127.0.0.1:0\`\n`,
     });
   });
 
