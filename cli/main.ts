@@ -4,8 +4,10 @@ import { EXIT } from "../lib/exit-codes.ts";
 import type { Io } from "./cli.ts";
 import { DEFAULT_URL, Verbs } from "./cli.ts";
 import { addBlueprints } from "./verbs/blueprints.ts";
+import { addDemo } from "./verbs/demo.ts";
 import { addDev } from "./verbs/dev.ts";
 import { addDoctor } from "./doctor/doctor.ts";
+import { asTyped } from "./own-command.ts";
 import { cliError, commanderExit } from "./errors.ts";
 import { addResume } from "./verbs/resume.ts";
 import { addRunners } from "./verbs/runners.ts";
@@ -27,8 +29,8 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) return commanderExit(error);
     const { message, hint, exitCode } = cliError(error, verbs.url);
-    io.stderr.write(`error: ${message}\n`);
-    if (hint !== undefined) io.stderr.write(`hint: ${hint}\n`);
+    io.stderr.write(`error: ${asTyped(message, io.env)}\n`);
+    if (hint !== undefined) io.stderr.write(`hint: ${asTyped(hint, io.env)}\n`);
     return exitCode;
   }
 }
@@ -56,7 +58,16 @@ function commands(verbs: Verbs): Command {
     .addHelpText("after", EXIT_CODES);
   for (const add of [addDev, addStart, addResume, addRuns, addRunners, addSessions, addBlueprints, addDoctor])
     add(ao, verbs);
+  addDemo(ao, verbs, main);
   return ao;
+}
+
+/** Resolves when everything that was written is out of this process, or nobody reads it any more. */
+function drained(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => {
+    stream.once("error", () => resolve());
+    stream.write("", () => resolve());
+  });
 }
 
 /** The real process. */
@@ -79,5 +90,8 @@ if (import.meta.main) {
   process.stdout.on("error", (error: NodeJS.ErrnoException) =>
     process.exit(error.code === "EPIPE" ? EXIT.ok : EXIT.bug),
   );
-  process.exit(await main(process.argv.slice(2), processIo()));
+  const exitCode = await main(process.argv.slice(2), processIo());
+  // A pipe takes 64 KiB at a time: what its reader has not taken yet would be lost with the process.
+  await Promise.all([process.stdout, process.stderr].map(drained));
+  process.exit(exitCode);
 }

@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { ExitCode } from "../lib/exit-codes.ts";
 import type { CheckedConfig } from "../lib/config/config.ts";
-import { inPackage } from "../lib/package-root.ts";
+import { inPackage, MODULE_EXTENSION } from "../lib/package-root.ts";
 import { CliError } from "./errors.ts";
 
 /*
@@ -12,8 +12,8 @@ import { CliError } from "./errors.ts";
  * would do, so that it can be shipped without them.
  */
 
-/** Main files by program, relative to the package. */
-const MAIN = { coordinator: "coordinator/main.ts", runner: "runner/main.ts" } as const;
+/** Main modules by program, relative to the package, without their ending. */
+const MAIN = { coordinator: "coordinator/main", runner: "runner/main" } as const;
 
 export type ProgramName = keyof typeof MAIN;
 
@@ -35,7 +35,7 @@ export class ProgramMissing extends CliError {
 
 /** Absolute path of a program's main file. @throws ProgramMissing */
 export function programFile(program: ProgramName, inRoot = inPackage): string {
-  const file = inRoot(MAIN[program]);
+  const file = inRoot(`${MAIN[program]}${MODULE_EXTENSION}`);
   if (!existsSync(file)) throw new ProgramMissing(program, file);
   return file;
 }
@@ -84,9 +84,13 @@ export async function settingsOf(
   ).settings;
 }
 
-/** The executors that a runner finds. @throws CliError, ProgramMissing. */
-export async function listExecutors(env: Env = process.env, inRoot = inPackage): Promise<ExecutorList> {
-  const flags = ["--executor-list", "--output", "json"];
+/** The executors that a runner with these flags finds. @throws CliError, ProgramMissing. */
+export async function listExecutors(
+  runnerFlags: readonly string[] = [],
+  env: Env = process.env,
+  inRoot = inPackage,
+): Promise<ExecutorList> {
+  const flags = [...runnerFlags, "--executor-list", "--output", "json"];
   return JSON.parse(await ask(programFile("runner", inRoot), flags, env, "runner")) as ExecutorList;
 }
 

@@ -4,3 +4,6 @@ import { fileURLToPath } from "node:url";
 export function inPackage(path: string): string {
   return fileURLToPath(new URL(`../${path}`, import.meta.url));
 }
+
+/** Ending of our modules' files: TypeScript in a checkout, what it was compiled to in the published package. */
+export const MODULE_EXTENSION = import.meta.url.endsWith(".ts") ? ".ts" : ".js";

@@ -72,7 +72,7 @@ async function send(response: HttpResponse, { status, headers, body }: Response)
   // HTTP/2 has no such header, and HTTP/1.1 keeps connections open without it.
   headers.delete("connection");
   const either = response as ServerResponse;
-  either.writeHead(status, Object.fromEntries(headers));
+  either.writeHead(status, { ...Object.fromEntries(headers), "x-accel-buffering": "no" });
   if (body === null) return void either.end();
   // The first event may be long in coming.
   either.flushHeaders();

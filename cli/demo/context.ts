@@ -3,7 +3,6 @@ import { connect } from "../../client/connect.ts";
 import type { Services } from "../../client/connect.ts";
 import type { Io, Sink } from "../cli.ts";
 import type { Paint } from "../text/format.ts";
-import { main } from "../main.ts";
 
 /** A run did not do what the demo shows it for. */
 export class Unexpected extends Error {
@@ -36,7 +35,10 @@ function indented(kept: string[]): Sink {
   };
 }
 
-export function openContext(url: string, paint: Paint): DemoContext & { close(): void } {
+/** Runs `ao` with arguments, as main.ts does, and returns its exit code. */
+export type RunAo = (args: readonly string[], io: Io) => Promise<number>;
+
+export function openContext(url: string, paint: Paint, runAo: RunAo): DemoContext & { close(): void } {
   const { runs, sessions, close } = connect(url);
   const env = { ...cleanEnv(), AGENT_ORCHESTRATOR_API_URL: url };
   const say = (text: string): void => void process.stdout.write(`${text}\n`);
@@ -49,7 +51,7 @@ export function openContext(url: string, paint: Paint): DemoContext & { close():
       say(`  ${paint("dim", "$")} ${paint("cyan", `ao ${args.map(quoted).join(" ")}`)}`);
       const stdin = new PassThrough().end();
       const io: Io = { stdin, stdout: indented(data), stderr: indented([]), env, onInterrupt: () => () => undefined };
-      const code = await main(args, io);
+      const code = await runAo(args, io);
       expect(code === exitCode, `\`ao ${args.join(" ")}\` exits with ${code}, not ${exitCode}`);
       return data.join("");
     },

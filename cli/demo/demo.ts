@@ -1,4 +1,3 @@
-import "../../lib/require-node.ts";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -8,7 +7,7 @@ import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
 import { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import { ChildEnded } from "../children.ts";
 import { expect, openContext, Unexpected } from "./context.ts";
-import type { DemoContext } from "./context.ts";
+import type { DemoContext, RunAo } from "./context.ts";
 import { DemoProcesses } from "./processes.ts";
 import { showTree } from "./tree.ts";
 import type { Cell, Paint } from "../text/format.ts";
@@ -96,12 +95,12 @@ export function timeline(runs: readonly Run[], paint: Paint): string {
   return table(header, rows, paint);
 }
 
-async function demo(processes: DemoProcesses, paint: Paint, signal: AbortSignal): Promise<void> {
+async function demo(processes: DemoProcesses, paint: Paint, signal: AbortSignal, runAo: RunAo): Promise<void> {
   const start = performance.now();
   const url = await processes.open();
   await processes.runner("runner", "test-executor", []);
   signal.throwIfAborted();
-  const context = openContext(url, paint);
+  const context = openContext(url, paint, runAo);
   context.say(`coordinator ${paint("cyan", url)} and a runner with the test executor are up, in ${processes.dir}`);
   try {
     const cut = new Promise<never>((_, reject) => {
@@ -117,7 +116,8 @@ async function demo(processes: DemoProcesses, paint: Paint, signal: AbortSignal)
   }
 }
 
-async function run(): Promise<number> {
+/** Shows runs of every kind end to end, in a temporary folder, and returns the exit code: 0 when all went as expected. */
+export async function runDemo(runAo: RunAo): Promise<number> {
   const paint = process.stdout.isTTY && (process.env["NO_COLOR"] ?? "") === "" ? ansi : plain;
   const processes = new DemoProcesses(await mkdtemp(join(tmpdir(), "agent-runner-demo-")));
   const cut = new AbortController();
@@ -126,7 +126,7 @@ async function run(): Promise<number> {
   }
   const timer = setTimeout(() => cut.abort(new Unexpected(`not over within ${duration(DEMO_MAX_MS)}`)), DEMO_MAX_MS);
   try {
-    await demo(processes, paint, cut.signal);
+    await demo(processes, paint, cut.signal, runAo);
     return 0;
   } catch (error) {
     process.stderr.write(`\ndemo failed: ${error instanceof Error ? error.message : String(error)}\n`);
@@ -138,5 +138,3 @@ async function run(): Promise<number> {
     await processes.close();
   }
 }
-
-if (import.meta.main) process.exit(await run());

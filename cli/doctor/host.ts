@@ -22,7 +22,7 @@ export function nodeCheck(running: string = process.versions.node): Check {
     name: "node",
     status: "fail",
     detail: `v${running}, but this package pins v${pinned}`,
-    help: "run `npm ci` without --omit=optional, and start with `npx ao`",
+    help: "install again without --omit=optional",
   };
 }
 

@@ -20,7 +20,7 @@ export async function* programChecks(env: Env, inRoot = inPackage): AsyncGenerat
   const [coordinator, runner, list] = await Promise.all([
     saidBy("coordinator", settingsOf("coordinator", [], env, inRoot)),
     saidBy("runner", settingsOf("runner", [], env, inRoot)),
-    saidBy("runner", listExecutors(env, inRoot)),
+    saidBy("runner", listExecutors([], env, inRoot)),
   ]);
   for (const { check } of [coordinator, runner]) if (check !== undefined) yield check;
   return {

@@ -17,10 +17,13 @@ import type { ExecutorList } from "../programs.ts";
 import { listExecutors, settingsOf, storeOf } from "../programs.ts";
 import type { Paint } from "../text/format.ts";
 import { collect, count } from "../options.ts";
+import { ownCommand } from "../own-command.ts";
 import { ProcessGroup } from "../process-group.ts";
 
 interface DevOptions {
   readonly executor?: string[];
+  readonly profile?: string[];
+  readonly executorsDir?: string[];
   readonly listen: HostPort;
   readonly store?: string;
   readonly memory?: true;
@@ -39,6 +42,8 @@ export function addDev(ao: Command, verbs: Verbs): void {
     .description("start a coordinator and a runner here, until Ctrl+C")
     .argument("[runner-args...]", "after --: further flags of every runner")
     .option("-x, --executor <name>", `executor; repeat for a runner each (default: ${DEFAULT_EXECUTOR})`, collect)
+    .option("--profile <name>", "executor profile; repeat for a runner each", collect)
+    .option("--executors-dir <dir>", "folder with more executors; repeat for more", collect)
     .option("--listen <host:port>", "address of the coordinator; port 0 takes a free one", address, {
       host: "127.0.0.1",
       port: 8765,
@@ -47,7 +52,10 @@ export function addDev(ao: Command, verbs: Verbs): void {
     .option("--memory", "keep everything in memory; nothing survives")
     .option("--project-dir <dir>", "directory that runs work in (default: the current one)")
     .option("--max-runs <n>", "most runs at a time, of each runner", count)
-    .addHelpText("after", "\nExample:\n  ao dev -x test-executor --memory -- --tag docker")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  ao dev -x my-agent --executors-dir ../executors\n  ao dev -x test-executor --memory -- --tag docker",
+    )
     .action(verbs.action((cli, runnerArgs: string[], options: DevOptions) => dev(cli, runnerArgs, options)));
 }
 
@@ -59,10 +67,11 @@ function address(text: string): HostPort {
 
 async function dev(cli: Cli, runnerArgs: readonly string[], options: DevOptions): Promise<number> {
   if (options.memory && options.store !== undefined) throw usage("--memory and --store exclude each other");
-  const executors = options.executor ?? [DEFAULT_EXECUTOR];
-  checkRepeated(executors);
-  const [list, store] = await Promise.all([listExecutors(), storeFor(options)]);
-  for (const name of executors) checkExecutor(name, list);
+  const wanted = wantedRunners(options);
+  checkRepeated(wanted);
+  const dirs = (options.executorsDir ?? []).flatMap((dir) => ["--executors-dir", resolve(dir)]);
+  const [list, store] = await Promise.all([listExecutors([...dirs, ...runnerArgs]), storeFor(options)]);
+  for (const { flag, name } of wanted) if (flag === "--executor") checkExecutor(name, list);
   const listen = authority(options.listen.host, await freePort(options.listen));
   const url = `http://${listen}`;
 
@@ -74,12 +83,13 @@ async function dev(cli: Cli, runnerArgs: readonly string[], options: DevOptions)
     group.coordinator = startChild("coordinator", flags, { detached: true });
     await untilHealthy(url, group.coordinator);
     const sinceMs = Date.now();
-    for (const name of executors) {
-      group.runners.push(startChild("runner", runnerFlags(url, name, options, runnerArgs)));
+    for (const one of wanted) {
+      group.runners.push(startChild("runner", [...runnerFlags(url, one, options), ...dirs, ...runnerArgs]));
     }
     const runners = await registered(url, group, sinceMs);
     const installed = list.executors.map(({ name }) => name);
-    if (!group.ending) cli.io.stderr.write(banner({ url, store, runners, installed }, cli.paintTalk));
+    if (!group.ending)
+      cli.io.stderr.write(banner({ url, store, runners, installed, command: ownCommand(cli.io.env) }, cli.paintTalk));
     return await group.end();
   } catch (error) {
     await group.kill();
@@ -90,11 +100,25 @@ async function dev(cli: Cli, runnerArgs: readonly string[], options: DevOptions)
   }
 }
 
-function runnerFlags(url: string, executor: string, options: DevOptions, more: readonly string[]): string[] {
-  const flags = ["--coordinator-url", url, "--executor", executor];
+/** What one runner is started for. */
+interface WantedRunner {
+  readonly flag: "--executor" | "--profile";
+  readonly name: string;
+}
+
+function wantedRunners({ executor, profile }: DevOptions): WantedRunner[] {
+  const executors = executor ?? (profile === undefined ? [DEFAULT_EXECUTOR] : []);
+  return [
+    ...executors.map((name) => ({ flag: "--executor", name }) as const),
+    ...(profile ?? []).map((name) => ({ flag: "--profile", name }) as const),
+  ];
+}
+
+function runnerFlags(url: string, { flag, name }: WantedRunner, options: DevOptions): string[] {
+  const flags = ["--coordinator-url", url, flag, name];
   if (options.projectDir !== undefined) flags.push("--project-dir", options.projectDir);
   if (options.maxRuns !== undefined) flags.push("--max-runs", String(options.maxRuns));
-  return [...flags, ...more];
+  return flags;
 }
 
 /** Absolute path of the file that keeps everything; undefined when nothing is kept. */
@@ -103,10 +127,10 @@ async function storeFor({ memory, store }: DevOptions): Promise<string | undefin
   return store === undefined ? storeOf(await settingsOf("coordinator")) : resolve(store);
 }
 
-function checkRepeated(names: readonly string[]): void {
-  const repeated = names.find((name, i) => names.indexOf(name) !== i);
+function checkRepeated(wanted: readonly WantedRunner[]): void {
+  const repeated = wanted.find((one, i) => wanted.findIndex((other) => other.name === one.name) !== i);
   if (repeated !== undefined)
-    throw usage(`-x ${repeated} is given twice`, "--max-runs N lets one runner take more runs");
+    throw usage(`${repeated.name} is given twice`, "--max-runs N lets one runner take more runs");
 }
 
 function checkExecutor(name: string, { executors, problems }: ExecutorList): void {
@@ -114,7 +138,10 @@ function checkExecutor(name: string, { executors, problems }: ExecutorList): voi
   const problem = problems.find((problem) => problem.name === name);
   const names = executors.map((executor) => executor.name).join(", ") || "none";
   const text = problem?.message ?? `no executor is named "${name}"; found: ${names}`;
-  throw usage(text, "`agent-runner --executor-list` shows what there is");
+  throw usage(
+    text,
+    "--executors-dir DIR adds a folder of executors; `agent-runner --executor-list` shows what there is",
+  );
 }
 
 const authority = (host: string, port: number): string => `${host.includes(":") ? `[${host}]` : host}:${port}`;
@@ -127,7 +154,7 @@ async function freePort({ host, port }: HostPort): Promise<number> {
     const code = error instanceof Error && "code" in error ? String(error.code) : "";
     if (code !== "EADDRINUSE") throw usage(`cannot listen on ${authority(host, port)}: ${code || String(error)}`);
     const ours = await answers(url);
-    const other = `take a free port: ao dev --listen ${authority(host, 0)}`;
+    const other = `take a free port: \`ao dev --listen ${authority(host, 0)}\``;
     throw new CliError(
       EXIT.refused,
       `port ${port} is in use${ours ? " by a coordinator" : ""}`,
@@ -169,10 +196,12 @@ export interface DevFacts {
   readonly runners: readonly Pick<Runner, "runnerId" | "executorProfile" | "maxConcurrentRuns" | "projectDir">[];
   /** Names of the executors of this package. */
   readonly installed: readonly string[];
+  /** How `ao` is called here. */
+  readonly command: string;
 }
 
 /** The text that `ao dev` shows when everything runs. */
-export function banner({ url, store, runners, installed }: DevFacts, paint: Paint): string {
+export function banner({ url, store, runners, installed, command }: DevFacts, paint: Paint): string {
   const target = url.replace(/^https?:\/\//, "");
   const profile = runners[0]?.executorProfile ?? DEFAULT_EXECUTOR;
   const body = `{"prompt":"Say hello","demands":{"executor_profile":"${profile}"}}`;
@@ -191,7 +220,7 @@ export function banner({ url, store, runners, installed }: DevFacts, paint: Pain
       ),
     ),
     line("executors", `${installed.join(", ")}  (-x NAME starts a runner for each)`),
-    line("try", `npx ao -c ${url} start hello --profile ${profile} --prompt "Say hello" --follow`),
+    line("try", `${command} -c ${url} start hello --profile ${profile} --prompt "Say hello" --follow`),
     line("", `curl -s ${url}/agentrunner.v1.RunService/CreateRun -H 'content-type: application/json' -d '${body}'`),
     line("", `grpcurl -plaintext -d '${body}' ${target} agentrunner.v1.RunService/CreateRun`),
     line("stop", "Ctrl+C finishes what runs; a second one stops it"),

@@ -209,8 +209,10 @@ function requestHandler(
     if (protocol !== undefined) return protocol(request, response);
     const rpc = rpcs.get(path);
     if (rpc === undefined) return send(response, text(404, `nothing is served at ${path}`));
-    // The adapter below needs one to build the URL of a request.
-    if (authorityOf(request) === undefined) return send(response, text(400, "a call needs a Host header"));
+    // The adapter below builds a URL of it.
+    const authority = authorityOf(request);
+    if (authority === undefined) return send(response, text(400, "a call needs a Host header"));
+    if ("authority" in request) request.headers[":authority"] = authority;
     const universal = universalRequestFromNodeRequest(request, response, undefined, undefined);
     const call = new AbortController();
     universal.signal.addEventListener("abort", () => call.abort(universal.signal.reason), { once: true });
@@ -218,6 +220,8 @@ function requestHandler(
     // Not when the response was written: that promise waits for an event that a response never emits.
     response.once("close", () => calls.delete(call));
     const answer = await rpc({ ...universal, signal: call.signal });
+    // nginx and proxies that follow it keep a response back until their buffer is full, unless they are told not to.
+    if (rpc.method.methodKind !== "unary") answer.header = withHeader(answer.header, "x-accel-buffering", "no");
     const words = answer.body === undefined ? WORDLESS[answer.status] : undefined;
     if (words === undefined) return await universalResponseToNodeResponse(answer, response);
     send(response, { ...text(answer.status, words), headers: Object.fromEntries(answer.header ?? []) });
@@ -269,6 +273,12 @@ async function* guarded<T>(source: AsyncIterable<T>, fail: (error: unknown) => n
   } catch (error) {
     fail(error);
   }
+}
+
+function withHeader(headers: ConstructorParameters<typeof Headers>[0], name: string, value: string): Headers {
+  const all = new Headers(headers);
+  all.set(name, value);
+  return all;
 }
 
 function text(status: number, message: string): PageResponse {

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -15,7 +15,6 @@ import { until } from "../../support/until.ts";
 import { inRepository } from "../../support/paths.ts";
 
 const MAIN = inRepository("cli/main.ts");
-const DEMO = inRepository("cli/demo/demo.ts");
 
 let dir: string;
 const started: ChildProcess[] = [];
@@ -83,6 +82,27 @@ function endNow(pid: number): void {
 }
 
 describe("ao dev", () => {
+  it("runs an executor of one's own from another folder, and leaves what is in it to the runner", async () => {
+    const folder = join(dir, "mine/my-agent");
+    await mkdir(folder, { recursive: true });
+    await writeFile(join(folder, "ao-my-agent-exec"), "#!/bin/sh\ncat > /dev/null\necho mine\n", { mode: 0o755 });
+    const { text } = await startDev("--memory", "-x", "my-agent", "--executors-dir", "mine");
+    expect(text()).toMatch(/runner +lnch_\w+ +my-agent/);
+    const unknown = start([
+      MAIN,
+      "dev",
+      "--listen",
+      "127.0.0.1:0",
+      "--memory",
+      "-x",
+      "nobody",
+      "--executors-dir",
+      "mine",
+    ]);
+    expect(await unknown.exit).toBe(2);
+    expect(unknown.text()).toMatch(/no executor is named "nobody"; found: .*my-agent/);
+  });
+
   it("refuses a port in use before it starts anything, and names a way out: exit 4", async () => {
     const busy = createServer().listen(0, "127.0.0.1");
     await once(busy, "listening");
@@ -91,7 +111,7 @@ describe("ao dev", () => {
     busy.close();
     expect({ exitCode, stderr }).toEqual({
       exitCode: 4,
-      stderr: `error: port ${port} is in use\nhint: take a free port: ao dev --listen 127.0.0.1:0\n`,
+      stderr: `error: port ${port} is in use\nhint: take a free port: \`ao dev --listen 127.0.0.1:0\`\n`,
     });
   });
 
@@ -163,14 +183,14 @@ describe("npm run demo", () => {
   });
 
   it("runs to its end with every outcome as expected, and leaves nothing behind", { timeout: 40_000 }, async () => {
-    const demo = start([DEMO]);
+    const demo = start([MAIN, "demo"]);
     const code = await demo.exit;
     expect({ code, text: demo.text() }).toMatchObject({ code: 0, text: expect.stringContaining("All as expected") });
     expect(await left()).toEqual({ files: [], processes: [] });
   });
 
   it("leaves nothing behind at Ctrl+C either, and says that it was ended: exit 1", { timeout: 40_000 }, async () => {
-    const demo = start([DEMO]);
+    const demo = start([MAIN, "demo"]);
     await until(() => demo.text().includes("Hello from a real process"), "the demo is under way", 15_000);
     process.kill(-demo.child.pid!, "SIGINT");
     expect(await demo.exit).toBe(1);

@@ -1,7 +1,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -13,7 +13,7 @@ import { inRepository } from "../../support/paths.ts";
 
 const ROOT = inRepository("");
 const MAIN = join(ROOT, "runner/main.ts");
-const LAUNCHER = join(ROOT, "bin/agent-runner.mjs");
+const LAUNCHER = join(ROOT, "bin/agent-runner");
 
 let fake: FakeCoordinator;
 let dir: string;
@@ -175,16 +175,48 @@ describe("agent-runner", () => {
 });
 
 describe("the launcher", () => {
-  it("forwards SIGTERM once and exits as its child does", async () => {
-    const program = start(process.execPath, [LAUNCHER, "-c", fake.url, "-e", waitingExecutor().path]);
+  it("becomes the program: SIGKILL to what was started ends the runner, whose stream ends with it", async () => {
+    const program = start(LAUNCHER, ["-c", fake.url, "-e", waitingExecutor().path]);
+    const stream = await fake.stream();
+    program.child.kill("SIGKILL");
+    await until(() => stream.closed, "the end of the runner's stream");
+    expect(await program.exited).toEqual({ code: null, signal: "SIGKILL" });
+  });
+
+  it("exits as the program does", async () => {
+    const program = start(LAUNCHER, ["-c", fake.url, "-e", waitingExecutor().path]);
     await fake.stream();
     program.child.kill("SIGTERM");
     expect(await program.exited).toEqual({ code: 0, signal: null });
     expect(program.output()).toContain("draining, 0 runs left");
   });
 
+  it("is started by a link, from another folder, under another name of its folder", async () => {
+    const link = join(dir, "linked");
+    symlinkSync(LAUNCHER, join(dir, "runner-link"));
+    symlinkSync("runner-link", link);
+    const program = start(link, ["--version"]);
+    expect(await program.exited).toEqual({ code: 0, signal: null });
+    expect(program.output()).toMatch(/^agent-runner \d+\.\d+\.\d+/);
+  });
+
+  it("turns one SIGTERM to its whole process group into one drain", async () => {
+    const { path, release } = waitingExecutor();
+    const program = start(LAUNCHER, ["-c", fake.url, "--log-format", "json", "-e", path]);
+    await fake.offer();
+    await kind(Report_Kind.STARTED);
+    process.kill(-program.child.pid!, "SIGTERM");
+    await until(() => program.output().includes("draining, 1 run left"), "the drain");
+    const beats = fake.of("heartbeat").length;
+    await until(() => fake.of("heartbeat").length > beats + 4, "heartbeats in the drain");
+    expect(program.output()).not.toContain("second SIGTERM");
+    release();
+    expect(await program.exited).toEqual({ code: 0, signal: null });
+    expect(fake.reports(Report_Kind.COMPLETED)).toHaveLength(1);
+  });
+
   it("passes a usage error on as exit code 2", async () => {
-    const program = start(process.execPath, [LAUNCHER, "--nonsense"]);
+    const program = start(LAUNCHER, ["--nonsense"]);
     expect(await program.exited).toEqual({ code: 2, signal: null });
   });
 
@@ -193,7 +225,7 @@ describe("the launcher", () => {
 
   it.skipIf(!hasScript)("under a terminal turns one ^C into one drain", async () => {
     const { path, release } = waitingExecutor();
-    const command = [process.execPath, LAUNCHER, "-c", fake.url, "--log-format", "json", "-e", path].join(" ");
+    const command = [LAUNCHER, "-c", fake.url, "--log-format", "json", "-e", path].join(" ");
     const program = start("script", ["-qefc", `exec ${command}`, "/dev/null"]);
     await fake.offer();
     await kind(Report_Kind.STARTED);
@@ -207,12 +239,27 @@ describe("the launcher", () => {
     expect(fake.reports(Report_Kind.COMPLETED)).toHaveLength(1);
   });
 
-  it("says what to do when the pinned Node is missing", () => {
+  /** Runs a copy of bin/ that has no node_modules, with a `node` on PATH that says it is of this version. */
+  function launchedBy(version: string): string {
     const bare = join(dir, "bin");
     execFileSync("cp", ["-r", join(ROOT, "bin"), bare]);
-    writeFileSync(join(dir, "package.json"), '{"type":"module"}');
-    const attempt = () => execFileSync(process.execPath, [join(bare, "agent-runner.mjs")], { stdio: "pipe" });
-    expect(attempt).toThrow(/the pinned Node is not installed[^]*npm ci/);
+    writeFileSync(
+      join(dir, "node"),
+      `#!/bin/sh\n[ "$1" = --version ] && echo ${version} || echo "host node runs $*"\n`,
+      { mode: 0o755 },
+    );
+    const env = { ...process.env, PATH: `${dir}:/usr/bin:/bin` };
+    return execFileSync(join(bare, "agent-runner"), ["--version"], { env, stdio: "pipe", encoding: "utf8" });
+  }
+
+  it("takes the host's Node when there is no pinned one and the host's is new enough", () => {
+    expect(launchedBy("v26.0.0")).toContain(`host node runs ${join(dir, "dist/runner/main.js")} --version`);
+  });
+
+  it("says what is missing, where it looked, and what to do, when there is no Node that would do", () => {
+    expect(() => launchedBy("v20.20.2")).toThrow(
+      /needs Node 26 or newer: no node_modules from .* upwards[^]*host's is v20.20.2[^]*--omit=optional/,
+    );
   });
 });
 

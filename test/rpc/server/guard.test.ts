@@ -4,6 +4,9 @@ import { connect as connect2 } from "node:http2";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
 import { afterEach, describe, expect, it } from "vitest";
+import { createClient } from "@connectrpc/connect";
+import { Health, HealthCheckResponse_ServingStatus } from "../../../gen/grpc/health/v1/health_pb.ts";
+import { connectTransport } from "../../../lib/rpc/transport.ts";
 import { checkListen, ListenError, startServer } from "../../../coordinator/http/server.ts";
 import { createLogger } from "../../../lib/log.ts";
 import { OPEN_GATE, startTestServer, stopTestServers } from "../../support/test-server.ts";
@@ -47,7 +50,7 @@ describe.each([
     "127.1.2.3:99",
     "[::1]",
     "[::1]:1",
-  ])("a request to %s is served", async (host) => {
+  ])("a request to %s, and from a page there, is served", async (host) => {
     const { port } = await startTestServer({ pages });
     expect(await get(port, { host })).toEqual({ status: 200, body: "ok\n" });
     expect((await get(port, { host, origin: `http://${host}` })).status).toBe(200);
@@ -58,8 +61,8 @@ describe.each([
     "evil.example:8765",
     "127.0.0.1.evil.example",
     "localhost.evil.example",
-    "10.0.0.1",
-    "[::2]",
+    "::evil",
+    "1.2.3.4.5",
   ])("a request to %s is refused, and one from a page there too", async (host) => {
     const { port } = await startTestServer({ pages });
     const refused = await get(port, { host });
@@ -70,6 +73,15 @@ describe.each([
     });
     expect((await get(port, { host: "localhost", origin: `https://${host}` })).status).toBe(403);
   });
+
+  it.each(["10.0.0.1", "10.0.0.1:8765", "[::2]", "[fe80::1]:8765", "::2", "::2:8765", "2001:db8::7:18491"])(
+    "a request to the address %s is served, as probes send it, but not one from a page there",
+    async (host) => {
+      const { port } = await startTestServer({ pages });
+      expect((await get(port, { host })).status).toBe(200);
+      expect((await get(port, { host, origin: `http://${host}` })).status).toBe(403);
+    },
+  );
 
   it.each([
     "null",
@@ -138,10 +150,15 @@ describe("the listen address", () => {
     expect((await getHttp1(port, { host: "other.example" })).status).toBe(403);
   });
 
-  it("on IPv6 loopback gives a URL in brackets", async () => {
+  it("on IPv6 loopback gives a URL in brackets, at which our own clients reach it", async () => {
     const server = await startTestServer({ pages, listen: { host: "::1", port: 0 } });
     expect(server.url).toBe(`http://[::1]:${server.port}`);
     expect((await fetch(`${server.url}/health`)).status).toBe(200);
+    const link = connectTransport(server.url);
+    expect((await createClient(Health, link.transport).check({})).status).toBe(
+      HealthCheckResponse_ServingStatus.SERVING,
+    );
+    link.abort();
   });
 
   const log = createLogger({ name: "test", level: "silent", format: "json" });

