@@ -3,6 +3,7 @@ import type { Client } from "@connectrpc/connect";
 import { Report_Kind, RunnerService } from "../gen/agentrunner/v1/runner_service_pb.ts";
 import type { RunOffer } from "../gen/agentrunner/v1/runner_service_pb.ts";
 import { newId } from "../lib/ids.ts";
+import { bearer } from "../lib/rpc/bearer.ts";
 import { connectTransport } from "../lib/rpc/transport.ts";
 import type { CoordinatorLink } from "../lib/rpc/transport.ts";
 
@@ -21,7 +22,7 @@ export class BareRunner {
     this.#client = createClient(RunnerService, link.transport);
     this.#bootId = bootId;
     this.#runnerId = registered.runnerId;
-    this.#authorization = { headers: { authorization: `Bearer ${registered.runnerToken}` } };
+    this.#authorization = { headers: { authorization: bearer(registered.runnerToken) } };
   }
 
   /** Registers under `name` and resolves when the stream is open, on a connection of its own. */

@@ -53,7 +53,7 @@ export function addRunOptions(command: Command): Command {
     .option("--lost-after <time>", "time without word from the runner after which the run is lost", durationOption)
     .option("--metadata <json>", "JSON object, passed to the executor", jsonObject)
     .option("--parameters <json>", "JSON object of parameters for the agent", jsonObject)
-    .option("--request-id <id>", "name of this request: repeating it answers the same run")
+    .option("--request-id <id>", "name of this request: repeating it returns the same run")
     .option("-f, --follow", "show what happens until the run ends, and end as it does");
 }
 

@@ -7,6 +7,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "sdk", "python"))
 
 from agentrunner.executor_config import (  # noqa: E402, F401
+    DEFAULT_API_URL,
     get_api_url,
     get_attempt,
     get_run_id,

@@ -7,6 +7,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "sdk", "python"))
 
 from agentrunner.invocation import (  # noqa: E402, F401
+    STDIN_MAX_BYTES,
     AgentBlueprint,
     Callback,
     ExecutorInvocation,

@@ -6,4 +6,9 @@ import sys
 # realpath: lib/ or one of its files may be a link.
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "sdk", "python"))
 
-from agentrunner.session_client import SessionClient, SessionError  # noqa: E402, F401
+from agentrunner.session_client import (  # noqa: E402, F401
+    ANSWER_MAX_BYTES,
+    TIMEOUT_S,
+    SessionClient,
+    SessionError,
+)

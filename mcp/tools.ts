@@ -1,7 +1,8 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import { z } from "zod";
 import type { Services } from "../client/connect.ts";
-import { InvocationMode, RunState, RunStateSchema } from "../gen/agentrunner/v1/run_pb.ts";
+import { InvocationMode, RunStateSchema } from "../gen/agentrunner/v1/run_pb.ts";
+import { OPEN_STATES } from "../lib/protocol/final.ts";
 import { SessionStatus, SessionStatusSchema } from "../gen/agentrunner/v1/session_pb.ts";
 import type { ToolCaller } from "./caller.ts";
 import { ToolError } from "./errors.ts";
@@ -82,7 +83,7 @@ export const TOOLS: readonly Tool[] = [
   tool({
     name: "start_agent_session",
     description:
-      "Starts an agent in a session of its own and gives it a prompt. Answers its session_id, which every other tool " +
+      "Starts an agent in a session of its own and gives it a prompt. Returns its session_id, which every other tool " +
       "takes. `next` in the answer says what to do next.",
     input: z.strictObject({
       agent_name: z.string().max(60).optional().describe("Blueprint of the agent. Default: none, a plain agent."),
@@ -223,7 +224,7 @@ export const TOOLS: readonly Tool[] = [
   tool({
     name: "stop_agent_session",
     description:
-      "Stops what a session runs and what waits in it. The session stays; resume_agent_session continues it. Answers at " +
+      "Stops what a session runs and what waits in it. The session stays; resume_agent_session continues it. Returns at " +
       "once, and the processes end within seconds.",
     input: z.strictObject({
       session_id: sessionId,
@@ -320,8 +321,6 @@ async function openView({ services }: ToolCaller, sessionId: string, signal: Abo
   return facts({ session_id: sessionId, status, why, ...(run === undefined ? {} : runView(run)) });
 }
 
-const OPEN_STATES = [RunState.PENDING, RunState.OFFERED, RunState.CLAIMED, RunState.RUNNING, RunState.STOPPING];
-
 async function stopSession(
   args: { session_id: string; include_children: boolean; reason: string },
   caller: ToolCaller,
@@ -331,7 +330,7 @@ async function stopSession(
   refuseOwn(caller, sessionId, "end your turn instead of stopping it");
   const { runs, sessions } = caller.services;
   const { session } = await sessions.getSession({ sessionId }, { signal });
-  const page = await runs.listRuns({ sessionId, states: OPEN_STATES, pageSize: 1_000 }, { signal });
+  const page = await runs.listRuns({ sessionId, states: [...OPEN_STATES], pageSize: 1_000 }, { signal });
   const open = page.runs.map(({ runId }) => runId);
   // An ended run is left as it is, and what is below its session is stopped all the same.
   const last = cascade && open.length === 0 ? [session?.lastRunId ?? ""] : [];

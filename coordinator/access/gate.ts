@@ -57,7 +57,12 @@ export function createGate({ store, runTokens, policy }: GateDeps): Gate {
     if (access === undefined) throw bug("GATE1", `${pathOf(request.method)} has no row in ${POLICY_FILE}`);
     const { message, toHandler } =
       access.type === "anyone" ? { message: undefined, toHandler: request } : await read(request);
-    setCaller(request.contextValues, await admit(access, request.header, message));
+    try {
+      setCaller(request.contextValues, await admit(access, request.header, message));
+    } catch (error) {
+      if (toHandler.stream) void drain(toHandler.message);
+      throw error;
+    }
     return next(toHandler);
   };
   return { interceptor, check: (methods, pages) => checkPolicy(rows, methods, pages) };
@@ -80,6 +85,18 @@ async function read(
     yield* { [Symbol.asyncIterator]: () => messages };
   })();
   return { message: first.value, toHandler: { ...request, message: all } };
+}
+
+/**
+ * Reads what else a refused call sends. Unread bytes use up the window of the HTTP/2 connection, and after a few such calls Node
+ * refuses every other one on it. Ends with the call.
+ */
+async function drain(messages: AsyncIterable<unknown>): Promise<void> {
+  try {
+    for await (const _ of messages) continue;
+  } catch {
+    // The call is over, or broke a limit: nobody is left to be told.
+  }
 }
 
 /** @throws ConnectError PERMISSION_DENIED when the request names what is not in the caller's tree; NOT_FOUND, see Reach. */

@@ -1,9 +1,10 @@
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { RunStateSchema } from "../../gen/agentrunner/v1/run_pb.ts";
+import { OPEN_STATES } from "../../lib/protocol/final.ts";
 import type { Changes, StoreGauges } from "../store/store.ts";
 
 const SECONDS = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60];
-const OPEN_STATES = ["PENDING", "OFFERED", "CLAIMED", "RUNNING", "STOPPING"] as const;
 
 /** What the runners look like at the moment of a scrape. */
 export interface FleetGauges {
@@ -70,7 +71,10 @@ export class Metrics {
   }
 
   async text(store: StoreGauges, fleet: FleetGauges, now: number): Promise<string> {
-    for (const state of OPEN_STATES) this.#runs.set({ state }, store.openRuns[state] ?? 0);
+    for (const number of OPEN_STATES) {
+      const state = RunStateSchema.value[number]?.localName ?? "";
+      this.#runs.set({ state }, store.openRuns[state] ?? 0);
+    }
     this.#oldest.set(store.oldestPendingAt === undefined ? 0 : (now - store.oldestPendingAt) / 1000);
     this.#runners.set(fleet.registered);
     this.#streams.set(fleet.streams);

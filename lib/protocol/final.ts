@@ -14,6 +14,11 @@ export function isFinalName(name: string): name is FinalState {
   return NAMES.has(name);
 }
 
+/** States of a run that has not ended. */
+export const OPEN_STATES: readonly RunState[] = RunStateSchema.values
+  .filter(({ number, localName }) => number !== 0 && !isFinalName(localName))
+  .map(({ number }) => number as RunState);
+
 /** True when a run in this state has ended. */
 export function isFinalState(state: RunState): boolean {
   return isFinalName(RunStateSchema.value[state]?.localName ?? "");

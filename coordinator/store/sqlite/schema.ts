@@ -1,8 +1,7 @@
-import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ExecutorInvocationSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import { InvocationMode, RunSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
 import type { DatabaseSync, Migration } from "../../../lib/sqlite.ts";
-import { newInvocation } from "../../core/invocation.ts";
 
 /** Marks our files: "AgRn". */
 export const APPLICATION_ID = 0x4167526e;
@@ -238,10 +237,13 @@ const CONVERTED_AT_ONCE = 200;
 function converted({ summary, content, run_id, session_id }: Record<string, unknown>): Uint8Array {
   const { prompt, parameters, metadata } = fromBinary(RunSchema, content as Uint8Array);
   const { mode, projectDir, parentSessionId, callback } = fromBinary(RunSchema, summary as Uint8Array);
-  const invocation = newInvocation({
-    ...{ runId: String(run_id), sessionId: String(session_id), resumes: mode === InvocationMode.RESUME },
-    ...{ prompt, projectDir, parentSessionId, parameters, metadata },
+  // Written out here, and not as core/invocation.ts does it today: a released step is never changed.
+  const invocation = create(ExecutorInvocationSchema, {
+    ...{ schemaVersion: "2.0", mode: mode === InvocationMode.RESUME ? "resume" : "start", prompt, projectDir },
+    ...{ sessionId: String(session_id), runId: String(run_id), parentSessionId },
   });
+  if (parameters !== undefined) invocation.parameters = parameters;
+  if (metadata !== undefined) invocation.metadata = metadata;
   if (callback !== undefined) invocation.callback = callback;
   return toBinary(ExecutorInvocationSchema, invocation);
 }

@@ -156,7 +156,7 @@ export const OnLostSchema: GenMessage<OnLost, {jsonType: OnLostJson}> = /*@__PUR
   messageDesc(file_agentrunner_v1_run, 1);
 
 /**
- * The choices.
+ * What becomes of a run whose lease was lost. An unknown value is refused.
  *
  * @generated from enum agentrunner.v1.OnLost.Policy
  */
@@ -192,14 +192,14 @@ export const OnLost_Policy = {
 } as const;
 
 /**
- * The choices.
+ * What becomes of a run whose lease was lost. An unknown value is refused.
  *
  * @generated from enum agentrunner.v1.OnLost.Policy
  */
 export type OnLost_Policy = (typeof OnLost_Policy)[keyof typeof OnLost_Policy] | UnknownEnum;
 
 /**
- * The choices.
+ * What becomes of a run whose lease was lost. An unknown value is refused.
  *
  * @generated from enum agentrunner.v1.OnLost.Policy
  */

@@ -779,7 +779,7 @@ export const StreamClosingSchema: GenMessage<StreamClosing, {jsonType: StreamClo
   messageDesc(file_agentrunner_v1_runner_service, 7);
 
 /**
- * The reasons.
+ * Says what the runner does next.
  *
  * @generated from enum agentrunner.v1.StreamClosing.Reason
  */
@@ -828,14 +828,14 @@ export const StreamClosing_Reason = {
 } as const;
 
 /**
- * The reasons.
+ * Says what the runner does next.
  *
  * @generated from enum agentrunner.v1.StreamClosing.Reason
  */
 export type StreamClosing_Reason = (typeof StreamClosing_Reason)[keyof typeof StreamClosing_Reason] | UnknownEnum;
 
 /**
- * The reasons.
+ * Says what the runner does next.
  *
  * @generated from enum agentrunner.v1.StreamClosing.Reason
  */
