@@ -101,7 +101,9 @@ export function supervise(spec: ExecutionSpec, hooks: ExecutionHooks, deps: Supe
 
 function projectProblem(cwd: string): string | undefined {
   const problem = directoryProblem(cwd);
-  return problem && `project directory ${shownPath(cwd)} ${problem.what}; create it or name another project_dir`;
+  if (problem === undefined) return undefined;
+  const remedy = problem.missing ? "create it or name another project_dir" : "name another project_dir";
+  return `project directory ${shownPath(cwd)} ${problem.what}; ${remedy}`;
 }
 
 /** Why nothing was spawned. */

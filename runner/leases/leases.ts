@@ -315,9 +315,8 @@ export class Leases implements ConnectionListener, LeaseOwner {
     const dir = invocation?.projectDir || projectDir;
     const problem = directoryProblem(dir);
     if (problem === undefined) return undefined;
-    const { what, permanent } = problem;
-    const reason = `project_dir ${shownPath(dir)} is not a directory on the runner's host: it ${what}`;
-    return { reason, permanent };
+    const what = problem.missing ? "is not a directory on the runner's host" : problem.what;
+    return { reason: `project_dir ${shownPath(dir)} ${what}`, permanent: problem.permanent };
   }
 }
 

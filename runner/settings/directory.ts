@@ -6,8 +6,10 @@ const MAX_SHOWN = 300;
 
 /** Why a directory cannot be worked in. */
 export interface DirectoryProblem {
-  /** Continues `project_dir <path>`. */
+  /** What is wrong with it, after its name. */
   readonly what: string;
+  /** There is no such directory; else it is there, or may be, and is of no use. */
+  readonly missing: boolean;
   /** True while the path and the machine stay what they are: to look again does not help. */
   readonly permanent: boolean;
 }
@@ -25,14 +27,14 @@ const BY_CODE: Readonly<Record<string, string>> = {
 export function directoryProblem(path: string): DirectoryProblem | undefined {
   try {
     const status = statSync(path, { throwIfNoEntry: false });
-    if (status === undefined) return { what: "does not exist", permanent: true };
-    if (!status.isDirectory()) return { what: "is a file", permanent: true };
+    if (status === undefined) return { what: "does not exist", missing: true, permanent: true };
+    if (!status.isDirectory()) return { what: "is not a directory", missing: true, permanent: true };
     accessSync(path, constants.X_OK);
     return undefined;
   } catch (error) {
     const { code = "", message } = error as NodeJS.ErrnoException;
     const known = BY_CODE[code];
-    return { what: known ?? `cannot be looked at: ${message}`, permanent: known !== undefined };
+    return { what: known ?? `cannot be looked at: ${message}`, missing: false, permanent: known !== undefined };
   }
 }
 

@@ -61,12 +61,12 @@ const refusalOf = (leaseId: string) =>
 
 describe("an offer whose directory cannot be looked at", () => {
   it.each([
-    ["missing", "nowhere", /nowhere is not a directory on the runner's host: it does not exist$/],
-    ["a file", "file", /it is a file$/],
-    ["below a file", "file/x", /it does not exist$/],
-    ["a loop of links", "loop/x", /it leads through a loop of symbolic links \(ELOOP\)$/],
-    ["too long a name", "b".repeat(300), /it has a name that is longer than the file system allows \(ENAMETOOLONG\)$/],
-    ["no path at all", "a\0b", /a\\x00b' is not a directory .* it is no path: it holds a NUL character$/],
+    ["missing", "nowhere", /nowhere is not a directory on the runner's host$/],
+    ["a file", "file", /file is not a directory on the runner's host$/],
+    ["below a file", "file/x", /file\/x is not a directory on the runner's host$/],
+    ["a loop of links", "loop/x", /x leads through a loop of symbolic links \(ELOOP\)$/],
+    ["too long a name", "b".repeat(300), /b… has a name that is longer than the file system allows \(ENAMETOOLONG\)$/],
+    ["no path at all", "a\0b", /a\\x00b' is no path: it holds a NUL character$/],
   ])("is refused for good when it is %s, and the stream goes on", async (_, name, reason) => {
     const dir = tempDir();
     writeFileSync(join(dir, "file"), "");
