@@ -1,4 +1,5 @@
 import "../lib/require-node.ts";
+import { stat } from "node:fs/promises";
 import { UsageError } from "../lib/config/config.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import { createLogger } from "../lib/log.ts";
@@ -49,6 +50,8 @@ async function main(argv: readonly string[]): Promise<number> {
 }
 
 async function run(settings: RunnerSettings, log: Log): Promise<number> {
+  // The first asynchronous file call makes the threads of the pool, and Node aborts when it cannot: while there is room.
+  await stat(process.execPath);
   const mcp = await openMcp(settings, log);
   let leash: Leash | undefined;
   const runner = await startRunner(settings, {

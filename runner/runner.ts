@@ -129,6 +129,7 @@ class Runner implements RunningRunner {
       onOutcome: (kind) => this.#onOutcome(kind),
       onChange: () => this.#advance(),
       onDrain: (reason) => this.drain(reason),
+      onSlots: () => this.#heartbeat.beatNow(),
     });
     this.#connection = new Connection(this.#connectionOptions(deps), this.#leases);
     const { coordinatorUrl: url, tlsCaPem, heartbeatIntervalMs: intervalMs } = settings;

@@ -22,9 +22,17 @@ export function runnerTable(runners: readonly Runner[], nowMs: number, paint: Pa
 }
 
 function presenceCell(runner: Runner): Cell {
-  const text = word(Runner_PresenceSchema, runner.presence) + (runner.draining ? ", draining" : "");
+  const resting = !runner.draining && runner.freeSlots === 0 && runner.activeRuns < runner.maxConcurrentRuns;
+  const more = runner.draining ? ", draining" : resting ? ", takes no more for now" : "";
+  const text = word(Runner_PresenceSchema, runner.presence) + more;
   if (runner.presence !== Runner_Presence.ONLINE) return ["red", text];
-  return [runner.draining ? "yellow" : "green", text];
+  return [more === "" ? "green" : "yellow", text];
+}
+
+/** How many runs it has, and how many fewer it takes than it could. */
+function load({ activeRuns, maxConcurrentRuns, freeSlots, draining }: Runner): string {
+  const withheld = draining ? 0 : maxConcurrentRuns - activeRuns - freeSlots;
+  return `${activeRuns} of at most ${maxConcurrentRuns}${withheld > 0 ? `; takes ${freeSlots} more for now` : ""}`;
 }
 
 /** `ao runners get`. */
@@ -37,7 +45,7 @@ export function runnerPage(runner: Runner, nowMs: number, paint: Paint): string 
     fields(
       [
         ["name", runner.name],
-        ["runs", `${runner.activeRuns} of at most ${runner.maxConcurrentRuns}`],
+        ["runs", load(runner)],
         ["profile", runner.executorProfile],
         ["executor", [executor?.type, executor?.command].filter(Boolean).join("  ")],
         ["portable", executor?.portable === true ? "yes: sessions can move to another runner of the profile" : ""],

@@ -4,6 +4,7 @@
  *              PENDING        OFFERED          CLAIMED           RUNNING          STOPPING           final
  * OFFER        → OFFERED      refused          refused           refused          refused            refused
  * OFFER_LAPSED refused        → PENDING        refused           refused          refused            refused
+ * OFFER_UNANSWERED refused    → PENDING (1)    refused           refused          refused            refused
  * STOP         → STOPPED      → STOPPED  w     → STOPPING  s     → STOPPING  s    stays  s           stays
  * LEASE_LOST   refused        → PENDING        on_lost           on_lost          → STOPPED          refused
  * UNMATCHED    → FAILED       refused          refused           refused          refused            refused
@@ -23,7 +24,8 @@
  *  every other report: STALE.
  *
  * w: the open offer is withdrawn. s: the runner is told to stop. on_lost: FAIL → FAILED; RETRY and RESUME → PENDING
- * while attempts remain, RESUME only when the executor has named its session. (1) The tenth refusal fails the run.
+ * while attempts remain, RESUME only when the executor has named its session. (1) The tenth refusal fails the run, and
+ * from the third on one after which every runner that suits the run has refused it for good.
  * (2) INVALID when it was started. (3) Exit 75 under RETRY → PENDING while attempts remain.
  */
 
@@ -32,6 +34,9 @@ import type { FinalState } from "../../lib/protocol/final.ts";
 
 /** Offers that may be refused, or accepted and not started, before the run fails with the reasons. */
 export const MAX_REFUSALS = 10;
+
+/** Refusals before one for good by everybody fails the run: some 3 s with one runner, in which another may register. */
+export const MIN_REFUSALS_FOR_GOOD = 3;
 
 /** Characters of a refusal's reason that are kept. */
 const MAX_REFUSAL_REASON = 500;
@@ -109,16 +114,26 @@ export interface Stop {
 /** What the coordinator itself decides about a run. Those of a lease name it, so that a late one changes nothing. */
 export type InternalEvent =
   | { readonly type: "OFFER"; readonly lease: Lease }
+  /** The coordinator takes the offer back, and the runner is not to blame: it restarts, or another stream counts. */
   | { readonly type: "OFFER_LAPSED"; readonly leaseId: string }
+  /** The runner had the offer and did not answer: its stream ended over it, or the deadline passed. Counts as a refusal. */
+  | { readonly type: "OFFER_UNANSWERED"; readonly leaseId: string; readonly message: string }
   | { readonly type: "STOP"; readonly stop: Stop }
   | { readonly type: "LEASE_LOST"; readonly leaseId: string; readonly message: string }
   | { readonly type: "UNMATCHED"; readonly message: string }
   | { readonly type: "AFFINITY_LOST"; readonly message: string };
 
+/**
+ * How long a refusal holds: until the runner has another slot, for as long as runner and run stay what they are, or that
+ * and so did every other runner that suits the run.
+ */
+export type Finality = "for-now" | "for-good" | "for-good-by-all";
+
 /** What a runner reports under a lease. */
 export type ReportEvent = { readonly leaseId: string } & (
   | { readonly type: "ACCEPT" | "STARTED" | "PROGRESS" }
-  | { readonly type: "REFUSE" | "NOT_STARTED"; readonly message: string }
+  | { readonly type: "REFUSE"; readonly message: string; readonly finality: Finality }
+  | { readonly type: "NOT_STARTED"; readonly message: string }
   | FinalReport
 );
 
@@ -136,7 +151,7 @@ export type Effect =
   /** Tell the runner that the offer no longer stands. */
   | { readonly type: "withdraw"; readonly lease: Lease }
   /** Offer the run to this runner less often. */
-  | { readonly type: "cool-down"; readonly lease: Lease; readonly message: string };
+  | { readonly type: "cool-down"; readonly lease: Lease; readonly message: string; readonly finality: Finality };
 
 /**
  * applied: `run` is the run now, which may be what it was. Everything else changed nothing: stale says that the lease is over,
@@ -160,6 +175,9 @@ export function next(run: Run, event: RunEvent): Decision {
         : late(run);
     case "OFFER_LAPSED":
       return run.state === "OFFERED" && run.lease.leaseId === event.leaseId ? to(run, pending(run.lapsed)) : late(run);
+    case "OFFER_UNANSWERED":
+      if (run.state !== "OFFERED" || run.lease.leaseId !== event.leaseId) return late(run);
+      return notTaken(run, run.lease, run.lapsed, event.message);
     case "STOP":
       return stop(run, event.stop);
     case "LEASE_LOST":
@@ -289,7 +307,7 @@ function report(run: Run, event: ReportEvent): Decision {
         : stays(run);
     case "REFUSE":
       return run.state === "OFFERED"
-        ? notTaken(run, run.lease, run.lapsed, event.message, 0)
+        ? notTaken(run, run.lease, run.lapsed, event.message, event.finality)
         : invalid(`the offer was accepted and the run is ${run.state}: report NOT_STARTED or how it ended`);
     case "NOT_STARTED":
       return notStarted(run, event.message);
@@ -313,21 +331,31 @@ function acceptFirst(event: ReportEvent): Decision {
   return invalid(`${event.type} under an offer that is not accepted: send ACCEPT and wait until it is answered OK`);
 }
 
-function notTaken(run: Run, lease: Lease, lapsed: Lease | undefined, message: string, uncharged: number): Decision {
+function notTaken(
+  run: Run,
+  lease: Lease,
+  lapsed: Lease | undefined,
+  message: string,
+  finality: Finality = "for-now",
+  uncharged = 0,
+): Decision {
   const refusals = run.refusals + 1;
   const reason = `${lease.runnerId}: ${message.slice(0, MAX_REFUSAL_REASON)}`;
   const refusalReasons = [...new Set([...run.refusalReasons, reason])];
   const changed = { refusals, refusalReasons, uncharged: run.uncharged + uncharged };
-  if (refusals < MAX_REFUSALS) return to(run, pending(lapsed), changed, [{ type: "cool-down", lease, message }]);
-  return to(run, failed("REFUSED", `refused ${refusals} times; ${refusalReasons.join("; ")}`), changed);
+  const why = refusalReasons.join("; ");
+  if (finality === "for-good-by-all" && refusals >= MIN_REFUSALS_FOR_GOOD)
+    return to(run, failed("REFUSED", `every runner that suits the run refuses it for good; ${why}`), changed);
+  if (refusals >= MAX_REFUSALS) return to(run, failed("REFUSED", `refused ${refusals} times; ${why}`), changed);
+  return to(run, pending(lapsed), changed, [{ type: "cool-down", lease, message, finality }]);
 }
 
 function notStarted(run: Run, message: string): Decision {
   switch (run.state) {
     case "OFFERED":
-      return notTaken(run, run.lease, run.lapsed, message, 0);
+      return notTaken(run, run.lease, run.lapsed, message);
     case "CLAIMED":
-      return notTaken(run, run.lease, undefined, message, 1);
+      return notTaken(run, run.lease, undefined, message, "for-now", 1);
     case "RUNNING":
       return invalid("the executor was reported as started: report how it ended");
     case "STOPPING":

@@ -62,6 +62,16 @@ export class DemandIndex {
     return [...this.#classes].filter(([, { suitable }]) => suitable.size > 0);
   }
 
+  /** Registered runners that could take the runs of a class, whether it is looked at now or not. */
+  suitable(key: string): Iterable<string> {
+    const known = this.#classes.get(key);
+    if (known !== undefined) return known.suitable;
+    const requirements = requirementsOf(key);
+    return [...this.#runners.values()]
+      .filter((record) => this.#fits(record, requirements))
+      .map(({ facts }) => facts.runnerId);
+  }
+
   /** Begins anew to count silence and lack of a match: before now, no runner could be heard. Returns the classes. */
   async restart(): Promise<string[]> {
     const { store, now } = this.#deps;

@@ -47,7 +47,8 @@ import type { RunnerStream } from "./runner-stream.ts";
  *   runnersChanged   Rows of runners appeared, changed or went: the index matches them again, then as freed.
  *   freed            A runner may have room: it is no longer known to be full. Wakes.
  *   open             A stream begins. It replaces an older one of its runner, and gets that one's open offers. Wakes.
- *   closed           A stream ended: its open offers are withdrawn, which makes their runs pending.
+ *   closed           A stream ended: its open offers are withdrawn, which makes their runs pending. When it was the runner's
+ *                    end that broke it, the offer that was sent first counts as refused: it may be what broke it.
  *   lapsed           A runner let an offer lapse: it is unresponsive, and gets no offers.
  *   heard            A sign of life: an unresponsive runner can be asked again. Wakes if it was unresponsive.
  *   stop             Every stream ends.
@@ -84,7 +85,7 @@ export class Dispatcher {
   async start(): Promise<void> {
     assert.equal(this.#connections.size, 0, "offers are withdrawn before streams open");
     const { store, now } = this.#deps;
-    this.#act(await store.withdrawOffers(undefined, now()));
+    this.#act(await store.withdrawOffers(undefined, undefined, now()));
     await this.resume();
   }
 
@@ -129,7 +130,8 @@ export class Dispatcher {
 
   /** The stream has ended. Its open offers return to the queue at once, unless a newer stream has them. */
   async closed(stream: RunnerStream): Promise<void> {
-    if (this.#connections.remove(stream)) await this.#takeBack(stream.runnerId);
+    const unanswered = stream.broken ? "its stream ended while the offer was open" : undefined;
+    if (this.#connections.remove(stream)) await this.#takeBack(stream.runnerId, unanswered);
   }
 
   /** Ends the stream of a runner that was replaced or removed. */
@@ -178,6 +180,11 @@ export class Dispatcher {
   /** Why a run with these requirements is pending, one reason a runner. */
   explain(requirements: Requirements): Promise<string[]> {
     return this.#demand.explain(requirements);
+  }
+
+  /** Registered runners that could take the runs of a class. */
+  suitable(demandClass: string): Iterable<string> {
+    return this.#demand.suitable(demandClass);
   }
 
   presence(runnerId: string, bootId: string, lastHeardAt: number): RunnerFacts["presence"] {
@@ -288,7 +295,7 @@ export class Dispatcher {
 
   #send(offer: Offer): void {
     if (!this.hasStream(offer.runnerId, offer.bootId)) {
-      void this.#takeBack(offer.runnerId);
+      void this.#takeBack(offer.runnerId, undefined);
       return;
     }
     const { runId, leaseId, attempt, invocation, timeoutMs, idleTimeoutMs } = offer;
@@ -307,11 +314,11 @@ export class Dispatcher {
     });
   }
 
-  /** Returns a runner's open offers to the queue. */
-  async #takeBack(runnerId: string): Promise<void> {
+  /** Returns a runner's open offers to the queue; `unanswered` says why, when the runner had them and broke off. */
+  async #takeBack(runnerId: string, unanswered: string | undefined): Promise<void> {
     const { store, now, log } = this.#deps;
     try {
-      this.#act(await store.withdrawOffers(runnerId, now()));
+      this.#act(await store.withdrawOffers(runnerId, unanswered, now()));
     } catch (error) {
       log.warn({ err: error, runner_id: runnerId }, "offers could not be taken back; their deadline will do it");
     }

@@ -21,6 +21,7 @@ export class RunnerStream {
   readonly bootId: string;
   #queue: WatchRunsResponse[] = [];
   #ended: { error: ConnectError | undefined } | undefined;
+  #broken = false;
   #wake: (() => void) | undefined;
 
   constructor(runnerId: string, bootId: string) {
@@ -33,11 +34,16 @@ export class RunnerStream {
     return this.#queue.length === 0;
   }
 
+  /** True when it ended because the client broke it off, or did not read: neither this process nor a reason that it sent ended it. */
+  get broken(): boolean {
+    return this.#broken;
+  }
+
   send(event: StreamEvent): void {
     if (this.#ended !== undefined) return;
     if (this.#queue.length >= MAX_QUEUED) {
       const message = `${MAX_QUEUED} messages wait on this stream and are not read; open a new one`;
-      this.#end(new ConnectError(message, Code.ResourceExhausted));
+      this.#break(new ConnectError(message, Code.ResourceExhausted));
       return;
     }
     this.#queue.push(create(WatchRunsResponseSchema, { event }));
@@ -50,6 +56,11 @@ export class RunnerStream {
     this.#end(undefined);
   }
 
+  #break(error: ConnectError): void {
+    this.#broken ||= this.#ended === undefined;
+    this.#end(error);
+  }
+
   #end(error: ConnectError | undefined): void {
     this.#ended ??= { error };
     this.#wake?.();
@@ -57,7 +68,12 @@ export class RunnerStream {
 
   /** The messages, for the handler. Ends when the stream is closed; throws when the client has gone or does not read. */
   async *messages(signal: AbortSignal): AsyncGenerator<WatchRunsResponse> {
-    const onAbort = (): void => this.#end(ConnectError.from(signal.reason, Code.Canceled));
+    const onAbort = (): void => {
+      const error = ConnectError.from(signal.reason, Code.Canceled);
+      // UNAVAILABLE is this process, which shuts down.
+      if (error.code === Code.Unavailable) this.#end(error);
+      else this.#break(error);
+    };
     if (signal.aborted) onAbort();
     signal.addEventListener("abort", onAbort, { once: true });
     try {
@@ -75,6 +91,8 @@ export class RunnerStream {
       }
     } finally {
       signal.removeEventListener("abort", onAbort);
+      // Left before its end: nobody reads any more.
+      this.#broken ||= this.#ended === undefined;
       this.#ended ??= { error: undefined };
       this.#queue = [];
     }

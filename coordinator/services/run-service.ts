@@ -25,7 +25,7 @@ export function mountRunService(router: ConnectRouter, coordinator: Coordinator,
     if (waitsFor !== undefined) run.pendingReasons = [`waits for ${waitsFor} of its session`];
     else if (run.state === RunState.PENDING && requirements !== undefined) {
       const refused = refusals.map((reason) => `refused by ${reason}`);
-      run.pendingReasons = [...(await dispatcher.explain(requirements)), ...refused];
+      run.pendingReasons = [...refused, ...(await dispatcher.explain(requirements))];
     }
     return run;
   };

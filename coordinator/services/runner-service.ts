@@ -27,6 +27,10 @@ const VERDICT_NAMES = new Map<number, string>(Object.entries(ReportVerdict_Kind)
 export function mountRunnerService(router: ConnectRouter, coordinator: Coordinator): void {
   const { store, dispatcher, config, metrics } = coordinator;
   const settings = runnerConfig(config);
+  const terms = {
+    leaseTtlMs: config.leaseTtlMs,
+    suitable: (demandClass: string) => dispatcher.suitable(demandClass),
+  };
 
   router.service(RunnerService, {
     async register(request) {
@@ -79,7 +83,7 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
           Code.InvalidArgument,
         );
       }
-      const judged = await coordinator.command(store.report(runnerId, reports, config.leaseTtlMs, coordinator.now()));
+      const judged = await coordinator.command(store.report(runnerId, reports, terms, coordinator.now()));
       for (const { kind } of judged.verdicts) metrics.reported(VERDICT_NAMES.get(kind) ?? "");
       coordinator.heard(runnerId);
       return judged;

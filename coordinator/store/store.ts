@@ -104,6 +104,13 @@ export interface RegistrationTerms {
   readonly maxRunners: number;
 }
 
+/** What reports are decided by, besides the rows. */
+export interface ReportTerms {
+  readonly leaseTtlMs: number;
+  /** Runners that suit a demand class and are expected to be there. */
+  readonly suitable: (demandClass: string) => Iterable<string>;
+}
+
 /** What a runner says when it is heard from. */
 export interface Beat {
   readonly bootId: string;
@@ -195,7 +202,7 @@ export interface Store {
   report(
     runnerId: string,
     reports: readonly Report[],
-    leaseTtlMs: number,
+    terms: ReportTerms,
     now: number,
   ): Promise<Committed<{ verdicts: ReportVerdict[]; directives: Directive[] }>>;
   appendEvents(
@@ -229,8 +236,11 @@ export interface Store {
     now: number,
   ): Promise<Committed<Offered>>;
   openOffers(runnerId: string): Promise<Offer[]>;
-  /** Takes open offers back: those of one runner, or all of them. */
-  withdrawOffers(runnerId: string | undefined, now: number): Promise<Committed<number>>;
+  /**
+   * Takes open offers back: those of one runner, or all of them. With `unanswered`, which says why, the first of them counts
+   * as refused.
+   */
+  withdrawOffers(runnerId: string | undefined, unanswered: string | undefined, now: number): Promise<Committed<number>>;
   /** Ends what is due: offers always, leases when `leases` is set. At most 500 in one call; returns whether more are due. */
   expire(now: number, leases: boolean): Promise<Committed<boolean>>;
   /** Runners that hold accepted leases. */

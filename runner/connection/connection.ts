@@ -20,6 +20,7 @@ import type { Timing } from "./timing.ts";
 import type { ConnectionListener } from "./connection-listener.ts";
 import { isRefusal, nextAfterClosing } from "./connection-state.ts";
 import type { ConnectionEnd, ConnectionOptions, ConnectionState, Next } from "./connection-state.ts";
+import { oneItem } from "../one-item.ts";
 import { Membership } from "./membership.ts";
 import type { Registration } from "./membership.ts";
 import { Retries, withHint } from "./retries.ts";
@@ -142,8 +143,10 @@ export class Connection {
   /** Carries out the standing orders of an answer. */
   obey(directives: readonly Directive[]): void {
     for (const { kind } of directives) {
-      if (kind.case === "stop") this.#listener.stopped(kind.value);
-      else if (kind.case === "drain") this.#listener.drained(kind.value.reason);
+      oneItem(this.#log, "an order", kind.case === "stop" ? kind.value : {}, () => {
+        if (kind.case === "stop") this.#listener.stopped(kind.value);
+        else if (kind.case === "drain") this.#listener.drained(kind.value.reason);
+      });
     }
   }
 
@@ -220,7 +223,10 @@ export class Connection {
     const stream = new RunStream(() => this.#silenceMs());
     this.#enter({ type: "opening", stream });
     const open = (signal: AbortSignal) => this.#client.watchRuns(request, { signal });
-    const end = await stream.read(open, (event) => this.#hear(event));
+    // What one message says is no failure of the stream that brought it, and none of the network.
+    const end = await stream.read(open, (event) =>
+      oneItem(this.#log, `the message "${event.case}" of the stream`, itemOf(event), () => this.#hear(event)),
+    );
     const ageMs = performance.now() - openedAtMs;
     if (ageMs > this.#timing.reconnectMaxMs) this.#retries.reset();
     const next = this.#afterStream(end);
@@ -345,4 +351,9 @@ export class Connection {
     this.#enter({ type: "backing-off" });
     await this.#retries.pause();
   }
+}
+
+/** The run that a message of the stream is about, for the log. */
+function itemOf(event: StreamEvent): { runId?: string; leaseId?: string } {
+  return event.case === "offer" || event.case === "stop" ? event.value : {};
 }

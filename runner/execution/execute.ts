@@ -21,11 +21,11 @@ import type { Log } from "../../lib/log.ts";
 import { msOf } from "../connection/timing.ts";
 import { executorEnv } from "./environment.ts";
 import type { Leash } from "./leash.ts";
-import type { ToolServer } from "./mcp-server.ts";
+import type { McpCapability, ToolServer } from "./mcp-server.ts";
 import { resolvePlaceholders } from "./placeholders.ts";
 import type { PlaceholderSources } from "./placeholders.ts";
 import type { RunnerSettings } from "../settings/settings.ts";
-import { supervise } from "./supervisor.ts";
+import { notSpawned, startFailure, supervise } from "./supervisor.ts";
 import type { Execution, ExecutionHooks } from "./supervisor.ts";
 
 /** An accepted run that is to be executed now. */
@@ -37,7 +37,7 @@ export interface Assignment {
   readonly stopGraceMs: number;
 }
 
-/** Executes a run. Must not throw: what cannot be started is an outcome. */
+/** Executes a run. Does not throw: what cannot be started is an outcome. */
 export type Execute = (assignment: Assignment, hooks: ExecutionHooks) => Execution;
 
 export interface ExecutorDeps {
@@ -48,13 +48,33 @@ export interface ExecutorDeps {
 }
 
 /** Executes runs by spawning the executor, with the invocation on its stdin. */
-export function executorOf(settings: RunnerSettings, { leash, mcp, log }: ExecutorDeps): Execute {
-  const { executor, coordinatorUrl } = settings;
+export function executorOf(settings: RunnerSettings, deps: ExecutorDeps): Execute {
+  const execute = spawning(settings, deps);
+  return (assignment, hooks) => {
+    const { runId, runToken, invocation } = assignment.offer;
+    let capability: McpCapability | undefined;
+    let execution: Execution;
+    try {
+      capability = deps.mcp.open({ runId, sessionId: invocation?.sessionId ?? "", runToken });
+      execution = execute(assignment, hooks, capability);
+    } catch (error) {
+      deps.log.error({ err: error, run_id: runId }, "what the executor is told could not be put together");
+      execution = notSpawned(startFailure(settings.executor.command, error));
+    }
+    void execution.done.then(() => capability?.close());
+    return execution;
+  };
+}
+
+function spawning({ executor, coordinatorUrl }: RunnerSettings, { leash, log }: ExecutorDeps) {
   const nodeDir = dirname(process.execPath);
-  return ({ offer, projectDir, bootId, stopGraceMs }, hooks) => {
+  return (
+    { offer, projectDir, bootId, stopGraceMs }: Assignment,
+    hooks: ExecutionHooks,
+    capability: McpCapability,
+  ): Execution => {
     const { runId, runToken, invocation } = offer;
     const sessionId = invocation?.sessionId ?? "";
-    const capability = mcp.open({ runId, sessionId, runToken });
     const run = {
       sessionId,
       sessionName: invocation?.sessionName || sessionId,
@@ -89,9 +109,7 @@ export function executorOf(settings: RunnerSettings, { leash, mcp, log }: Execut
       idleTimeoutMs: limitMs(offer.idleTimeout),
       stopGraceMs,
     };
-    const execution = supervise(spec, hooks, { leash });
-    void execution.done.then(() => capability.close());
-    return execution;
+    return supervise(spec, hooks, { leash });
   };
 }
 

@@ -95,7 +95,16 @@ class RestartingLeash implements Leash {
     child.unref();
   }
 
+  /** A machine that cannot start it now may be able to later. */
   #start(): State {
+    try {
+      return this.#spawn();
+    } catch (error) {
+      return this.#waiting(undefined, error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #spawn(): State {
     // A session of its own, so that no Ctrl+C reaches it; and a bare environment, so that no leash is taken for an executor.
     const env = { PATH: process.env["PATH"] ?? "/usr/bin:/bin" };
     const child = spawn("/bin/sh", [this.#script, this.#marker], {
@@ -117,11 +126,14 @@ class RestartingLeash implements Leash {
   #restart(child: ChildProcess, reason: string): void {
     if (this.#state.type !== "running" || this.#state.child !== child) return;
     if (performance.now() - this.#state.since > STEADY_MS) this.#pauseMs = RESTART_MS.shortest;
+    this.#state = this.#waiting(child.pid, reason);
+  }
+
+  #waiting(pid: number | undefined, reason: string): State {
     const pauseMs = this.#pauseMs;
     this.#pauseMs = Math.min(pauseMs * 2, RESTART_MS.longest);
-    this.#log.warn({ leash_pid: child.pid, reason, pause_ms: pauseMs }, "the leash ended and is started again");
-    const timer = setTimeout(() => (this.#state = this.#start()), pauseMs).unref();
-    this.#state = { type: "waiting", timer };
+    this.#log.warn({ leash_pid: pid, reason, pause_ms: pauseMs }, "the leash ended and is started again");
+    return { type: "waiting", timer: setTimeout(() => (this.#state = this.#start()), pauseMs).unref() };
   }
 
   #tell(line: string): void {

@@ -10,8 +10,8 @@ const ENVIRONMENT_EXIT_CODE = 75;
 export type ProcessEnd =
   | { type: "code"; code: number }
   | { type: "signal"; signal: NodeJS.Signals }
-  /** Never ran; `message` says why. */
-  | { type: "not-spawned"; message: string }
+  /** Never ran; `message` says why. `shortage`: the machine was short of something, which says nothing about the run. */
+  | { type: "not-spawned"; message: string; shortage: boolean }
   /** Still there after SIGKILL: it waits inside the kernel, for a disk that does not respond for example. */
   | { type: "stuck"; pid: number };
 
@@ -39,7 +39,12 @@ export interface ExecutionFacts {
 }
 
 export interface Outcome {
-  kind: typeof Report_Kind.COMPLETED | typeof Report_Kind.FAILED | typeof Report_Kind.STOPPED;
+  /** NOT_STARTED hands the run back: nothing was executed. */
+  kind:
+    | typeof Report_Kind.COMPLETED
+    | typeof Report_Kind.FAILED
+    | typeof Report_Kind.STOPPED
+    | typeof Report_Kind.NOT_STARTED;
   /** Set when FAILED, and when STOPPED because the runner ends. */
   failure: FailureReason;
   /** For people; empty when the executor exited 0 by itself. */
@@ -74,7 +79,9 @@ function ownOutcome({ end, stderrTail, outputTruncated }: ExecutionFacts): Verdi
       return failed(FailureReason.SIGNAL, message, stderrTail);
     }
     case "not-spawned":
-      return { kind: Report_Kind.FAILED, failure: FailureReason.SPAWN, message: end.message };
+      return end.shortage
+        ? { kind: Report_Kind.NOT_STARTED, failure: FailureReason.UNSPECIFIED, message: end.message }
+        : { kind: Report_Kind.FAILED, failure: FailureReason.SPAWN, message: end.message };
     case "stuck":
       return failed(FailureReason.SIGNAL, `executor process ${end.pid} is still there after SIGKILL`, stderrTail);
     default:

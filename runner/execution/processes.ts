@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
+import { isShortage } from "./shortage.ts";
 
 /** Sends a signal as `process.kill` does; tests pass another. */
 export type Kill = (pid: number, signal: NodeJS.Signals | 0) => void;
@@ -44,10 +45,14 @@ export class ProcessGroup {
     if (!this.signal(0)) return false;
     if (!HAS_PROC) return true;
     // In a container whose first process does not wait for orphans, a group of zombies would never be gone.
-    this.#gone = !processIds().some((pid) => {
-      const stat = processStat(pid);
-      return stat?.pgid === this.pgid && !isOver(stat.state);
-    });
+    try {
+      this.#gone = !processIds().some((pid) => {
+        const stat = processStat(pid);
+        return stat?.pgid === this.pgid && !isOver(stat.state);
+      });
+    } catch {
+      // No file can be opened: what the signal said counts, and a later look tells more.
+    }
     return !this.#gone;
   }
 }
@@ -55,13 +60,20 @@ export class ProcessGroup {
 /** True when the process has ended, though its parent may not have waited for it. Known on Linux only; else false. */
 export function hasEnded(pid: number): boolean {
   if (!HAS_PROC) return false;
-  const stat = processStat(pid);
-  return stat === undefined || isOver(stat.state);
+  try {
+    const stat = processStat(pid);
+    return stat === undefined || isOver(stat.state);
+  } catch {
+    // No file can be opened: nobody knows.
+    return false;
+  }
 }
 
 /**
  * Pids of the running processes, this one excepted, that were started with every one of `entries` (`NAME=value`) in their
  * environment. Linux only, elsewhere none; other users' processes are seen only by root.
+ *
+ * @throws Error when no file can be opened (EMFILE): who runs is not known then.
  */
 export function processesMarked(entries: readonly string[]): number[] {
   if (!HAS_PROC) return [];
@@ -85,7 +97,12 @@ export async function killMarked(
   const killed = new Set<number>();
   const deadline = performance.now() + timeoutMs;
   for (;;) {
-    const left = processesMarked(entries);
+    const left = ifKnown(() => processesMarked(entries));
+    if (left === undefined) {
+      if (performance.now() > deadline) return { killed: [...killed], left: [] };
+      await delay(LOOK_AGAIN_MS);
+      continue;
+    }
     if (left.length === 0 || performance.now() > deadline) return { killed: [...killed], left };
     for (const pid of left) {
       killed.add(pid);
@@ -96,6 +113,15 @@ export async function killMarked(
       }
     }
     await delay(LOOK_AGAIN_MS);
+  }
+}
+
+function ifKnown<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch {
+    // No file can be opened now; the next look may be able to.
+    return undefined;
   }
 }
 
@@ -118,8 +144,10 @@ function isOver(state: string): boolean {
 function readProc(pid: number, file: "stat" | "environ"): string | undefined {
   try {
     return readFileSync(`/proc/${pid}/${file}`, "latin1");
-  } catch {
-    // The process ended, or belongs to somebody else.
+  } catch (error) {
+    // Without a free file descriptor nothing is known of the process; it must not be taken for one that ended.
+    if (isShortage(error)) throw error;
+    // It ended, or belongs to somebody else.
     return undefined;
   }
 }

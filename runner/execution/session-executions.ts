@@ -70,7 +70,7 @@ class WaitingExecution implements Execution {
 function cancelledOutcome(reason: StopReason): ExecutorOutcome {
   const message = "stopped before the executor was started";
   return {
-    ...outcomeOf({ end: { type: "not-spawned", message }, outputTruncated: false, stderrTail: "" }),
+    ...outcomeOf({ end: { type: "not-spawned", message, shortage: false }, outputTruncated: false, stderrTail: "" }),
     kind: Report_Kind.STOPPED,
     failure: reason === "runner-shutdown" ? FailureReason.RUNNER_SHUTDOWN : FailureReason.UNSPECIFIED,
     result: undefined,

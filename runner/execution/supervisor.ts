@@ -1,11 +1,12 @@
 import { spawn } from "node:child_process";
 import type { ChildProcessWithoutNullStreams } from "node:child_process";
-import { statSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import type { ExecutorEvent, ExecutorResult } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { TIMER_MAX_MS } from "../../lib/config/kinds.ts";
 import { runMarkers } from "./environment.ts";
+import { directoryProblem, shownPath } from "../settings/directory.ts";
 import { executableProblem } from "../settings/executable.ts";
+import { isShortage } from "./shortage.ts";
 import { OutputParser } from "./executor-output.ts";
 import type { OutputStream } from "./executor-output.ts";
 import { StopLadder } from "./stop-ladder.ts";
@@ -86,32 +87,42 @@ export interface Execution {
 
 /** Spawns an executor in a process group of its own and watches it to its end, by the table of outcome.ts. */
 export function supervise(spec: ExecutionSpec, hooks: ExecutionHooks, deps: SupervisorDeps = {}): Execution {
-  const problem = directoryProblem(spec.cwd) ?? executableProblem(spec.command);
-  if (problem !== undefined) return notSpawned(Promise.resolve(problem));
   const { command, cwd, env } = spec;
   try {
+    const problem = projectProblem(cwd) ?? executableProblem(command);
+    if (problem !== undefined) return notSpawned({ message: problem, shortage: false });
     const child = spawn(command, { cwd, env, detached: true, stdio: "pipe" });
     if (child.pid !== undefined) return new Supervision(child, child.pid, spec, hooks, deps);
-    return notSpawned(new Promise((resolve) => child.once("error", (error) => resolve(describe(command, error)))));
+    return notSpawned(new Promise((resolve) => child.once("error", (error) => resolve(startFailure(command, error)))));
   } catch (error) {
-    return notSpawned(Promise.resolve(describe(command, error)));
+    return notSpawned(startFailure(command, error));
   }
 }
 
-function directoryProblem(cwd: string): string | undefined {
-  const status = statSync(cwd, { throwIfNoEntry: false });
-  if (status === undefined) return `project directory ${cwd} does not exist; create it or name another project_dir`;
-  return status.isDirectory() ? undefined : `project directory ${cwd} is not a directory; name another project_dir`;
+function projectProblem(cwd: string): string | undefined {
+  const problem = directoryProblem(cwd);
+  if (problem === undefined) return undefined;
+  const remedy = problem.missing ? "create it or name another project_dir" : "name another project_dir";
+  return `project directory ${shownPath(cwd)} ${problem.what}; ${remedy}`;
+}
+
+/** Why nothing was spawned. */
+interface StartFailure {
+  readonly message: string;
+  /** The machine was short of something: the executor is not to blame, and another machine may do it. */
+  readonly shortage: boolean;
 }
 
 /** What is left after the checks: too many processes or open files, too large an environment, a file system that forbids it. */
-function describe(command: string, error: unknown): string {
-  return `executor ${command} could not be started: ${error instanceof Error ? error.message : String(error)}`;
+export function startFailure(command: string, error: unknown): StartFailure {
+  const reason = error instanceof Error ? error.message : String(error);
+  return { message: `executor ${command} could not be started: ${reason}`, shortage: isShortage(error) };
 }
 
-function notSpawned(message: Promise<string>): Execution {
-  const done = message.then((message) => ({
-    ...outcomeOf({ end: { type: "not-spawned", message }, outputTruncated: false, stderrTail: "" }),
+/** An execution that has ended before anything was spawned. */
+export function notSpawned(failure: StartFailure | Promise<StartFailure>): Execution {
+  const done = Promise.resolve(failure).then((facts) => ({
+    ...outcomeOf({ end: { type: "not-spawned", ...facts }, outputTruncated: false, stderrTail: "" }),
     ...new OutputParser().summary(),
   }));
   return { pid: undefined, done, stop: () => undefined };

@@ -10,14 +10,14 @@ import type { Execution, ExecutorOutcome, StopReason } from "../execution/superv
  *     accepting   -           -            claimed *   over      declining *   accepting   accepting   over
  *     claimed     spawning    declining    -           -         -             finishing   declining   over
  *
- *     state       spawned     stop        withdraw    revoked     ended       queued      resend      answered
- *     spawning    executing   -           -           -           -           -           -           -
- *     executing   -           executing   executing   abandoned   finishing   -           -           -
- *     abandoned   -           abandoned   abandoned   abandoned   over        -           -           -
- *     declining   -           -           -           over        -           -           -           over
- *     finishing   -           -           -           over **     -           reporting   -           -
- *     reporting   -           -           -           over **     -           -           reporting   over
- *     over        -           -           -           -           -           -           -           -
+ *     state       spawned     stop        withdraw    revoked     ended       not-started  queued      resend      answered
+ *     spawning    executing   -           -           -           -           -            -           -           -
+ *     executing   -           executing   executing   abandoned   finishing   declining    -           -           -
+ *     abandoned   -           abandoned   abandoned   abandoned   over        over         -           -           -
+ *     declining   -           -           -           over        -           -            -           -           over
+ *     finishing   -           -           -           over **     -           -            reporting   -           -
+ *     reporting   -           -           -           over **     -           -            -           reporting   over
+ *     over        -           -           -           -           -           -            -           -           -
  *
  *     *  after a stop: finishing; after a withdrawal `accepted` leads to declining too.
  *     ** only when the coordinator does not know the run: a late final report is evidence, and may still count.
@@ -73,6 +73,8 @@ export type LeaseEvent =
   | { readonly type: "spawned"; readonly execution: Execution }
   /** The executor's process group is gone. */
   | { readonly type: "ended"; readonly outcome: ExecutorOutcome }
+  /** Nothing was spawned, because the machine of the runner could not: another one may do it. */
+  | { readonly type: "not-started"; readonly reason: string }
   /** The final report was given to the sender. */
   | { readonly type: "queued" }
   /** The coordinator asks for the final report again. */
@@ -90,7 +92,7 @@ export type LeaseEffect =
   /** Take back every report of the lease that is not answered. */
   | { readonly type: "drop-reports" }
   /** Say NOT_STARTED. */
-  | { readonly type: "send-not-started" }
+  | { readonly type: "send-not-started"; readonly reason: string }
   /** Put the final report into the outbox, then send it. */
   | { readonly type: "report"; readonly outcome: ExecutorOutcome }
   /** The same for a lease that was stopped before anything was spawned. */
@@ -108,14 +110,18 @@ export interface LeaseStep {
 const OVER: LeaseState = { type: "over" };
 const FORGET: LeaseStep = { state: OVER, effects: [{ type: "forget" }] };
 const DROP: LeaseStep = { state: OVER, effects: [{ type: "drop-reports" }, { type: "forget" }] };
-const DECLINE: LeaseStep = {
-  state: { type: "declining" },
-  effects: [{ type: "drop-reports" }, { type: "send-not-started" }],
-};
+const DECLINE = declined("accepted, but nothing was started");
 const REPORT_STOPPED: LeaseStep = {
   state: { type: "finishing" },
   effects: [{ type: "drop-reports" }, { type: "report-stopped" }],
 };
+
+function declined(reason: string): LeaseStep {
+  return {
+    state: { type: "declining" },
+    effects: [{ type: "drop-reports" }, { type: "send-not-started", reason }],
+  };
+}
 
 /** What happens to a lease, and what is to be done about it. Pure; an event that means nothing here changes nothing. */
 export function nextLease(state: LeaseState, event: LeaseEvent): LeaseStep {
@@ -211,6 +217,7 @@ function whileClaimed({ offer }: In<"claimed">, event: LeaseEvent): LeaseStep | 
     case "recorded":
       return { state: { type: "spawning" }, effects: [{ type: "spawn", offer }] };
     case "unrecorded":
+      return declined(`accepted, but nothing was started: ${event.reason}`);
     case "withdraw":
       return DECLINE;
     case "stop":
@@ -235,6 +242,8 @@ function whileExecuting(state: In<"executing">, event: LeaseEvent): LeaseStep | 
     }
     case "ended":
       return { state: { type: "finishing" }, effects: [{ type: "report", outcome: event.outcome }] };
+    case "not-started":
+      return declined(event.reason);
     default:
       return undefined;
   }
@@ -244,6 +253,7 @@ function whileAbandoned(state: In<"abandoned">, event: LeaseEvent): LeaseStep | 
   const { execution } = state;
   switch (event.type) {
     case "ended":
+    case "not-started":
       return FORGET;
     case "stop":
     case "withdraw":

@@ -1,9 +1,10 @@
 import {
   ReportVerdict_Kind,
   ReportVerdict_KindSchema,
+  Report_Kind,
   Report_KindSchema,
 } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import type { Report, ReportVerdict, Report_Kind, RunOffer } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { Report, ReportVerdict, RunOffer } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { ExecutorEvent } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Timing } from "../connection/timing.ts";
@@ -13,6 +14,7 @@ import type { ExecutorOutcome } from "../execution/supervisor.ts";
 import type { EventSender } from "../reports/event-sender.ts";
 import type { Outbox } from "../reports/outbox.ts";
 import type { ReportSender } from "../reports/report-sender.ts";
+import { oneItem } from "../one-item.ts";
 import * as reports from "../reports/reports.ts";
 import { nextLease } from "./lease-life.ts";
 import type { LeaseEffect, LeaseEvent, LeaseState } from "./lease-life.ts";
@@ -46,6 +48,10 @@ export interface LeaseOwner {
   moved(lease: RunLease, before: LeaseState, after: LeaseState): void;
   /** Nothing was accepted; say so. */
   refuse(lease: RunLease, storeId: string, reason: string): void;
+  /** The executor of the lease runs. */
+  started(): void;
+  /** Nothing can be started on this machine now. */
+  short(lease: RunLease, reason: string): void;
 }
 
 /** What one executor said of its own session. */
@@ -128,7 +134,7 @@ export class RunLease implements reports.LeaseRef {
         sender.drop(this.leaseId);
         return events.drop(this.leaseId);
       case "send-not-started": {
-        const report = reports.notStartedReport(this, this.#nextSeq(), "accepted, but nothing was started");
+        const report = reports.notStartedReport(this, this.#nextSeq(), effect.reason);
         return this.#send(report, () => this.apply({ type: "answered" }));
       }
       case "report": {
@@ -186,11 +192,13 @@ export class RunLease implements reports.LeaseRef {
     const session: ExecutorSession = { id: invocation?.executorSessionId ?? "", reports: 0 };
     const hooks = {
       onStarted: (pid: number) => {
+        this.#owner.started();
         state.noteRunning(this.leaseId, pid);
         log.debug({ run_id: this.runId, pid }, "executor started");
         this.#send(reports.startedReport(this, this.#nextSeq(), pid), (verdict) => this.#onInterimVerdict(verdict));
       },
-      onEvent: (event: ExecutorEvent) => this.#onEvent(event, session),
+      onEvent: (event: ExecutorEvent) =>
+        oneItem(log, "an event of the executor", this, () => this.#onEvent(event, session)),
     };
     const begin = () => {
       const stopGraceMs = timing().stopGraceMs;
@@ -201,9 +209,15 @@ export class RunLease implements reports.LeaseRef {
       log.warn({ run_id: this.runId, session_id: sessionId }, "ending an earlier executor of the session");
     const execution = this.#owner.executions.start(sessionId, begin, onWait);
     this.apply({ type: "spawned", execution });
-    const onEnd = (outcome: ExecutorOutcome) =>
-      this.apply({ type: "ended", outcome: { ...outcome, executorSessionId: session.id } });
-    void execution.done.then(onEnd);
+    void execution.done.then((outcome) => this.#onEnd({ ...outcome, executorSessionId: session.id }));
+  }
+
+  #onEnd(outcome: ExecutorOutcome): void {
+    if (outcome.kind !== Report_Kind.NOT_STARTED) return this.apply({ type: "ended", outcome });
+    const reason = outcome.message;
+    // First, so that the slot which becomes free is not taken for one.
+    this.#owner.short(this, reason);
+    return this.apply({ type: "not-started", reason });
   }
 
   #onEvent(event: ExecutorEvent, session: ExecutorSession): void {

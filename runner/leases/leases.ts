@@ -1,16 +1,19 @@
-import { statSync } from "node:fs";
 import { create } from "@bufbuild/protobuf";
 import { HeldLeaseSchema, HeldLease_Phase, LeaseVerdict_Kind } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { HeldLease, LeaseVerdict, StopDirective } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { RunOffer } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { ConnectionListener } from "../connection/connection-listener.ts";
 import { msOf } from "../connection/timing.ts";
+import { oneItem } from "../one-item.ts";
+import { directoryProblem, shownPath } from "../settings/directory.ts";
 import { SessionExecutions } from "../execution/session-executions.ts";
 import { refuseReport, smallReportBytes } from "../reports/reports.ts";
 import type { LeaseRef } from "../reports/reports.ts";
 import type { LeaseState } from "./lease-life.ts";
 import { RunLease } from "./lease.ts";
 import type { LeaseDeps, LeaseOwner } from "./lease.ts";
+import { afterShortage, afterStart, slotsOf } from "./spawn-rest.ts";
+import type { SpawnRest } from "./spawn-rest.ts";
 
 /** Most leases that `held` may list. */
 const MAX_HELD = 2_000;
@@ -21,6 +24,15 @@ export interface LeasesOptions extends LeaseDeps {
   readonly onChange: () => void;
   /** The coordinator wants the runner to take no more runs, and to end when it has none. */
   readonly onDrain: (reason: string) => void;
+  /** `freeSlots` changed in a way that the coordinator cannot count by itself. */
+  readonly onSlots: () => void;
+}
+
+/** Why an offer is not taken. */
+interface Refused {
+  readonly reason: string;
+  /** Neither this runner nor the offer will change. */
+  readonly permanent?: boolean;
 }
 
 /** States that use a slot. */
@@ -45,6 +57,9 @@ export class Leases implements ConnectionListener, LeaseOwner {
   /** Why no offer is taken any more; undefined while offers are taken. */
   #closedBecause: string | undefined;
   #busy = 0;
+  /** Set once the machine could start no executor. */
+  #rest: SpawnRest | undefined;
+  #restTimer: NodeJS.Timeout | undefined;
 
   constructor(options: LeasesOptions) {
     this.#options = options;
@@ -73,7 +88,12 @@ export class Leases implements ConnectionListener, LeaseOwner {
 
   get freeSlots(): number {
     if (this.#closedBecause !== undefined || this.#options.state.trouble !== undefined) return 0;
-    return Math.max(0, this.#options.maxRuns - this.#busy);
+    return Math.max(0, this.#slots - this.#busy);
+  }
+
+  /** Runs at a time; fewer than the settings say while the machine can start no more. */
+  get #slots(): number {
+    return slotsOf(this.#rest, this.#options.maxRuns, performance.now());
   }
 
   /** Leases from the moment the accept is sent until the final report is answered. */
@@ -135,12 +155,26 @@ export class Leases implements ConnectionListener, LeaseOwner {
   }
 
   offered(offer: RunOffer): void {
-    const { leaseId, runId, attempt, invocation } = offer;
+    const { leaseId } = offer;
     // Offers are sent again on a new stream; the accept is being repeated anyway.
     if (this.#leases.has(leaseId) || this.#refused.has(leaseId)) return;
+    try {
+      this.#consider(offer);
+    } catch (error) {
+      // Whatever is wrong with an offer, the offer is answered, and those after it are read.
+      const reason = `the runner cannot handle the offer: ${String(error)}`;
+      this.#options.log.error({ err: error, run_id: offer.runId, lease_id: leaseId }, "an offer could not be handled");
+      const lease = this.#leases.get(leaseId);
+      if (lease === undefined) this.refuse(offer, this.#storeId ?? "", reason);
+      else lease.apply({ type: "unrecorded", reason });
+    }
+  }
+
+  #consider(offer: RunOffer): void {
+    const { leaseId, runId, attempt, invocation } = offer;
     const storeId = this.#storeId ?? "";
-    const reason = this.#refusal(offer);
-    if (reason !== undefined) return this.refuse(offer, storeId, reason);
+    const refused = this.#refusal(offer);
+    if (refused !== undefined) return this.refuse(offer, storeId, refused.reason, refused.permanent);
     const kind = invocation?.mode === "resume" ? "resume_session" : "start_session";
     this.#options.log.info({ run_id: runId, lease_id: leaseId, attempt }, `Received run ${runId} (${kind})`);
     return this.#add(offer, storeId, { type: "recording", offer }).take();
@@ -161,7 +195,8 @@ export class Leases implements ConnectionListener, LeaseOwner {
     for (const verdict of verdicts) {
       const lease = this.#leases.get(verdict.leaseId);
       // A store says nothing about another store's leases.
-      if (lease !== undefined && this.#isHere(lease)) this.#judge(lease, verdict);
+      if (lease === undefined || !this.#isHere(lease)) continue;
+      oneItem(this.#options.log, "a verdict about a lease", lease, () => this.#judge(lease, verdict));
     }
   }
 
@@ -188,12 +223,17 @@ export class Leases implements ConnectionListener, LeaseOwner {
   /** The runner ends: what was not spawned is given back, what runs is stopped. */
   withdraw(): void {
     const { stopGraceMs: graceMs } = this.#options.timing();
-    for (const lease of this.#leases.values()) lease.apply({ type: "withdraw", graceMs });
+    this.#each("the end of a lease", (lease) => lease.apply({ type: "withdraw", graceMs }));
   }
 
   /** Ends every executor at once, and reports nothing. */
   kill(): void {
-    for (const lease of this.#leases.values()) lease.kill();
+    this.#each("the kill of an executor", (lease) => lease.kill());
+  }
+
+  /** One lease that cannot be ended does not keep the others. */
+  #each(what: string, act: (lease: RunLease) => void): void {
+    for (const lease of this.#leases.values()) oneItem(this.#options.log, what, lease, () => act(lease));
   }
 
   moved(lease: RunLease, before: LeaseState, after: LeaseState): void {
@@ -202,12 +242,35 @@ export class Leases implements ConnectionListener, LeaseOwner {
     if (freed) this.#busy -= 1;
     if (over) this.#leases.delete(lease.leaseId);
     if (freed || over) this.#options.onChange();
+    if ((freed || over) && this.#slots < this.#options.maxRuns) this.#options.onSlots();
   }
 
-  refuse(ref: LeaseRef, storeId: string, reason: string): void {
+  started(): void {
+    this.#rest = afterStart(this.#rest, this.#busy, performance.now());
+  }
+
+  short({ runId }: RunLease, reason: string): void {
+    const { log, maxRuns, onSlots } = this.#options;
+    const nowMs = performance.now();
+    const before = this.#rest;
+    this.#rest = afterShortage(before, reason, this.#busy - 1, nowMs);
+    const pauseMs = Math.round(this.#rest.untilMs - nowMs);
+    const fields = { run_id: runId, reason, pause_ms: pauseMs, slots: this.#rest.limit };
+    log.warn(fields, "nothing can be started on this machine; the run is handed back, and none is taken for a while");
+    onSlots();
+    if (before?.untilMs === this.#rest.untilMs) return;
+    clearTimeout(this.#restTimer);
+    const resume = (): void => {
+      log.info({ slots: this.#slots, max_runs: maxRuns }, "runs are taken again");
+      onSlots();
+    };
+    this.#restTimer = setTimeout(resume, pauseMs + 1).unref();
+  }
+
+  refuse(ref: LeaseRef, storeId: string, reason: string, permanent = false): void {
     this.#options.log.info({ run_id: ref.runId, reason }, "offer refused");
     this.#refused.add(ref.leaseId);
-    const report = refuseReport(ref, reason);
+    const report = refuseReport(ref, reason, permanent);
     const onVerdict = () => void this.#refused.delete(ref.leaseId);
     this.#options.reports.send({ report, storeId, bytes: smallReportBytes(report), onVerdict });
   }
@@ -236,14 +299,24 @@ export class Leases implements ConnectionListener, LeaseOwner {
     }
   }
 
-  #refusal({ invocation }: RunOffer): string | undefined {
-    const { state, maxRuns, projectDir } = this.#options;
-    if (this.#closedBecause !== undefined) return this.#closedBecause;
-    if (state.trouble !== undefined) return `the state directory of the runner cannot be written: ${state.trouble}`;
-    if (this.#busy >= maxRuns) return `the runner is full, ${this.#busy}/${maxRuns}`;
+  #refusal({ invocation }: RunOffer): Refused | undefined {
+    const { state, projectDir, onSlots } = this.#options;
+    if (this.#closedBecause !== undefined) return { reason: this.#closedBecause };
+    if (state.trouble !== undefined)
+      return { reason: `the state directory of the runner cannot be written: ${state.trouble}` };
+    const slots = this.#slots;
+    if (this.#busy >= slots) {
+      // The coordinator believes that there is room.
+      if (this.#rest !== undefined) onSlots();
+      return {
+        reason: slots === 0 ? `the runner rests: ${this.#rest?.reason}` : `the runner is full, ${this.#busy}/${slots}`,
+      };
+    }
     const dir = invocation?.projectDir || projectDir;
-    if (statSync(dir, { throwIfNoEntry: false })?.isDirectory()) return undefined;
-    return `project_dir ${dir} is not a directory on the runner's host`;
+    const problem = directoryProblem(dir);
+    if (problem === undefined) return undefined;
+    const what = problem.missing ? "is not a directory on the runner's host" : problem.what;
+    return { reason: `project_dir ${shownPath(dir)} ${what}`, permanent: problem.permanent };
   }
 }
 

@@ -9,6 +9,7 @@ import type {
   EventBatchVerdict,
 } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { Log } from "../../lib/log.ts";
+import { oneItem } from "../one-item.ts";
 import { BatchSender } from "./batch-sender.ts";
 import type { Uplink } from "./uplink.ts";
 
@@ -178,7 +179,7 @@ export class EventSender {
         case ReportVerdict_Kind.STALE:
         case ReportVerdict_Kind.UNKNOWN:
           this.drop(batch.leaseId);
-          this.#onOver(batch.leaseId, verdict);
+          oneItem(this.#log, "the end of a lease", batch, () => this.#onOver(batch.leaseId, verdict));
           progress = true;
           break;
         default:

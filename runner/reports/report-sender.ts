@@ -10,6 +10,7 @@ import {
 import type { Report, ReportStatusResponse, ReportVerdict } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import { cutText } from "../../lib/protocol/limits.ts";
 import type { Log } from "../../lib/log.ts";
+import { oneItem } from "../one-item.ts";
 import { BatchSender } from "./batch-sender.ts";
 import type { Uplink } from "./uplink.ts";
 
@@ -131,7 +132,8 @@ export class ReportSender {
     for (const [i, one] of batch.entries()) {
       const verdict = answer.verdicts[i];
       if (verdict === undefined) this.#queue.push(one);
-      else if (!this.#dropped.has(one)) one.onVerdict(verdict);
+      else if (!this.#dropped.has(one))
+        oneItem(this.#log, "the answer to a report", one.report, () => one.onVerdict(verdict));
     }
     this.#uplink.obey(answer.directives);
   }

@@ -24,8 +24,9 @@ export function acceptReport(lease: LeaseRef): Report {
   return report(lease, { seq: FIRST_SEQ, kind: Report_Kind.ACCEPT });
 }
 
-export function refuseReport(lease: LeaseRef, reason: string): Report {
-  return report(lease, { seq: FIRST_SEQ, kind: Report_Kind.REFUSE, message: reason });
+/** `permanent`: this runner would refuse the run again, whenever it is asked. */
+export function refuseReport(lease: LeaseRef, reason: string, permanent: boolean): Report {
+  return report(lease, { seq: FIRST_SEQ, kind: Report_Kind.REFUSE, message: reason, permanent });
 }
 
 export function startedReport(lease: LeaseRef, seq: bigint, pid: number): Report {

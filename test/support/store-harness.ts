@@ -59,7 +59,9 @@ export class StoreHarness {
     const leaseId = this.offers.get(runId)?.leaseId ?? "";
     this.#seq += 1;
     const message = create(ReportSchema, { runId, leaseId, seq: BigInt(this.#seq), ...report });
-    const { verdicts } = await this.#value(this.store.report(this.#runnerId, [message], LEASE_MS, this.now));
+    const { verdicts } = await this.#value(
+      this.store.report(this.#runnerId, [message], { leaseTtlMs: LEASE_MS, suitable: () => [] }, this.now),
+    );
     const [verdict] = verdicts;
     if (verdict === undefined) throw new Error("no verdict");
     return verdict;
@@ -85,6 +87,8 @@ export class StoreHarness {
 
   /** The runner is not heard from: every lease that is held is lost. */
   async lose(): Promise<void> {
+    // Offers that it had go back without a rest, which time would have to end.
+    await this.store.withdrawOffers(this.#runnerId, undefined, this.now);
     this.now += 2 * LEASE_MS;
     await this.store.expire(this.now, true);
   }

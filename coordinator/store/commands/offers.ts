@@ -158,14 +158,27 @@ export function openOffers(sql: Sql, runnerId: string): Offer[] {
   return rows.map((row) => offerOf(sql, row));
 }
 
-/** Takes open offers back: those of one runner, or all. */
-export function withdrawOffers(tx: Tx, runnerId: string | undefined): number {
+/**
+ * Takes open offers back: those of one runner, or all. With `unanswered`, which says why, the one that was sent first counts
+ * as refused: a runner reads them in order, so those behind it were not read.
+ */
+export function withdrawOffers(tx: Tx, runnerId: string | undefined, unanswered: string | undefined): number {
   const offered = `SELECT ${RUN_COLUMNS} WHERE r.state = 'OFFERED' AND r.ended_at IS NULL`;
   const rows =
     runnerId === undefined
       ? tx.sql<RunRow>(offered).all()
       : tx.sql<RunRow>(`${offered} AND r.runner_id = ? AND r.lease_id IS NOT NULL`).all(runnerId);
-  for (const row of rows) apply(tx, row, { type: "OFFER_LAPSED", leaseId: leaseOfOpen(row).leaseId });
+  const sentAt = (row: RunRow): number => row.offered_at ?? 0;
+  const inOrder = rows.toSorted((a, b) => sentAt(a) - sentAt(b) || a.seq - b.seq);
+  for (const [i, row] of inOrder.entries()) {
+    const { leaseId } = leaseOfOpen(row);
+    const blamed = i === 0 && unanswered !== undefined;
+    apply(
+      tx,
+      row,
+      blamed ? { type: "OFFER_UNANSWERED", leaseId, message: unanswered } : { type: "OFFER_LAPSED", leaseId },
+    );
+  }
   return rows.length;
 }
 
@@ -182,7 +195,10 @@ export function expire(tx: Tx, leases: boolean): boolean {
       apply(tx, row, { type: "LEASE_LOST", leaseId, message });
     } else {
       tx.changes.lapsedRunnerIds.add(runnerId);
-      apply(tx, row, { type: "OFFER_LAPSED", leaseId });
+      // While leases have their grace, it may be this process that was away.
+      const seconds = ((row.due_at ?? tx.now) - (row.offered_at ?? tx.now)) / 1000;
+      const message = `the offer was not accepted within ${seconds} s`;
+      apply(tx, row, leases ? { type: "OFFER_UNANSWERED", leaseId, message } : { type: "OFFER_LAPSED", leaseId });
     }
   }
   return rows.length === BATCH;

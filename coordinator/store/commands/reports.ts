@@ -20,19 +20,20 @@ import type {
   ReportVerdict,
 } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
 import { resultProblem } from "../../core/blueprint-run.ts";
-import type { ReportEvent } from "../../core/run.ts";
+import type { Finality, ReportEvent } from "../../core/run.ts";
 import { snapshotOf } from "./blueprint-snapshots.ts";
 import { encode, failureName } from "./rows.ts";
 import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { ReportTerms } from "../store.ts";
 import type { AttemptRow, RunRow } from "./rows.ts";
 import { awaitsCallbacks } from "./callbacks.ts";
 import { appendEvent, apply, runById } from "./transition.ts";
 import type { Sql, Tx } from "./tx.ts";
 
 /** Decides and stores each report of a batch, in order. */
-export function report(tx: Tx, runnerId: string, reports: readonly Report[], leaseTtlMs: number): ReportVerdict[] {
+export function report(tx: Tx, runnerId: string, reports: readonly Report[], terms: ReportTerms): ReportVerdict[] {
   return reports.map((one) => {
-    const { kind, message, row } = decide(tx, runnerId, one, leaseTtlMs);
+    const { kind, message, row } = decide(tx, runnerId, one, terms);
     return create(ReportVerdictSchema, {
       leaseId: one.leaseId,
       seq: one.seq,
@@ -52,7 +53,7 @@ interface Verdict {
   readonly row: RunRow | undefined;
 }
 
-function decide(tx: Tx, runnerId: string, one: Report, leaseTtlMs: number): Verdict {
+function decide(tx: Tx, runnerId: string, one: Report, terms: ReportTerms): Verdict {
   const row = runById(tx.sql, one.runId);
   if (row === undefined) return { kind: "UNKNOWN", message: `no run ${one.runId}`, row };
   const attempt = attemptOf(tx.sql, one.leaseId);
@@ -68,10 +69,10 @@ function decide(tx: Tx, runnerId: string, one: Report, leaseTtlMs: number): Verd
   if (one.attempt !== 0 && one.attempt !== number) {
     return { kind: "INVALID", message: `the offer named attempt ${number}, not ${one.attempt}`, row };
   }
-  const said = eventOf(one);
+  const said = eventOf(one, one.permanent ? finality(tx.sql, row, runnerId, terms) : "for-now");
   if (said === undefined) return { kind: "INVALID", message: `unknown kind ${one.kind}`, row };
   const event = judged(tx.sql, row, said, one.result);
-  const decision = apply(tx, row, event, { leaseTtlMs });
+  const decision = apply(tx, row, event, { leaseTtlMs: terms.leaseTtlMs });
   if (decision.type === "applied") {
     keep(tx, row, one);
     return { kind: "OK", message: "", row };
@@ -103,14 +104,24 @@ function wasRefused(sql: Sql, row: RunRow, runnerId: string, leaseId: string): b
   return found.first(row.seq, runnerId, leaseId) !== undefined;
 }
 
-function eventOf(one: Report): ReportEvent | undefined {
+/** What a refusal for good comes to, beside those of the other runners that suit the run. */
+function finality(sql: Sql, row: RunRow, runnerId: string, { suitable }: ReportTerms): Finality {
+  if (row.demand_class === null) return "for-good";
+  const refused = sql("SELECT 1 FROM refusals WHERE run_seq = ? AND runner_id = ? AND for_good = 1");
+  for (const other of suitable(row.demand_class)) {
+    if (other !== runnerId && refused.first(row.seq, other) === undefined) return "for-good";
+  }
+  return "for-good-by-all";
+}
+
+function eventOf(one: Report, finality: Finality): ReportEvent | undefined {
   const { leaseId, message } = one;
   const name = failureName(one.failure);
   switch (one.kind) {
     case Report_Kind.ACCEPT:
       return { leaseId, type: "ACCEPT" };
     case Report_Kind.REFUSE:
-      return { leaseId, type: "REFUSE", message };
+      return { leaseId, type: "REFUSE", message, finality };
     case Report_Kind.STARTED:
       return { leaseId, type: "STARTED" };
     case Report_Kind.NOT_STARTED:

@@ -308,6 +308,7 @@ function runnerRecord(row: RunnerRow): RunnerRecord {
     requireMatchingTags: row.require_matching_tags === 1,
     maxConcurrentRuns: row.max_runs,
     activeRuns: row.active,
+    freeSlots: draining ? 0 : freeSlots(row.max_runs, row.active, row.withheld),
     draining,
     registeredAt: timestampFromMs(row.registered_at),
     lastHeardAt: timestampFromMs(row.last_heard_at),

@@ -180,13 +180,9 @@ function perform({ sql, changes, now }: Tx, row: RunRow, effect: Effect): void {
   const { runnerId, leaseId } = effect.lease;
   const known = sql<{ count: number }>("SELECT count FROM refusals WHERE run_seq = ? AND runner_id = ?");
   const count = (known.first(row.seq, runnerId)?.count ?? 0) + 1;
-  sql("INSERT OR REPLACE INTO refusals (run_seq, runner_id, count, rest_until, lease_id) VALUES (?, ?, ?, ?, ?)").run(
-    row.seq,
-    runnerId,
-    count,
-    now + cooldownMs(count),
-    leaseId,
-  );
+  sql(
+    "INSERT OR REPLACE INTO refusals (run_seq, runner_id, count, rest_until, lease_id, for_good) VALUES (?, ?, ?, ?, ?, ?)",
+  ).run(row.seq, runnerId, count, now + cooldownMs(count), leaseId, effect.finality === "for-now" ? 0 : 1);
 }
 
 /** Puts a pending run that is first in its session where the dispatcher finds it. */

@@ -200,6 +200,7 @@ export const MIGRATIONS: readonly Migration[] = [
   `,
   executorTypeToProfile,
   contentToInvocation,
+  "ALTER TABLE refusals ADD COLUMN for_good INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /** Stores of the time when an executor profile was called executor type have that name in two tables. */

@@ -117,9 +117,9 @@ class SqliteStore implements Store {
       verdicts: runners.beat(tx, runnerId, said, leaseTtlMs),
       directives: reports.directives(tx.sql, runnerId),
     }));
-  report: Store["report"] = (runnerId, batch, leaseTtlMs, now) =>
+  report: Store["report"] = (runnerId, batch, terms, now) =>
     this.#commit(now, (tx) => ({
-      verdicts: reports.report(tx, runnerId, batch, leaseTtlMs),
+      verdicts: reports.report(tx, runnerId, batch, terms),
       directives: reports.directives(tx.sql, runnerId),
     }));
   appendEvents: Store["appendEvents"] = (runnerId, batches, now) =>
@@ -145,8 +145,8 @@ class SqliteStore implements Store {
   offer: Store["offer"] = (candidates, newLeaseId, acceptBy, now) =>
     this.#commit(now, (tx) => offers.offer(tx, candidates, newLeaseId, acceptBy));
   openOffers: Store["openOffers"] = async (runnerId) => offers.openOffers(this.#sql, runnerId);
-  withdrawOffers: Store["withdrawOffers"] = (runnerId, now) =>
-    this.#commit(now, (tx) => offers.withdrawOffers(tx, runnerId));
+  withdrawOffers: Store["withdrawOffers"] = (runnerId, unanswered, now) =>
+    this.#commit(now, (tx) => offers.withdrawOffers(tx, runnerId, unanswered));
   expire: Store["expire"] = (now, leases) => this.#commit(now, (tx) => offers.expire(tx, leases));
   holders: Store["holders"] = async () => offers.holders(this.#sql);
   setUnmatched: Store["setUnmatched"] = (demandClass, since) =>

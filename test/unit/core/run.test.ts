@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { isHeld, MAX_REFUSALS, next } from "../../../coordinator/core/run.ts";
 import { isFinalName } from "../../../lib/protocol/final.ts";
-import type { Decision, Effect, OnLostPolicy, Run } from "../../../coordinator/core/run.ts";
+import type { Decision, Effect, Finality, OnLostPolicy, Run, RunEvent } from "../../../coordinator/core/run.ts";
 import { aRun, CURRENT, EVENTS, exit75, FOREIGN, LAPSED, PLACES, STOP } from "../../support/runs.ts";
 import type { PlaceName, RunFacts } from "../../support/runs.ts";
 
@@ -19,6 +19,9 @@ OFFER                OFFERED    late         late         late        late      
 OFFER_LAPSED current late       PENDING      late         late        late        late        late       late    late
 OFFER_LAPSED lapsed  late       late         late         late        late        late        late       late    late
 OFFER_LAPSED foreign late       late         late         late        late        late        late       late    late
+OFFER_UNANSWERED current late   PENDING+rc   late         late        late        late        late       late    late
+OFFER_UNANSWERED lapsed  late   late         late         late        late        late        late       late    late
+OFFER_UNANSWERED foreign late   late         late         late        late        late        late       late    late
 STOP                 STOPPED    STOPPED+w    STOPPING+s   STOPPING+s  STOPPING+s  STOPPING+s  stays      stays   stays
 LEASE_LOST current   late       PENDING      FAILED       FAILED      STOPPED     STOPPED     late       late    late
 LEASE_LOST lapsed    late       late         late         late        late        late        late       late    late
@@ -53,7 +56,8 @@ STOPPED foreign      STALE      STALE        STALE        STALE       STALE     
 
 const [columns = [], ...rows] = TABLE.trim()
   .split("\n")
-  .map((line) => [line.slice(0, 21).trim(), ...line.slice(21).trim().split(/ +/)]);
+  .map((line) => /^(\S+(?: (?:current|lapsed|foreign))?) +(.*)$/.exec(line) ?? [])
+  .map(([, name = "", cells = ""]) => [name, ...cells.trim().split(/ +/)]);
 
 const LEASES = { current: CURRENT, lapsed: LAPSED, foreign: FOREIGN };
 
@@ -61,7 +65,7 @@ function effectsOf(marks: string, message: string): Effect[] {
   const effects: Effect[] = [];
   if (marks.includes("w")) effects.push({ type: "withdraw", lease: CURRENT });
   if (marks.includes("s")) effects.push({ type: "stop-runner", lease: CURRENT, stop: STOP });
-  if (marks.includes("r")) effects.push({ type: "cool-down", lease: CURRENT, message });
+  if (marks.includes("r")) effects.push({ type: "cool-down", lease: CURRENT, message, finality: "for-now" });
   return effects;
 }
 
@@ -220,6 +224,31 @@ describe("refusals", () => {
       state: "FAILED",
       refusals: 10,
     });
+  });
+});
+
+describe("a refusal for good", () => {
+  const refuse = (finality: Finality) => ({ ...EVENTS.REFUSE(CURRENT), finality }) as RunEvent;
+
+  it("fails the run in seconds once every runner that suits it has said so, and not by one that knows no better", () => {
+    const third = { refusals: 2, refusalReasons: ["lnch_a: no such directory"] };
+    expect(decided(aRun("OFFERED", third), refuse("for-good-by-all"))).toMatchObject({
+      state: "FAILED",
+      reason: {
+        name: "REFUSED",
+        message:
+          "every runner that suits the run refuses it for good; lnch_a: no such directory; lnch_current: draining",
+      },
+    });
+    for (const finality of ["for-now", "for-good"] as const) {
+      const decision = next(aRun("OFFERED", third), refuse(finality));
+      expect(decision).toMatchObject({ run: { state: "PENDING" }, effects: [{ type: "cool-down", finality }] });
+    }
+  });
+
+  it("leaves another runner the time to register", () => {
+    const second = decided(aRun("OFFERED", { refusals: 1 }), refuse("for-good-by-all"));
+    expect(second).toMatchObject({ state: "PENDING", refusals: 2 });
   });
 });
 

@@ -50,6 +50,7 @@ const events: Record<string, LeaseEvent> = {
   unknown: { type: "revoked", known: false, graceMs: 5 },
   spawned: { type: "spawned", execution },
   ended: { type: "ended", outcome },
+  "not-started": { type: "not-started", reason: "EMFILE" },
   queued: { type: "queued" },
   resend: { type: "resend" },
   answered: { type: "answered" },
@@ -104,6 +105,7 @@ const table: Record<string, Record<string, string>> = {
     stale: "abandoned: drop-reports kill",
     unknown: "abandoned: drop-reports kill",
     ended: "finishing: report",
+    "not-started": "declining: drop-reports send-not-started",
   },
   abandoned: {
     stop: "abandoned: kill",
@@ -111,6 +113,7 @@ const table: Record<string, Record<string, string>> = {
     stale: "abandoned: kill",
     unknown: "abandoned: kill",
     ended: "over: forget",
+    "not-started": "over: forget",
   },
   declining: { answered: "over: forget", stale: "over: drop-reports forget", unknown: "over: drop-reports forget" },
   finishing: { queued: "reporting:", unknown: "over: drop-reports forget" },

@@ -23,7 +23,13 @@ describe("a lease whose final report the coordinator asks for", () => {
         },
       },
     } as unknown as LeaseDeps;
-    const owner = { executions: new SessionExecutions(), moved: () => undefined, refuse: () => undefined };
+    const owner = {
+      executions: new SessionExecutions(),
+      moved: () => undefined,
+      refuse: () => undefined,
+      started: () => undefined,
+      short: () => undefined,
+    };
     const ref = { runId: "run_1", leaseId: "lease_1", attempt: 1 };
     const lease = new RunLease(deps, owner, ref, "store_a", { type: "reporting" });
     lease.apply({ type: "resend" });

@@ -4,7 +4,7 @@ import { Report_Kind } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
 import { outcomeOf } from "../../../runner/execution/outcome.ts";
 import type { EndedBy, ExecutionFacts, ProcessEnd } from "../../../runner/execution/outcome.ts";
 
-const { COMPLETED, FAILED, STOPPED } = Report_Kind;
+const { COMPLETED, FAILED, STOPPED, NOT_STARTED } = Report_Kind;
 const { UNSPECIFIED, EXECUTOR_EXIT, ENVIRONMENT, SIGNAL, TIMEOUT, IDLE, SPAWN, RUNNER_SHUTDOWN } = FailureReason;
 
 const code = (code: number): ProcessEnd => ({ type: "code", code });
@@ -137,10 +137,17 @@ describe("the outcome", () => {
     ],
     [
       "no process at all",
-      facts({ type: "not-spawned", message: "executor /x does not exist" }),
+      facts({ type: "not-spawned", message: "executor /x does not exist", shortage: false }),
       FAILED,
       SPAWN,
       "executor /x does not exist",
+    ],
+    [
+      "no process, because the machine is short of something",
+      facts({ type: "not-spawned", message: "executor /x could not be started: EMFILE", shortage: true }),
+      NOT_STARTED,
+      UNSPECIFIED,
+      "executor /x could not be started: EMFILE",
     ],
     [
       "a process that nobody can end",

@@ -18,6 +18,50 @@ async function expectNothingLeft(c: TestCoordinator): Promise<void> {
   expect((await c.sessions.listSessions({})).sessions).toEqual([]);
 }
 
+describe("control characters", () => {
+  const CONTROLS = ["\0", "\n", "\x1b", "\x7f", "\x85"];
+  const refused = (field: string) =>
+    expect.objectContaining({
+      code: Code.InvalidArgument,
+      rawMessage: expect.stringContaining(`${field}: must not hold control characters`) as string,
+    }) as unknown;
+
+  it.each<[string, (text: string) => NewRun]>([
+    ["session_name", (sessionName) => ({ sessionName })],
+    ["agent_name", (agentName) => ({ agentName })],
+    ["project_dir", (text) => ({ projectDir: `/${text}` })],
+    ["demands.executor_profile", (executorProfile) => ({ demands: { executorProfile } })],
+    ["demands.hostname", (hostname) => ({ demands: { hostname } })],
+    ["demands.project_dir", (projectDir) => ({ demands: { projectDir } })],
+    ["demands.tags[0]", (tag) => ({ demands: { tags: [tag] } })],
+  ])("in %s are refused by CreateRun, which names the field", async (field, request) => {
+    const c = await startTestCoordinator();
+    for (const control of CONTROLS) {
+      await expect(c.create(request(`a${control}b`))).rejects.toEqual(refused(field));
+    }
+    await expectNothingLeft(c);
+  });
+
+  it.each<[string, (text: string) => object]>([
+    ["hostname", (hostname) => ({ hostname })],
+    ["project_dir", (text) => ({ projectDir: `/${text}` })],
+    ["executor_profile", (executorProfile) => ({ executorProfile })],
+    ["tags[0]", (tag) => ({ tags: [tag] })],
+    ["name", (name) => ({ name })],
+  ])("in %s are refused by Register, which names the field", async (field, about) => {
+    const c = await startTestCoordinator();
+    await expect(RawRunner.register(c, about("a\0b"))).rejects.toEqual(refused(field));
+    await RawRunner.register(c, about("größer 漢字"));
+  });
+
+  it("in a new name of a session are refused, and in a prompt they are text", async () => {
+    const c = await startTestCoordinator();
+    const { sessionId } = await c.create({ prompt: "a\0b\x1b" });
+    const update = { sessionId, sessionName: "a\0b", updateMask: { paths: ["session_name"] } };
+    await expect(c.sessions.updateSession(update)).rejects.toEqual(refused("session_name"));
+  });
+});
+
 describe("CreateRun refuses with INVALID_ARGUMENT, and makes nothing of", () => {
   it.each<[string, NewRun]>([
     ["no prompt", { prompt: "" }],
