@@ -9,6 +9,7 @@ import type { Grace, Reading } from "./core/grace.ts";
 import { Dispatcher } from "./dispatch/dispatcher.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import type { Changes, Committed, Registered, RunnerRecord, Store } from "./store/store.ts";
+import type { SchemaJudge } from "./schemas/schema-judge.ts";
 import { Watchers } from "./follow/watchers.ts";
 
 /** Longest time between two looks at what is due. */
@@ -24,6 +25,7 @@ export interface CoordinatorDeps {
   readonly config: CoordinatorConfig;
   readonly log: Log;
   readonly metrics: Metrics;
+  readonly judge: SchemaJudge;
   /** Wall clock and steady clock; tests set them. */
   readonly clock?: () => Reading;
 }
@@ -38,6 +40,7 @@ export class Coordinator {
   readonly config: CoordinatorConfig;
   readonly log: Log;
   readonly metrics: Metrics;
+  readonly judge: SchemaJudge;
   readonly dispatcher: Dispatcher;
   readonly watchers = new Watchers();
   readonly runTokens: RunTokens;
@@ -54,6 +57,7 @@ export class Coordinator {
     this.config = deps.config;
     this.log = deps.log;
     this.metrics = deps.metrics;
+    this.judge = deps.judge;
     this.runTokens = new RunTokens(deps.store.secret);
     this.#clock = deps.clock ?? (() => ({ wallMs: Date.now(), steadyMs: performance.now() }));
     this.#last = this.#clock();

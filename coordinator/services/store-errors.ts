@@ -10,6 +10,7 @@ const CODES: Readonly<Record<Refusal["code"], Code>> = {
   FAILED_PRECONDITION: Code.FailedPrecondition,
   OUT_OF_RANGE: Code.OutOfRange,
   RESOURCE_EXHAUSTED: Code.ResourceExhausted,
+  UNAVAILABLE: Code.Unavailable,
 };
 
 /** Turns what the store refuses into errors with a status for callers; every other error stays as it was thrown. */

@@ -59,7 +59,7 @@ export class StoreHarness {
     const leaseId = this.offers.get(runId)?.leaseId ?? "";
     this.#seq += 1;
     const message = create(ReportSchema, { runId, leaseId, seq: BigInt(this.#seq), ...report });
-    const { verdicts } = await this.#value(this.store.report(this.#runnerId, [message], LEASE_MS, this.now));
+    const { verdicts } = await this.#value(this.store.report(this.#runnerId, [message], new Map(), LEASE_MS, this.now));
     const [verdict] = verdicts;
     if (verdict === undefined) throw new Error("no verdict");
     return verdict;

@@ -23,7 +23,7 @@ import type { AttemptRow, ResultRow, RunRow, SpecRow } from "./rows.ts";
 import { cancelCallbacks, childDepth, oweCallback, WITHIN } from "./session-tree.ts";
 import { apply, runById, runBySeq } from "./transition.ts";
 import type { Sql, Tx } from "./tx.ts";
-import type { AgentLookup, FoundRun, Page, RunQuery, TreeLimits } from "../store.ts";
+import type { AgentLookup, FoundRun, JudgedAgent, Page, RunQuery, TreeLimits } from "../store.ts";
 
 /** Attempts when `on_lost` names none. */
 const DEFAULT_MAX_ATTEMPTS = 3;
@@ -53,9 +53,9 @@ export function createRun(
   if (repeated !== undefined) return repeated;
   const session = sessionFor(tx, request, ids.sessionId, limits);
   oweCallback(tx, session.seq, request);
-  const blueprint = blueprintFor(tx.sql, request.agentName || session.agent_name, session, lookup);
-  const { summary, invocation } = specOf(request, session, blueprint, ids.runId);
-  const agentSeq = blueprint === undefined ? null : keepSnapshot(tx.sql, blueprint);
+  const agent = agentFor(request.agentName || session.agent_name, lookup);
+  const { summary, invocation } = specOf(request, session, agent, ids.runId);
+  const agentSeq = agent === undefined ? null : keepSnapshot(tx.sql, agent.blueprint);
   const spec: RunSpec = { summary, invocation, requestId: request.requestId, requestHash, agentSeq };
   const encoded = encodeSpec(spec);
   mustFit(encoded.content.length);
@@ -135,31 +135,39 @@ function findSession(
   return found.first(sessionId || sessionName);
 }
 
-export function agentNameOf(sql: Sql, session: Pick<CreateRunRequest, "sessionId" | "sessionName">): string {
-  return findSession(sql, session)?.agent_name ?? "";
+export function agentNameOf(
+  sql: Sql,
+  session: Pick<CreateRunRequest, "sessionId" | "sessionName">,
+): string | undefined {
+  return findSession(sql, session)?.agent_name;
 }
 
-/**
- * The blueprint that a run is made with: as it is now, or, when it is gone, as an earlier run of the session had it.
- * @throws Refusal that the lookup holds.
- */
-function blueprintFor(sql: Sql, name: string, session: SessionKeyRow, lookup: AgentLookup): AgentBlueprint | undefined {
+export function lastBlueprint(
+  sql: Sql,
+  session: Pick<CreateRunRequest, "sessionId" | "sessionName">,
+  name: string,
+): AgentBlueprint | undefined {
+  const found = findSession(sql, session);
+  return found && lastSnapshot(sql, found.seq, name);
+}
+
+/** @throws Refusal that the lookup holds. */
+function agentFor(name: string, lookup: AgentLookup): JudgedAgent | undefined {
   if (name === "") return undefined;
-  if (lookup !== undefined && !(lookup instanceof Refusal) && lookup.name === name) return lookup;
-  if (lookup instanceof Refusal && lookup.code !== "NOT_FOUND") throw lookup;
-  const last = session.existed ? lastSnapshot(sql, session.seq, name) : undefined;
-  if (last !== undefined) return last;
-  throw lookup instanceof Refusal ? lookup : new Refusal("NOT_FOUND", `no agent blueprint ${name}`);
+  if (lookup instanceof Refusal) throw lookup;
+  if (lookup?.blueprint.name === name) return lookup;
+  throw new Refusal("NOT_FOUND", `no agent blueprint ${name}`);
 }
 
 /** @throws Refusal INVALID_ARGUMENT. */
 function specOf(
   request: CreateRunRequest,
   session: SessionKeyRow,
-  blueprint: AgentBlueprint | undefined,
+  agent: JudgedAgent | undefined,
   runId: string,
 ): Pick<RunSpec, "summary" | "invocation"> {
-  const made = agentRun(request, blueprint, session.existed);
+  const blueprint = agent?.blueprint;
+  const made = agentRun(request, blueprint, session.existed, agent?.violations);
   if (made.type === "refused") throw new Refusal("INVALID_ARGUMENT", made.message);
   const { parentSessionId, parameters, metadata } = request;
   const projectDir = request.projectDir || session.project_dir;

@@ -100,6 +100,7 @@ class SqliteStore implements Store {
   createRun: Store["createRun"] = (request, agent, ids, limits, now) =>
     this.#commit(now, (tx) => runs.createRun(tx, request, agent, ids, limits));
   agentNameOf: Store["agentNameOf"] = async (session) => runs.agentNameOf(this.#sql, session);
+  lastBlueprint: Store["lastBlueprint"] = async (session, name) => runs.lastBlueprint(this.#sql, session, name);
   getRun: Store["getRun"] = async (runId) => runs.getRun(this.#sql, runId);
   hasEnded: Store["hasEnded"] = async (runId) => runs.hasEnded(this.#sql, runId);
   listRuns: Store["listRuns"] = async (query) => runs.listRuns(this.#sql, this.storeId, query);
@@ -117,9 +118,10 @@ class SqliteStore implements Store {
       verdicts: runners.beat(tx, runnerId, said, leaseTtlMs),
       directives: reports.directives(tx.sql, runnerId),
     }));
-  report: Store["report"] = (runnerId, batch, leaseTtlMs, now) =>
+  outputSchemas: Store["outputSchemas"] = async (runIds) => reports.outputSchemas(this.#sql, runIds);
+  report: Store["report"] = (runnerId, batch, judged, leaseTtlMs, now) =>
     this.#commit(now, (tx) => ({
-      verdicts: reports.report(tx, runnerId, batch, leaseTtlMs),
+      verdicts: reports.report(tx, runnerId, batch, judged, leaseTtlMs),
       directives: reports.directives(tx.sql, runnerId),
     }));
   appendEvents: Store["appendEvents"] = (runnerId, batches, now) =>
