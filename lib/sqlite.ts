@@ -1,3 +1,4 @@
+import { channel } from "node:diagnostics_channel";
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -286,12 +287,16 @@ export interface Statement<Row> {
 /** The prepared statement of an SQL text: `sql<RunRow>("SELECT …").first(id)`. */
 export type Sql = <Row = AnyRow>(text: string) => Statement<Row>;
 
+/** Tells who listens of every SQL text that is prepared: a test looks at how each is carried out. */
+export const PREPARED = channel("agent-runner.sqlite.prepared");
+
 /** Prepares each SQL text once and keeps the statement. */
 export function statements(db: DatabaseSync): Sql {
   const prepared = new Map<string, Statement<unknown>>();
   return <Row>(text: string) => {
     let statement = prepared.get(text);
     if (statement === undefined) {
+      PREPARED.publish(text);
       statement = typed(db.prepare(text));
       prepared.set(text, statement);
     }

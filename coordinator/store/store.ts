@@ -184,8 +184,8 @@ export interface Store {
     cascade: boolean,
     now: number,
   ): Promise<Committed<{ run: Run; stoppedRunIds: string[] }>>;
-  /** Deletes, or only counts, runs that ended before `before`; at most `limit` in one call. */
-  pruneRuns(before: number, dryRun: boolean, limit: number): Promise<number>;
+  /** Deletes, or only counts, runs that ended until `before`, oldest first. */
+  pruneRuns(query: PruneQuery): Promise<Pruned>;
 
   /** @throws Refusal ALREADY_EXISTS when another live process has the identity, RESOURCE_EXHAUSTED beyond `maxRunners`. */
   register(
@@ -278,6 +278,28 @@ export interface Store {
   leaseOfToken(leaseId: string): Promise<{ runId: string; sessionId: string; live: boolean } | undefined>;
   /** True when `sessionId` is `ancestorId` or stands below it. */
   isWithin(sessionId: string, ancestorId: string): Promise<boolean>;
+}
+
+export interface PruneQuery {
+  /** Epoch milliseconds. */
+  readonly before: number;
+  /** Nothing is deleted. */
+  readonly dryRun: boolean;
+  /** Where the call before this one ended. */
+  readonly from: PrunePlace | undefined;
+  /** Time after which the call ends, so that the store is free for others. */
+  readonly budgetMs: number;
+}
+
+export interface PrunePlace {
+  readonly endedAt: number;
+  readonly seq: number;
+}
+
+export interface Pruned {
+  readonly runs: number;
+  /** Undefined when nothing is left. */
+  readonly next: PrunePlace | undefined;
 }
 
 export interface RunQuery {

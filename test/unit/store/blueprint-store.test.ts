@@ -84,11 +84,10 @@ describe("copies of blueprints in the store", () => {
       return n;
     };
     expect(await counted()).toBe(2);
-    await open.pruneRuns(15, false, 2);
-    expect(await counted()).toBe(2);
-    await open.pruneRuns(15, false, 2);
+    const prune = { dryRun: false, from: undefined, budgetMs: 60_000 };
+    await open.pruneRuns({ ...prune, before: 15 });
     expect(await counted()).toBe(1);
-    await open.pruneRuns(25, false, 10);
+    await open.pruneRuns({ ...prune, before: 25 });
     expect(await counted()).toBe(0);
   });
 });
