@@ -57,7 +57,13 @@ export async function startCoordinator(
     ...(clock === undefined ? {} : { clock }),
   });
   const blueprints = new BlueprintDir(config.agentsDir, log, judge);
-  const interceptors = [storeErrors((error) => onCommitError(error, metrics, log))];
+  const interceptors = [
+    storeErrors({
+      store: path ?? "the store in memory",
+      onCommitError: (error) => onCommitError(error, metrics, log),
+      onDamage: (error, message) => log.error({ err: error, store: path }, message),
+    }),
+  ];
   const gate = createGate({ store, runTokens: coordinator.runTokens, policy: POLICY });
   const router = routerOptions({ log, interceptors, gate });
   const mcp = mcpPage(

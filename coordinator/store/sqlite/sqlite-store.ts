@@ -23,6 +23,8 @@ import type { Committed, Store } from "../store.ts";
 export interface SqliteStoreOptions {
   /** File; undefined keeps everything in memory and nothing after the end. */
   readonly path: string | undefined;
+  /** As in `OpenOptions`. */
+  readonly checkedUpToBytes?: number;
   /** Called after every commit: milliseconds it took, and commands it held. */
   readonly onCommit?: (commitMs: number, commands: number) => void;
 }
@@ -31,13 +33,14 @@ export interface SqliteStoreOptions {
  * Opens the store, making it when the file does not exist.
  * @throws DatabaseUnusableError naming the path and what to do.
  */
-export function openSqliteStore({ path, onCommit }: SqliteStoreOptions): Store {
+export function openSqliteStore({ path, onCommit, ...options }: SqliteStoreOptions): Store {
   if (path !== undefined) mkdirSync(dirname(path), { recursive: true });
   const db = openDatabase({
     path: path ?? ":memory:",
     applicationId: APPLICATION_ID,
     migrations: MIGRATIONS,
     what: "store",
+    ...options,
   });
   return new SqliteStore(db, path, onCommit);
 }
