@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { StreamClosing_Reason } from "../gen/agentrunner/v1/runner_service_pb.ts";
 import type { RegisterRequest } from "../gen/agentrunner/v1/runner_service_pb.ts";
@@ -8,22 +9,24 @@ import { grant, heard, isOver, missedTime } from "./core/grace.ts";
 import type { Grace, Reading } from "./core/grace.ts";
 import { Dispatcher } from "./dispatch/dispatcher.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
-import type { Changes, Committed, Registered, RunnerRecord, Store } from "./store/store.ts";
+import type { Changes, Committed, PrunePlace, Registered, RunnerRecord, Store } from "./store/store.ts";
+import type { SchemaJudge } from "./schemas/schema-judge.ts";
 import { Watchers } from "./follow/watchers.ts";
 
 /** Longest time between two looks at what is due. */
 const MAX_TICK_MS = 1000;
 /** Time between two looks at runners that went away and runs that nobody matches. */
 const MAX_SWEEP_MS = 5000;
-/** Time between two clean-ups, and runs that one command of a clean-up deletes. */
+/** Time between two clean-ups; how long one command of a clean-up works, and how long it then rests. */
 const PRUNE_INTERVAL_MS = 60_000;
-const PRUNE_BATCH = 200;
+const PRUNE_BUDGET_MS = 20;
 
 export interface CoordinatorDeps {
   readonly store: Store;
   readonly config: CoordinatorConfig;
   readonly log: Log;
   readonly metrics: Metrics;
+  readonly judge: SchemaJudge;
   /** Wall clock and steady clock; tests set them. */
   readonly clock?: () => Reading;
 }
@@ -38,6 +41,7 @@ export class Coordinator {
   readonly config: CoordinatorConfig;
   readonly log: Log;
   readonly metrics: Metrics;
+  readonly judge: SchemaJudge;
   readonly dispatcher: Dispatcher;
   readonly watchers = new Watchers();
   readonly runTokens: RunTokens;
@@ -46,6 +50,8 @@ export class Coordinator {
   #grace: Grace = { state: "OVER" };
   #ticking: Promise<void> | undefined;
   #sweeping: Promise<void> | undefined;
+  #pruning: Promise<void> | undefined;
+  #stopped = false;
   #recovering: Promise<void> | undefined;
   #last: Reading;
 
@@ -54,6 +60,7 @@ export class Coordinator {
     this.config = deps.config;
     this.log = deps.log;
     this.metrics = deps.metrics;
+    this.judge = deps.judge;
     this.runTokens = new RunTokens(deps.store.secret);
     this.#clock = deps.clock ?? (() => ({ wallMs: Date.now(), steadyMs: performance.now() }));
     this.#last = this.#clock();
@@ -80,7 +87,7 @@ export class Coordinator {
     const sweepMs = Math.min(MAX_SWEEP_MS, Math.max(50, (noMatchTimeoutMs || MAX_SWEEP_MS * 10) / 10));
     this.#every(tickMs, () => (this.#ticking ??= this.#tick(tickMs).finally(() => (this.#ticking = undefined))));
     this.#every(sweepMs, () => (this.#sweeping ??= this.#sweep(tickMs).finally(() => (this.#sweeping = undefined))));
-    this.#every(PRUNE_INTERVAL_MS, () => this.#prune());
+    this.#every(PRUNE_INTERVAL_MS, () => (this.#pruning ??= this.#prune().finally(() => (this.#pruning = undefined))));
   }
 
   #every(intervalMs: number, action: () => Promise<void>): void {
@@ -97,9 +104,10 @@ export class Coordinator {
 
   /** Ends streams and timers. The store stays open. */
   async stop(): Promise<void> {
+    this.#stopped = true;
     for (const timer of this.#timers) clearInterval(timer);
     await this.dispatcher.stop();
-    await Promise.allSettled([this.#ticking, this.#sweeping]);
+    await Promise.allSettled([this.#ticking, this.#sweeping, this.#pruning]);
   }
 
   /** Gives a command to the store and acts on what it changed; returns its value. */
@@ -226,11 +234,13 @@ export class Coordinator {
 
   /** Deletes, or only counts, runs that ended before `before`. */
   async prune(before: number, dryRun: boolean): Promise<number> {
-    if (dryRun) return this.store.pruneRuns(before, true, 0);
     let total = 0;
-    for (let deleted = PRUNE_BATCH; deleted === PRUNE_BATCH;) {
-      deleted = await this.store.pruneRuns(before, false, PRUNE_BATCH);
-      total += deleted;
+    for (let from: PrunePlace | undefined; !this.#stopped;) {
+      const { runs, next } = await this.store.pruneRuns({ before, dryRun, from, budgetMs: PRUNE_BUDGET_MS });
+      total += runs;
+      if (next === undefined) break;
+      from = next;
+      await sleep(PRUNE_BUDGET_MS);
     }
     return total;
   }

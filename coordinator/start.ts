@@ -19,6 +19,7 @@ import { mountFleetService } from "./services/fleet-service.ts";
 import { mountRunService } from "./services/run-service.ts";
 import { mountRunnerService } from "./services/runner-service.ts";
 import { mountSessionService } from "./services/session-service.ts";
+import { SchemaJudge } from "./schemas/schema-judge.ts";
 import { openSqliteStore } from "./store/sqlite/sqlite-store.ts";
 import type { Store } from "./store/store.ts";
 
@@ -46,9 +47,23 @@ export async function startCoordinator(
   const path = config.memory ? undefined : config.store;
   const metrics = new Metrics();
   const store = openSqliteStore({ path, onCommit: (ms, commands) => metrics.committed(ms, commands) });
-  const coordinator = new Coordinator({ store, config, log, metrics, ...(clock === undefined ? {} : { clock }) });
-  const blueprints = new BlueprintDir(config.agentsDir, log);
-  const interceptors = [storeErrors((error) => onCommitError(error, metrics, log))];
+  const judge = new SchemaJudge();
+  const coordinator = new Coordinator({
+    store,
+    config,
+    log,
+    metrics,
+    judge,
+    ...(clock === undefined ? {} : { clock }),
+  });
+  const blueprints = new BlueprintDir(config.agentsDir, log, judge);
+  const interceptors = [
+    storeErrors({
+      store: path ?? "the store in memory",
+      onCommitError: (error) => onCommitError(error, metrics, log),
+      onDamage: (error, message) => log.error({ err: error, store: path }, message),
+    }),
+  ];
   const gate = createGate({ store, runTokens: coordinator.runTokens, policy: POLICY });
   const router = routerOptions({ log, interceptors, gate });
   const mcp = mcpPage(
@@ -82,12 +97,14 @@ export async function startCoordinator(
         await mcp.close();
         await coordinator.stop();
         await server.stop(graceMs);
+        await judge.close();
         metrics.close();
         await store.close();
       },
     };
   } catch (error) {
     await coordinator.stop();
+    await judge.close();
     metrics.close();
     await store.close();
     throw error;

@@ -1,3 +1,4 @@
+import { channel } from "node:diagnostics_channel";
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -27,6 +28,7 @@ export class CommitError extends Error {
 }
 
 const SQLITE_BUSY = 5;
+const SQLITE_IOERR = 10;
 const SQLITE_CORRUPT = 11;
 const SQLITE_FULL = 13;
 const SQLITE_NOTADB = 26;
@@ -35,6 +37,18 @@ function errcode(cause: unknown): number {
   const code = cause instanceof Error && "errcode" in cause ? Number(cause.errcode) : 0;
   return code & 0xff;
 }
+
+/** What SQLite says of a file that it cannot read as it is; undefined for an error of another kind. */
+export function damageOf(error: unknown): string | undefined {
+  const cause = error instanceof CommitError ? error.cause : error;
+  const isDamage = [SQLITE_IOERR, SQLITE_CORRUPT, SQLITE_NOTADB].includes(errcode(cause));
+  // A write that failed is one that can be repeated.
+  if (!isDamage || (error instanceof CommitError && errcode(cause) === SQLITE_IOERR)) return undefined;
+  return cause instanceof Error ? cause.message : String(cause);
+}
+
+/** A larger file is not read as a whole when it is opened: what is damaged in it is found when it is read (ADR 4). */
+const CHECKED_UP_TO_BYTES = 64 * 1024 * 1024;
 
 /** A step of a schema: SQL, or what makes it, inside the step's transaction, when it depends on what the file holds. */
 export type Migration = string | ((db: DatabaseSync) => string);
@@ -48,6 +62,8 @@ export interface OpenOptions {
   readonly migrations: readonly Migration[];
   /** What the file is, in error texts: "store", "state directory". */
   readonly what: string;
+  /** Files up to this size are checked as a whole; default 64 MiB. */
+  readonly checkedUpToBytes?: number;
 }
 
 /**
@@ -104,7 +120,8 @@ function makeOrRefuse(options: OpenOptions): void {
 }
 
 /** Returns the version of a file that is whole and ours, or empty; throws for every other one. */
-function inspect(db: DatabaseSync, { applicationId, migrations, path, what }: OpenOptions): number {
+function inspect(db: DatabaseSync, options: OpenOptions): number {
+  const { applicationId, migrations, path, what, checkedUpToBytes = CHECKED_UP_TO_BYTES } = options;
   const version = pragma(db, "user_version");
   const owner = pragma(db, "application_id");
   const tables = Number(db.prepare("SELECT count(*) AS n FROM sqlite_schema").get()?.["n"]);
@@ -118,6 +135,7 @@ function inspect(db: DatabaseSync, { applicationId, migrations, path, what }: Op
       `${what} ${path} has schema version ${version}; this program knows up to ${migrations.length}. Upgrade it.`,
     );
   }
+  if (pragma(db, "page_count") * pragma(db, "page_size") > checkedUpToBytes) return version;
   const damage = db.prepare("PRAGMA quick_check(1)").get()?.["quick_check"];
   if (damage !== "ok") throw damaged(path, what, String(damage));
   return version;
@@ -285,12 +303,16 @@ export interface Statement<Row> {
 /** The prepared statement of an SQL text: `sql<RunRow>("SELECT …").first(id)`. */
 export type Sql = <Row = AnyRow>(text: string) => Statement<Row>;
 
+/** Tells who listens of every SQL text that is prepared: a test looks at how each is carried out. */
+export const PREPARED = channel("agent-runner.sqlite.prepared");
+
 /** Prepares each SQL text once and keeps the statement. */
 export function statements(db: DatabaseSync): Sql {
   const prepared = new Map<string, Statement<unknown>>();
   return <Row>(text: string) => {
     let statement = prepared.get(text);
     if (statement === undefined) {
+      PREPARED.publish(text);
       statement = typed(db.prepare(text));
       prepared.set(text, statement);
     }

@@ -6,8 +6,18 @@ import { AgentBlueprintSchema } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import type { Log } from "../../lib/log.ts";
 import { FILE_MAX_BYTES, isCode, readFiles, writeFiles } from "./blueprint-files.ts";
-import { BlueprintError, FIELDS, isBlueprintName, NO_FILES, parseBlueprint, withFields } from "../core/blueprint.ts";
+import {
+  BlueprintError,
+  FIELDS,
+  isBlueprintName,
+  NO_FILES,
+  parseBlueprint,
+  schemasOf,
+  withFields,
+} from "../core/blueprint.ts";
 import type { BlueprintFiles, Field } from "../core/blueprint.ts";
+import { SchemaUnanswered, unavailable } from "../schemas/schema-judge.ts";
+import type { SchemaJudge } from "../schemas/schema-judge.ts";
 import { nearNames } from "./near-names.ts";
 import { Refusal } from "../store/store.ts";
 
@@ -42,14 +52,16 @@ export interface BlueprintPage {
 export class BlueprintDir {
   readonly #path: string;
   readonly #log: Log;
+  readonly #judge: SchemaJudge;
   readonly #warned = new Set<string>();
   /** Settles when no change is being written. Never rejects. */
   #writing: Promise<unknown> = Promise.resolve();
 
   /** The directory need not exist: it then holds none. */
-  constructor(path: string, log: Log) {
+  constructor(path: string, log: Log, judge: SchemaJudge) {
     this.#path = resolve(path);
     this.#log = log;
+    this.#judge = judge;
   }
 
   /** @throws Refusal NOT_FOUND, with names that are near; FAILED_PRECONDITION when it is broken. */
@@ -102,7 +114,7 @@ export class BlueprintDir {
     return this.#alone(async () => {
       const { name } = blueprint;
       const files = { ...withFields(NO_FILES, blueprint, FIELDS), disabled: false };
-      const made = accepted(name, files);
+      const made = await this.#accepted(name, files);
       const exists = new Refusal("ALREADY_EXISTS", `agent blueprint ${name} exists; update it, or choose another name`);
       if (await this.#exists(name)) throw exists;
       const unfinished = this.#hidden("new");
@@ -134,7 +146,7 @@ export class BlueprintDir {
         throw error instanceof BlueprintError ? broken(name, error.message) : error;
       });
       const after = withFields(whole ? NO_FILES : before, blueprint, fields);
-      const made = accepted(name, after);
+      const made = await this.#accepted(name, after);
       await writeFiles(this.#dir(name), before, after);
       return made;
     });
@@ -212,12 +224,40 @@ export class BlueprintDir {
     try {
       const { blueprint, warnings } = parseBlueprint(name, await readFiles(this.#path, name));
       for (const warning of warnings) this.#warnOnce(name, warning);
+      await this.#checkSchemas(blueprint);
       return blueprint;
     } catch (error) {
       if (error instanceof BlueprintError) return { error: error.message.slice(0, ERROR_MAX) };
       // Whatever the disk reports for one blueprint, the others can be read.
       if (error instanceof Error && "code" in error) return { error: `it cannot be read: ${error.message}` };
       throw error;
+    }
+  }
+
+  /** The blueprint that the files make. @throws Refusal INVALID_ARGUMENT. */
+  async #accepted(name: string, files: BlueprintFiles): Promise<AgentBlueprint> {
+    const tooLarge = [files.agent, files.systemPrompt, files.mcp].some(
+      (text) => Buffer.byteLength(text ?? "") > FILE_MAX_BYTES,
+    );
+    if (tooLarge) throw new Refusal("INVALID_ARGUMENT", `a file of a blueprint holds at most ${FILE_MAX_BYTES} bytes`);
+    try {
+      const { blueprint } = parseBlueprint(name, files);
+      await this.#checkSchemas(blueprint);
+      return blueprint;
+    } catch (error) {
+      if (error instanceof BlueprintError) throw new Refusal("INVALID_ARGUMENT", error.message);
+      throw error;
+    }
+  }
+
+  /** @throws BlueprintError; Refusal UNAVAILABLE when it cannot be found out now. */
+  async #checkSchemas(blueprint: AgentBlueprint): Promise<void> {
+    for (const { at, schema } of schemasOf(blueprint)) {
+      const problem = await this.#judge.problem(schema, at).catch((error: unknown) => {
+        if (!(error instanceof SchemaUnanswered)) throw error;
+        throw unavailable(error) ?? new BlueprintError(error.message);
+      });
+      if (problem !== undefined) throw new BlueprintError(`${at}: not a JSON Schema that can be used: ${problem}`);
     }
   }
 
@@ -232,20 +272,6 @@ export class BlueprintDir {
 
 function broken(name: string, error: string): Refusal {
   return new Refusal("FAILED_PRECONDITION", `agent blueprint ${name} is broken: ${error}`);
-}
-
-/** The blueprint that the files make. @throws Refusal INVALID_ARGUMENT. */
-function accepted(name: string, files: BlueprintFiles): AgentBlueprint {
-  const tooLarge = [files.agent, files.systemPrompt, files.mcp].some(
-    (text) => Buffer.byteLength(text ?? "") > FILE_MAX_BYTES,
-  );
-  if (tooLarge) throw new Refusal("INVALID_ARGUMENT", `a file of a blueprint holds at most ${FILE_MAX_BYTES} bytes`);
-  try {
-    return parseBlueprint(name, files).blueprint;
-  } catch (error) {
-    if (error instanceof BlueprintError) throw new Refusal("INVALID_ARGUMENT", error.message);
-    throw error;
-  }
 }
 
 function fieldOf(path: string): Field {

@@ -3,7 +3,6 @@ import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import { DemandsSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { Demands } from "../../gen/agentrunner/v1/run_pb.ts";
-import { violations } from "./json-schema.ts";
 
 /** Most tags that a run may ask for, as in run.proto. */
 const MAX_TAGS = 64;
@@ -22,16 +21,37 @@ export type AgentRun =
   | { readonly type: "refused"; readonly message: string };
 
 /**
- * Puts what is asked for and the agent together.
+ * What has to be held against the `parameters_schema` before a run is made; undefined when nothing has to.
  *
- * `parameters_schema` is held against the parameters of a first run, and of a resume that has some: an agent that takes
- * parameters at its start is continued with plain words. A prompt is sent as it is; without one, an agent that has a
- * `parameters_schema` gets its parameters as text.
+ * It is the parameters of a first run, and of a resume that has some: an agent that takes parameters at its start is
+ * continued with plain words.
  */
-export function agentRun(asked: Asked, blueprint: AgentBlueprint | undefined, resumes: boolean): AgentRun {
+export function parametersToJudge(
+  parameters: JsonObject | undefined,
+  blueprint: AgentBlueprint | undefined,
+  resumes: boolean,
+): { readonly schema: JsonObject; readonly value: JsonObject } | undefined {
   const schema = blueprint?.parametersSchema;
-  if (blueprint !== undefined && schema !== undefined && (!resumes || asked.parameters !== undefined)) {
-    const wrong = violations(schema, asked.parameters ?? {}, "parameters");
+  if (schema === undefined || (resumes && parameters === undefined)) return undefined;
+  return { schema, value: parameters ?? {} };
+}
+
+/**
+ * Puts what is asked for and the agent together. A prompt is sent as it is; without one, an agent that has a
+ * `parameters_schema` gets its parameters as text.
+ *
+ * @param wrong what of `parametersToJudge` does not fit its schema; undefined when nobody has looked.
+ */
+export function agentRun(
+  asked: Asked,
+  blueprint: AgentBlueprint | undefined,
+  resumes: boolean,
+  wrong: readonly string[] | undefined,
+): AgentRun {
+  const schema = blueprint?.parametersSchema;
+  if (blueprint !== undefined && parametersToJudge(asked.parameters, blueprint, resumes) !== undefined) {
+    // The session was deleted, or made, after the parameters were judged for what was there then.
+    if (wrong === undefined) return refused("the session has just changed: repeat the call");
     if (wrong.length > 0) return refused(`agent blueprint ${blueprint.name}: ${wrong.join("; ")}`);
   }
   const { prompt, parameters } = asked;
@@ -87,14 +107,17 @@ function mergeDemands(blueprint: AgentBlueprint | undefined, asked: Demands | un
 /**
  * Why the data of a result are not what the blueprint promises; undefined when they are, or when it promises nothing. A turn
  * that ends without data while children are to call back has promised nothing yet: the session goes on.
+ *
+ * @param violations what of the data does not fit `output_schema`; undefined when nobody has looked.
  */
 export function resultProblem(
   blueprint: AgentBlueprint,
   data: JsonObject | undefined,
+  violations: readonly string[] | undefined,
   awaitsCallbacks = false,
 ): string | undefined {
   const { name, outputSchema } = blueprint;
   if (outputSchema === undefined || (data === undefined && awaitsCallbacks)) return undefined;
-  const wrong = data === undefined ? ["the result has no data"] : violations(outputSchema, data, "data");
+  const wrong = data === undefined ? ["the result has no data"] : (violations ?? ["the data were not judged"]);
   return wrong.length === 0 ? undefined : `output_schema of agent blueprint ${name}: ${wrong.join("; ")}`;
 }

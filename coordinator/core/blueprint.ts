@@ -6,7 +6,6 @@ import { McpServerSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { McpServer } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { DemandsSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { Demands } from "../../gen/agentrunner/v1/run_pb.ts";
-import { schemaProblem } from "./json-schema.ts";
 
 /** Names of the files of a blueprint, in its directory. */
 export const FILES = { agent: "agent.json", systemPrompt: "agent.system-prompt.md", mcp: "agent.mcp.json" } as const;
@@ -62,7 +61,8 @@ const FOREIGN: Readonly<Record<string, { says: (value: JsonValue) => boolean; ad
 };
 
 /**
- * Reads a blueprint: strict about what it knows, so that a slip of the pen never makes another agent.
+ * Reads a blueprint: strict about what it knows, so that a slip of the pen never makes another agent. Whether its schemas
+ * can be used takes longer to find out, and is not looked at: see `schemasOf`.
  *
  * @throws BlueprintError for the first thing that is wrong.
  */
@@ -89,11 +89,19 @@ export function parseBlueprint(name: string, files: BlueprintFiles): ParsedBluep
   });
   const demands = optional(object)(json["demands"], `${at}: demands`);
   if (demands !== undefined) blueprint.demands = demandsOf(demands, `${at}: demands`, warnings);
-  const parametersSchema = optional(schema)(json["parameters_schema"], `${at}: parameters_schema`);
+  const parametersSchema = optional(object)(json["parameters_schema"], `${at}: parameters_schema`);
   if (parametersSchema !== undefined) blueprint.parametersSchema = parametersSchema;
-  const outputSchema = optional(schema)(json["output_schema"], `${at}: output_schema`);
+  const outputSchema = optional(object)(json["output_schema"], `${at}: output_schema`);
   if (outputSchema !== undefined) blueprint.outputSchema = outputSchema;
   return { blueprint, warnings };
+}
+
+/** The JSON Schemas of a blueprint, each with its place. */
+export function schemasOf({ parametersSchema, outputSchema }: AgentBlueprint): { at: string; schema: JsonObject }[] {
+  return [
+    ...(parametersSchema === undefined ? [] : [{ at: `${FILES.agent}: parameters_schema`, schema: parametersSchema }]),
+    ...(outputSchema === undefined ? [] : [{ at: `${FILES.agent}: output_schema`, schema: outputSchema }]),
+  ];
 }
 
 function systemPromptOf(json: JsonObject, { systemPrompt }: BlueprintFiles): string {
@@ -304,13 +312,6 @@ function tagList(value: JsonValue | undefined, at: string): string[] {
   const tags = [...new Set(list(string)(value, at))];
   const fits = tags.length <= 64 && tags.every((tag) => tag.length > 0 && tag.length <= 128);
   return fits ? tags : refuse(at, "at most 64 strings of 1 to 128 characters", value);
-}
-
-function schema(value: JsonValue | undefined, at: string): JsonObject {
-  const json = object(value, at);
-  const problem = schemaProblem(json);
-  if (problem !== undefined) throw new BlueprintError(`${at}: not a JSON Schema that can be used: ${problem}`);
-  return json;
 }
 
 function isFilled(value: JsonValue): boolean {

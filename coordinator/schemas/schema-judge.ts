@@ -2,10 +2,11 @@ import { createHash } from "node:crypto";
 import { Worker } from "node:worker_threads";
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { inPackage, MODULE_EXTENSION } from "../../lib/package-root.ts";
+import { Refusal } from "../store/refusal.ts";
 import type { Answer, Question } from "./worker.ts";
 
 /** A question may take this long, once the thread has it. A common one takes well under a millisecond. */
-const DEADLINE_MS = 1_000;
+const DEADLINE_MS = 2_000;
 /** Questions that wait, in bytes of their JSON; more are refused. */
 const MAX_WAITING_BYTES = 64 * 1024 * 1024;
 /** Memory of the thread; a question that needs more ends it, and is refused. */
@@ -14,15 +15,23 @@ const WORKER_MAX_MIB = 512;
 const BARRED_MS = 60_000;
 /** Schemas that are remembered as too slow. */
 const MAX_BARRED = 1_000;
+/** Schemas of which it is remembered whether they can be used. */
+const MAX_CHECKED = 10_000;
 
 /** Why a schema gave no answer. The message is for the caller; the value may be fine. */
 export class SchemaUnanswered extends Error {
   override readonly name = "SchemaUnanswered";
-  readonly reason: "TOO_SLOW" | "TOO_MANY" | "STOPPED";
+  /** TOO_SLOW and FAILED are of this schema and value; the others are the coordinator's, and a repetition may succeed. */
+  readonly reason: "TOO_SLOW" | "FAILED" | "TOO_MANY" | "STOPPED";
   constructor(reason: SchemaUnanswered["reason"], message: string) {
     super(message);
     this.reason = reason;
   }
+}
+
+/** The refusal for what is the coordinator's trouble and not the schema's; undefined for the schema's. */
+export function unavailable({ reason, message }: SchemaUnanswered): Refusal | undefined {
+  return reason === "TOO_MANY" || reason === "STOPPED" ? new Refusal("UNAVAILABLE", message) : undefined;
 }
 
 interface Waiting {
@@ -33,10 +42,12 @@ interface Waiting {
 }
 
 export interface SchemaJudgeOptions {
-  /** Default 1 s. */
+  /** Default 2 s. */
   readonly deadlineMs?: number;
   /** Default 64 MiB. */
   readonly maxWaitingBytes?: number;
+  /** Memory of the thread, default 512 MiB. */
+  readonly maxMib?: number;
 }
 
 /**
@@ -46,15 +57,19 @@ export interface SchemaJudgeOptions {
 export class SchemaJudge {
   readonly #deadlineMs: number;
   readonly #maxWaitingBytes: number;
+  readonly #maxMib: number;
   readonly #waiting: Waiting[] = [];
   readonly #barredUntil = new Map<string, number>();
+  readonly #checked = new Map<string, string | undefined>();
   #waitingBytes = 0;
   #worker: Worker | undefined;
   #ready = false;
   #current: { readonly item: Waiting; readonly timer: NodeJS.Timeout } | undefined;
   #closed = false;
 
-  constructor({ deadlineMs = DEADLINE_MS, maxWaitingBytes = MAX_WAITING_BYTES }: SchemaJudgeOptions = {}) {
+  constructor(options: SchemaJudgeOptions = {}) {
+    const { deadlineMs = DEADLINE_MS, maxWaitingBytes = MAX_WAITING_BYTES, maxMib = WORKER_MAX_MIB } = options;
+    this.#maxMib = maxMib;
     this.#deadlineMs = deadlineMs;
     this.#maxWaitingBytes = maxWaitingBytes;
   }
@@ -82,6 +97,21 @@ export class SchemaJudge {
       this.#waitingBytes += bytes;
       return this.#next();
     });
+  }
+
+  /**
+   * Why the schema cannot be used; undefined when it can. The answer is kept by the content of the schema.
+   * @throws SchemaUnanswered as `judge` does.
+   */
+  async problem(schema: JsonObject, what: string): Promise<string | undefined> {
+    const key = keyOf(JSON.stringify(schema));
+    if (this.#checked.has(key)) return this.#checked.get(key);
+    const answer = await this.judge(schema, undefined, what);
+    const [oldest] = this.#checked.keys();
+    if (this.#checked.size >= MAX_CHECKED && oldest !== undefined) this.#checked.delete(oldest);
+    const problem = "problem" in answer ? answer.problem : undefined;
+    this.#checked.set(key, problem);
+    return problem;
   }
 
   /** Ends the thread; what waits is refused. */
@@ -115,7 +145,7 @@ export class SchemaJudge {
 
   #start(): Worker {
     const worker = new Worker(inPackage(`coordinator/schemas/worker${MODULE_EXTENSION}`), {
-      resourceLimits: { maxOldGenerationSizeMb: WORKER_MAX_MIB },
+      resourceLimits: { maxOldGenerationSizeMb: this.#maxMib },
     });
     worker.unref();
     worker.on("message", (answer: Answer) => {
@@ -149,10 +179,17 @@ export class SchemaJudge {
   /** The thread died, as of a value that fills its memory. Whoever asked is told so; the others get a new thread. */
   #lost(worker: Worker, error: Error): void {
     if (worker !== this.#worker) return;
-    const item = this.#take() ?? this.#waiting[0];
-    if (item !== undefined && item === this.#waiting[0]) this.#shift();
+    const asked = this.#take();
     this.#drop();
-    item?.reject(error);
+    if (asked !== undefined) {
+      const text = `${asked.question.what}: the schema could not be applied: ${error.message}`;
+      asked.reject(new SchemaUnanswered("FAILED", text));
+    } else {
+      // It did not even start.
+      const [item] = this.#waiting;
+      this.#shift();
+      item?.reject(error);
+    }
     this.#next();
   }
 

@@ -12,6 +12,7 @@ import type { BlueprintDir } from "../blueprints/blueprint-dir.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { cursorOf, placeOf } from "../store/cursors.ts";
 import { followEvents } from "../follow/follow-events.ts";
+import { judgedAgent } from "./judged.ts";
 import { pageSizeOf } from "./page-size.ts";
 
 /** What clients call to make and follow runs. Comments and errors are in run_service.proto. */
@@ -32,8 +33,7 @@ export function mountRunService(router: ConnectRouter, coordinator: Coordinator,
 
   router.service(RunService, {
     async createRun(request) {
-      const agentName = request.agentName || (await store.agentNameOf(request));
-      const agent = agentName === "" ? undefined : await blueprints.lookUp(agentName);
+      const agent = await judgedAgent(coordinator, blueprints, request);
       const ids = { runId: newId("run"), sessionId: newId("ses") };
       return { run: await coordinator.command(store.createRun(request, agent, ids, config, coordinator.now())) };
     },

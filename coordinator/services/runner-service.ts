@@ -16,6 +16,7 @@ import type { RunnerConfig } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { Report_Kind, ReportVerdict_Kind, RunnerService } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { CoordinatorConfig } from "../config.ts";
 import type { Coordinator } from "../coordinator.ts";
+import { judgedResults } from "./judged.ts";
 import { PROTOCOL, protocolVersion } from "../../lib/protocol/version.ts";
 import { leaseWithReportAfterAccept } from "../core/report-batch.ts";
 import { RunnerStream } from "../dispatch/runner-stream.ts";
@@ -83,10 +84,13 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
           Code.InvalidArgument,
         );
       }
-      const judged = await coordinator.command(store.report(runnerId, reports, terms, coordinator.now()));
-      for (const { kind } of judged.verdicts) metrics.reported(VERDICT_NAMES.get(kind) ?? "");
+      const violations = await judgedResults(coordinator, reports);
+      const answer = await coordinator.command(
+        store.report(runnerId, reports, { ...terms, violations }, coordinator.now()),
+      );
+      for (const { kind } of answer.verdicts) metrics.reported(VERDICT_NAMES.get(kind) ?? "");
       coordinator.heard(runnerId);
-      return judged;
+      return answer;
     },
 
     async heartbeat(request) {

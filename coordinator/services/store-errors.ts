@@ -1,6 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Interceptor } from "@connectrpc/connect";
-import { CommitError } from "../../lib/sqlite.ts";
+import { CommitError, damageOf } from "../../lib/sqlite.ts";
 import { Refusal } from "../store/store.ts";
 
 const CODES: Readonly<Record<Refusal["code"], Code>> = {
@@ -10,12 +10,27 @@ const CODES: Readonly<Record<Refusal["code"], Code>> = {
   FAILED_PRECONDITION: Code.FailedPrecondition,
   OUT_OF_RANGE: Code.OutOfRange,
   RESOURCE_EXHAUSTED: Code.ResourceExhausted,
+  UNAVAILABLE: Code.Unavailable,
 };
 
+export interface StoreErrorHooks {
+  /** File of the store, for the texts. */
+  readonly store: string;
+  readonly onCommitError: (error: CommitError) => void;
+  /** SQLite could not read the file as it is. */
+  readonly onDamage: (error: unknown, message: string) => void;
+}
+
 /** Turns what the store refuses into errors with a status for callers; every other error stays as it was thrown. */
-export function storeErrors(onCommitError: (error: CommitError) => void): Interceptor {
+export function storeErrors({ store, onCommitError, onDamage }: StoreErrorHooks): Interceptor {
   const translate = (error: unknown): unknown => {
     if (error instanceof Refusal) return new ConnectError(error.message, CODES[error.code]);
+    const damage = damageOf(error);
+    if (damage !== undefined) {
+      const message = `STORE_FAILED: ${store} cannot be read (${damage}): stop the coordinator and restore a copy`;
+      onDamage(error, message);
+      return new ConnectError(message, Code.Internal);
+    }
     if (!(error instanceof CommitError)) return error;
     onCommitError(error);
     const what = error.full ? `${error.message}. Free disk space and repeat` : error.message;

@@ -1,5 +1,8 @@
 import type { FinalState } from "../../lib/protocol/final.ts";
-import type { Effect } from "../core/run.ts";
+import { isFinalName } from "../../lib/protocol/final.ts";
+import type { Effect, RunStateName } from "../core/run.ts";
+
+export type OpenState = Exclude<RunStateName, FinalState>;
 
 /** What the outside has to be told after a command was committed. Collected by the command, acted on by the shell. */
 export interface Changes {
@@ -32,5 +35,17 @@ export class ChangeSet implements Changes {
   readonly runnerIds = new Set<string>();
   readonly ended: FinalState[] = [];
   readonly acceptMs: number[] = [];
+  /** How many runs more, or less, are in the states that are not final. */
+  readonly moved = new Map<OpenState, number>();
   lostLeases = 0;
+
+  /** A run came from one state into another; undefined: it was made. */
+  move(from: RunStateName | undefined, to: RunStateName): void {
+    for (const [state, more] of [
+      [from, -1],
+      [to, 1],
+    ] as const) {
+      if (state !== undefined && !isFinalName(state)) this.moved.set(state, (this.moved.get(state) ?? 0) + more);
+    }
+  }
 }

@@ -7,7 +7,8 @@ export class Refusal extends Error {
     | "INVALID_ARGUMENT"
     | "FAILED_PRECONDITION"
     | "OUT_OF_RANGE"
-    | "RESOURCE_EXHAUSTED";
+    | "RESOURCE_EXHAUSTED"
+    | "UNAVAILABLE";
   constructor(code: Refusal["code"], message: string) {
     super(message);
     this.code = code;

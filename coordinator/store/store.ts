@@ -1,3 +1,4 @@
+import type { JsonObject } from "@bufbuild/protobuf";
 import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import type { ExecutorInvocation } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { CreateRunRequest } from "../../gen/agentrunner/v1/run_service_pb.ts";
@@ -28,11 +29,20 @@ export interface TreeLimits {
   readonly maxChildren: number;
 }
 
+/** An agent blueprint, and what of the run's parameters does not fit its schema; undefined when nobody had to look. */
+export interface JudgedAgent {
+  readonly blueprint: AgentBlueprint;
+  readonly violations: readonly string[] | undefined;
+}
+
+/** Of the reports of a batch that have data for an `output_schema`: what does not fit it. */
+export type ResultViolations = ReadonlyMap<Report, readonly string[]>;
+
 /**
- * The agent blueprint that a new run would be made with, as it is now; or why there is none, which the store throws when it
+ * The agent blueprint that a new run would be made with; or why there is none, which the store throws when it
  * comes to that: a repeated request gets its run whatever became of its blueprint. Undefined when no agent is meant.
  */
-export type AgentLookup = AgentBlueprint | Refusal | undefined;
+export type AgentLookup = JudgedAgent | Refusal | undefined;
 
 /** A committed command: its value, and what the outside has to be told. */
 export interface Committed<T> {
@@ -109,6 +119,8 @@ export interface ReportTerms {
   readonly leaseTtlMs: number;
   /** Runners that suit a demand class and are expected to be there. */
   readonly suitable: (demandClass: string) => Iterable<string>;
+  /** What the results of the batch do not fit, judged before the command. */
+  readonly violations: ResultViolations;
 }
 
 /** What a runner says when it is heard from. */
@@ -164,8 +176,10 @@ export interface Store {
     limits: TreeLimits,
     now: number,
   ): Promise<Committed<Run>>;
-  /** Agent of the session that the request names; empty when there is no such session, or it has none. */
-  agentNameOf(session: { sessionId: string; sessionName: string }): Promise<string>;
+  /** Agent of the session that the request names, empty when it has none; undefined when there is no such session. */
+  agentNameOf(session: { sessionId: string; sessionName: string }): Promise<string | undefined>;
+  /** The blueprint of that name as the newest run of the session had it. */
+  lastBlueprint(session: { sessionId: string; sessionName: string }, name: string): Promise<AgentBlueprint | undefined>;
   /** The run with its attempts, and what `pending_reasons` are made of. */
   getRun(runId: string): Promise<FoundRun | undefined>;
   /** Whether a run has ended; undefined when it does not exist. */
@@ -179,8 +193,8 @@ export interface Store {
     cascade: boolean,
     now: number,
   ): Promise<Committed<{ run: Run; stoppedRunIds: string[] }>>;
-  /** Deletes, or only counts, runs that ended before `before`; at most `limit` in one call. */
-  pruneRuns(before: number, dryRun: boolean, limit: number): Promise<number>;
+  /** Deletes, or only counts, runs that ended until `before`, oldest first. */
+  pruneRuns(query: PruneQuery): Promise<Pruned>;
 
   /** @throws Refusal ALREADY_EXISTS when another live process has the identity, RESOURCE_EXHAUSTED beyond `maxRunners`. */
   register(
@@ -199,6 +213,8 @@ export interface Store {
     leaseTtlMs: number,
     now: number,
   ): Promise<Committed<{ verdicts: LeaseVerdict[]; directives: Directive[] }>>;
+  /** The `output_schema` of the blueprints that these runs are made with, by run id. */
+  outputSchemas(runIds: readonly string[]): Promise<ReadonlyMap<string, JsonObject>>;
   report(
     runnerId: string,
     reports: readonly Report[],
@@ -273,6 +289,28 @@ export interface Store {
   leaseOfToken(leaseId: string): Promise<{ runId: string; sessionId: string; live: boolean } | undefined>;
   /** True when `sessionId` is `ancestorId` or stands below it. */
   isWithin(sessionId: string, ancestorId: string): Promise<boolean>;
+}
+
+export interface PruneQuery {
+  /** Epoch milliseconds. */
+  readonly before: number;
+  /** Nothing is deleted. */
+  readonly dryRun: boolean;
+  /** Where the call before this one ended. */
+  readonly from: PrunePlace | undefined;
+  /** Time after which the call ends, so that the store is free for others. */
+  readonly budgetMs: number;
+}
+
+export interface PrunePlace {
+  readonly endedAt: number;
+  readonly seq: number;
+}
+
+export interface Pruned {
+  readonly runs: number;
+  /** Undefined when nothing is left. */
+  readonly next: PrunePlace | undefined;
 }
 
 export interface RunQuery {

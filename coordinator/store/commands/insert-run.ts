@@ -70,6 +70,7 @@ export function insertRun(tx: Tx, session: RunSession, spec: RunSpec, encoded: S
   ).run({ seq, requestHash, summary: encoded.summary, content: encoded.content, agentSeq });
   const row = runBySeq(tx.sql, seq);
   appendTransition(tx, row);
+  tx.changes.move(undefined, "PENDING");
   if (wanted !== null) tx.changes.demandClasses.add(wanted);
   return row;
 }

@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import type { JsonObject } from "@bufbuild/protobuf";
 import { boundResult } from "../../../lib/protocol/bound-result.ts";
 import { isFinalKind } from "../../../lib/protocol/final.ts";
 import { OUTPUT_MAX_BYTES } from "../../../lib/protocol/limits.ts";
@@ -28,7 +29,19 @@ import type { ReportTerms } from "../store.ts";
 import type { AttemptRow, RunRow } from "./rows.ts";
 import { awaitsCallbacks } from "./callbacks.ts";
 import { appendEvent, apply, runById } from "./transition.ts";
+import type { ResultViolations } from "../store.ts";
 import type { Sql, Tx } from "./tx.ts";
+
+export function outputSchemas(sql: Sql, runIds: readonly string[]): Map<string, JsonObject> {
+  const schemas = new Map<string, JsonObject>();
+  const numbers = sql<{ seq: number }>("SELECT seq FROM runs WHERE run_id = ?");
+  for (const runId of new Set(runIds)) {
+    const row = numbers.first(runId);
+    const schema = row && snapshotOf(sql, row.seq)?.outputSchema;
+    if (schema !== undefined) schemas.set(runId, schema);
+  }
+  return schemas;
+}
 
 /** Decides and stores each report of a batch, in order. */
 export function report(tx: Tx, runnerId: string, reports: readonly Report[], terms: ReportTerms): ReportVerdict[] {
@@ -71,7 +84,7 @@ function decide(tx: Tx, runnerId: string, one: Report, terms: ReportTerms): Verd
   }
   const said = eventOf(one, one.permanent ? finality(tx.sql, row, runnerId, terms) : "for-now");
   if (said === undefined) return { kind: "INVALID", message: `unknown kind ${one.kind}`, row };
-  const event = judged(tx.sql, row, said, one.result);
+  const event = judged(tx.sql, row, said, one.result, terms.violations.get(one));
   const decision = apply(tx, row, event, { leaseTtlMs: terms.leaseTtlMs });
   if (decision.type === "applied") {
     keep(tx, row, one);
@@ -86,11 +99,18 @@ function decide(tx: Tx, runnerId: string, one: Report, terms: ReportTerms): Verd
 }
 
 /** A run is not completed by a result that is not what its blueprint promises. */
-function judged(sql: Sql, row: RunRow, event: ReportEvent, result: ExecutorResult | undefined): ReportEvent {
+function judged(
+  sql: Sql,
+  row: RunRow,
+  event: ReportEvent,
+  result: ExecutorResult | undefined,
+  violations: readonly string[] | undefined,
+): ReportEvent {
   if (event.type !== "COMPLETED") return event;
   const blueprint = snapshotOf(sql, row.seq);
   if (blueprint === undefined) return event;
-  const message = resultProblem(blueprint, result?.data, awaitsCallbacks(sql, row.session_seq, row.session_id));
+  const awaits = awaitsCallbacks(sql, row.session_seq, row.session_id);
+  const message = resultProblem(blueprint, result?.data, violations, awaits);
   if (message === undefined) return event;
   return { leaseId: event.leaseId, type: "FAILED", reason: { name: "OUTPUT_SCHEMA", message } };
 }

@@ -1,20 +1,18 @@
 import { createHash } from "node:crypto";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { bug } from "../../../lib/bug.ts";
-import { isFinalState } from "../../../lib/protocol/final.ts";
 import { INVOCATION_MAX_BYTES } from "../../../lib/protocol/limits.ts";
 import { RunSummarySchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
 import type { AgentBlueprint } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
 import { InvocationBlueprintSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
-import { InvocationMode, OnLost_Policy, RunStateSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
-import type { Run, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
+import { InvocationMode, OnLost_Policy } from "../../../gen/agentrunner/v1/run_pb.ts";
+import type { Run } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { CreateRunRequestSchema } from "../../../gen/agentrunner/v1/run_service_pb.ts";
 import type { CreateRunRequest } from "../../../gen/agentrunner/v1/run_service_pb.ts";
 import { agentRun } from "../../core/blueprint-run.ts";
 import { invocationBlueprint, newInvocation } from "../../core/invocation.ts";
 import { requirementsOf } from "../../core/match.ts";
 import type { Stop } from "../../core/run.ts";
-import { pageOf, pageStart } from "../cursors.ts";
 import { Refusal } from "../refusal.ts";
 import { keepSnapshot, lastSnapshot } from "./blueprint-snapshots.ts";
 import { encodeSpec, insertRun } from "./insert-run.ts";
@@ -24,7 +22,7 @@ import type { AttemptRow, ResultRow, RunRow, SpecRow } from "./rows.ts";
 import { cancelCallbacks, childDepth, oweCallback, WITHIN } from "./session-tree.ts";
 import { apply, runById, runBySeq } from "./transition.ts";
 import type { Sql, Tx } from "./tx.ts";
-import type { AgentLookup, FoundRun, Page, RunQuery, TreeLimits } from "../store.ts";
+import type { AgentLookup, FoundRun, JudgedAgent, TreeLimits } from "../store.ts";
 
 /** Attempts when `on_lost` names none. */
 const DEFAULT_MAX_ATTEMPTS = 3;
@@ -54,12 +52,12 @@ export function createRun(
   if (repeated !== undefined) return repeated;
   const session = sessionFor(tx, request, ids.sessionId, limits);
   oweCallback(tx, session.seq, request);
-  const blueprint = blueprintFor(tx.sql, request.agentName || session.agent_name, session, lookup);
-  const { summary, invocation } = specOf(request, session, blueprint, ids.runId);
-  const agentSeq = blueprint === undefined ? null : keepSnapshot(tx.sql, blueprint);
+  const agent = agentFor(request.agentName || session.agent_name, lookup);
+  const { summary, invocation } = specOf(request, session, agent, ids.runId);
+  const agentSeq = agent === undefined ? null : keepSnapshot(tx.sql, agent.blueprint);
   const spec: RunSpec = { summary, invocation, requestId: request.requestId, requestHash, agentSeq };
   const encoded = encodeSpec(spec);
-  mustFit(encoded.content.length + blueprintSize(blueprint));
+  mustFit(encoded.content.length + blueprintSize(agent?.blueprint));
   const atHead = !session.existed || !hasOpenRun(tx.sql, session.seq);
   return runMessage(insertRun(tx, session, spec, encoded, atHead), encoded);
 }
@@ -136,31 +134,39 @@ function findSession(
   return found.first(sessionId || sessionName);
 }
 
-export function agentNameOf(sql: Sql, session: Pick<CreateRunRequest, "sessionId" | "sessionName">): string {
-  return findSession(sql, session)?.agent_name ?? "";
+export function agentNameOf(
+  sql: Sql,
+  session: Pick<CreateRunRequest, "sessionId" | "sessionName">,
+): string | undefined {
+  return findSession(sql, session)?.agent_name;
 }
 
-/**
- * The blueprint that a run is made with: as it is now, or, when it is gone, as an earlier run of the session had it.
- * @throws Refusal that the lookup holds.
- */
-function blueprintFor(sql: Sql, name: string, session: SessionKeyRow, lookup: AgentLookup): AgentBlueprint | undefined {
+export function lastBlueprint(
+  sql: Sql,
+  session: Pick<CreateRunRequest, "sessionId" | "sessionName">,
+  name: string,
+): AgentBlueprint | undefined {
+  const found = findSession(sql, session);
+  return found && lastSnapshot(sql, found.seq, name);
+}
+
+/** @throws Refusal that the lookup holds. */
+function agentFor(name: string, lookup: AgentLookup): JudgedAgent | undefined {
   if (name === "") return undefined;
-  if (lookup !== undefined && !(lookup instanceof Refusal) && lookup.name === name) return lookup;
-  if (lookup instanceof Refusal && lookup.code !== "NOT_FOUND") throw lookup;
-  const last = session.existed ? lastSnapshot(sql, session.seq, name) : undefined;
-  if (last !== undefined) return last;
-  throw lookup instanceof Refusal ? lookup : new Refusal("NOT_FOUND", `no agent blueprint ${name}`);
+  if (lookup instanceof Refusal) throw lookup;
+  if (lookup?.blueprint.name === name) return lookup;
+  throw new Refusal("NOT_FOUND", `no agent blueprint ${name}`);
 }
 
 /** @throws Refusal INVALID_ARGUMENT. */
 function specOf(
   request: CreateRunRequest,
   session: SessionKeyRow,
-  blueprint: AgentBlueprint | undefined,
+  agent: JudgedAgent | undefined,
   runId: string,
 ): Pick<RunSpec, "summary" | "invocation"> {
-  const made = agentRun(request, blueprint, session.existed);
+  const blueprint = agent?.blueprint;
+  const made = agentRun(request, blueprint, session.existed, agent?.violations);
   if (made.type === "refused") throw new Refusal("INVALID_ARGUMENT", made.message);
   const { parentSessionId, parameters, metadata } = request;
   const projectDir = request.projectDir || session.project_dir;
@@ -232,48 +238,6 @@ export function hasEnded(sql: Sql, runId: string): boolean | undefined {
   return row && row.ended_at !== null;
 }
 
-export function listRuns(sql: Sql, storeId: string, query: RunQuery): Page<Run> {
-  const where: string[] = ["r.seq < ?"];
-  const values: (string | number)[] = [pageStart(storeId, query.pageToken)];
-  if (query.states.length > 0) {
-    where.push(`r.state IN (${query.states.map(() => "?").join(", ")})`);
-    values.push(...query.states.map(stateName));
-    if (!query.states.some(isFinalState)) where.push("r.ended_at IS NULL");
-  }
-  if (query.sessionId !== "") {
-    where.push("r.session_seq = (SELECT seq FROM sessions WHERE session_id = ?)");
-    values.push(query.sessionId);
-  }
-  if (query.runnerId !== "") {
-    where.push("r.runner_id = ?");
-    values.push(query.runnerId);
-  }
-  if (query.withinSessionId !== undefined) {
-    where.push(`r.session_seq IN ${WITHIN}`);
-    values.push(query.withinSessionId);
-  }
-  const rows = sql<RunRow>(`SELECT ${RUN_COLUMNS} WHERE ${where.join(" AND ")} ORDER BY r.seq DESC LIMIT ?`).all(
-    ...values,
-    query.pageSize + 1,
-  );
-  const page = pageOf(storeId, rows, query.pageSize, (row) => row.seq);
-  return {
-    items: page.items.map((row) => runMessage(row, { summary: encodedSummary(sql, row) })),
-    next: page.next,
-  };
-}
-
-/** What is stored of a run for lists, as bytes. */
-export function encodedSummary(sql: Sql, row: RunRow): Uint8Array {
-  const spec = sql<Pick<SpecRow, "summary">>("SELECT summary FROM run_specs WHERE run_seq = ?").first(row.seq);
-  if (spec === undefined) throw bug("SPEC2", `run ${row.run_id} has no spec`);
-  return spec.summary;
-}
-
-function stateName(state: RunState): string {
-  return RunStateSchema.value[state]?.localName ?? "";
-}
-
 /** @throws Refusal NOT_FOUND. */
 export function stopRun(tx: Tx, runId: string, stop: Stop, cascade: boolean): { run: Run; stoppedRunIds: string[] } {
   const row = runById(tx.sql, runId);
@@ -295,43 +259,4 @@ export function stopRun(tx: Tx, runId: string, stop: Stop, cascade: boolean): { 
   }
   apply(tx, row, { type: "STOP", stop });
   return { run: wholeRun(tx.sql, row), stoppedRunIds };
-}
-
-/** Reasons to keep a run that has ended: its session owes or expects a callback, or one with its result is under way. */
-const OWED = `
-  (SELECT 1 FROM sessions s WHERE s.seq = runs.session_seq AND s.callback_owed = 1
-   UNION ALL SELECT 1 FROM sessions p JOIN sessions c ON c.parent_session_id = p.session_id
-     WHERE p.seq = runs.session_seq AND c.callback_owed = 1
-   UNION ALL SELECT 1 FROM notifications n WHERE n.parent_seq = runs.session_seq AND n.state = 'WAITING'
-   UNION ALL SELECT 1 FROM notifications n WHERE n.child_run_seq = runs.seq AND n.state IN ('WAITING', 'BOUND'))`;
-
-/**
- * Deletes runs that ended before `before`, and sessions that are left without runs. At most `limit` runs.
- * @returns how many runs were, or with `dryRun` would be, deleted.
- */
-export function pruneRuns({ sql }: Pick<Tx, "sql">, before: number, dryRun: boolean, limit: number): number {
-  const prunable = `FROM runs WHERE ended_at <= ? AND NOT EXISTS ${OWED}`;
-  if (dryRun) return sql<{ n: number }>(`SELECT count(*) AS n ${prunable}`).first(before)?.n ?? 0;
-  const ended = sql<{ seq: number; session_seq: number }>(`SELECT seq, session_seq ${prunable} LIMIT ?`).all(
-    before,
-    limit,
-  );
-  for (const { seq, session_seq: sessionSeq } of ended) {
-    sql("DELETE FROM events WHERE session_seq = ? AND run_seq = ?").run(sessionSeq, seq);
-    sql("DELETE FROM runs WHERE seq = ?").run(seq);
-  }
-  for (const sessionSeq of new Set(ended.map((row) => row.session_seq))) deleteEmpty(sql, sessionSeq);
-  return ended.length;
-}
-
-/** Deletes a session without runs and children, and then those above it that this leaves the same. */
-function deleteEmpty(sql: Sql, sessionSeq: number): void {
-  const deletion = sql<{ parent: number | null }>(
-    `DELETE FROM sessions WHERE seq = ? AND NOT EXISTS (SELECT 1 FROM runs WHERE session_seq = sessions.seq)
-       AND NOT EXISTS (SELECT 1 FROM sessions c WHERE c.parent_session_id = sessions.session_id)
-     RETURNING (SELECT p.seq FROM sessions p WHERE p.session_id = sessions.parent_session_id) AS parent`,
-  );
-  for (let seq: number | null = sessionSeq; seq !== null;) {
-    seq = deletion.first(seq)?.parent ?? null;
-  }
 }

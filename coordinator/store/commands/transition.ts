@@ -47,6 +47,7 @@ export function apply(tx: Tx, row: RunRow, event: RunEvent, terms: Terms = {}): 
     const over = leaseOver(before, after);
     if (over !== undefined) endAttempt(tx, over.leaseId, after, event);
     if (event.type === "LEASE_LOST" && isHeld(before)) tx.changes.lostLeases += 1;
+    tx.changes.move(before.state, after.state);
     if (after.state !== before.state) follow(tx, row, before, after);
   }
   for (const effect of decision.effects) perform(tx, row, effect);

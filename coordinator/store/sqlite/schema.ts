@@ -201,6 +201,14 @@ export const MIGRATIONS: readonly Migration[] = [
   executorTypeToProfile,
   contentToInvocation,
   "ALTER TABLE refusals ADD COLUMN for_good INTEGER NOT NULL DEFAULT 0;",
+  // The first of them was partial (parent_session_id <> ''), and no statement says what would let SQLite use it.
+  `
+  DROP INDEX sessions_by_parent;
+  CREATE INDEX sessions_by_parent ON sessions (parent_session_id, seq);
+  DROP INDEX runs_open;
+  CREATE INDEX runs_by_state ON runs (state, seq);
+  CREATE INDEX runs_of_runner ON runs (runner_id, state, seq) WHERE runner_id IS NOT NULL;
+  `,
 ];
 
 /** Stores of the time when an executor profile was called executor type have that name in two tables. */

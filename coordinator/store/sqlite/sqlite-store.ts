@@ -7,7 +7,10 @@ import { GroupCommit, openDatabase, statements } from "../../../lib/sqlite.ts";
 import type { DatabaseSync } from "../../../lib/sqlite.ts";
 import { settleEnded } from "../commands/callbacks.ts";
 import { ChangeSet } from "../changes.ts";
+import type { OpenState } from "../changes.ts";
+import { listRuns } from "../commands/list-runs.ts";
 import * as offers from "../commands/offers.ts";
+import { pruneRuns } from "../commands/prune.ts";
 import * as reports from "../commands/reports.ts";
 import * as runners from "../commands/runners.ts";
 import * as runs from "../commands/runs.ts";
@@ -20,6 +23,8 @@ import type { Committed, Store } from "../store.ts";
 export interface SqliteStoreOptions {
   /** File; undefined keeps everything in memory and nothing after the end. */
   readonly path: string | undefined;
+  /** As in `OpenOptions`. */
+  readonly checkedUpToBytes?: number;
   /** Called after every commit: milliseconds it took, and commands it held. */
   readonly onCommit?: (commitMs: number, commands: number) => void;
 }
@@ -28,13 +33,14 @@ export interface SqliteStoreOptions {
  * Opens the store, making it when the file does not exist.
  * @throws DatabaseUnusableError naming the path and what to do.
  */
-export function openSqliteStore({ path, onCommit }: SqliteStoreOptions): Store {
+export function openSqliteStore({ path, onCommit, ...options }: SqliteStoreOptions): Store {
   if (path !== undefined) mkdirSync(dirname(path), { recursive: true });
   const db = openDatabase({
     path: path ?? ":memory:",
     applicationId: APPLICATION_ID,
     migrations: MIGRATIONS,
     what: "store",
+    ...options,
   });
   return new SqliteStore(db, path, onCommit);
 }
@@ -47,12 +53,14 @@ class SqliteStore implements Store {
   readonly #path: string | undefined;
   readonly #sql: Sql;
   readonly #group: GroupCommit;
+  readonly #openRuns: Record<OpenState, number>;
 
   constructor(db: DatabaseSync, path: string | undefined, onCommit: SqliteStoreOptions["onCommit"]) {
     this.#db = db;
     this.#path = path;
     this.#sql = statements(db);
     this.#group = new GroupCommit(db, onCommit);
+    this.#openRuns = this.#countOpenRuns();
     this.storeId = this.#meta("store_id", () => newId("store"));
     this.secret = this.#meta("secret", () => randomBytes(32).toString("hex"));
   }
@@ -65,13 +73,25 @@ class SqliteStore implements Store {
   }
 
   #commit<T>(now: number, command: (tx: Tx) => T): Promise<Committed<T>> {
-    return this.#group.run(() => {
+    const committed = this.#group.run(() => {
       const changes = new ChangeSet();
       const tx: Tx = { sql: this.#sql, changes, now, endedRuns: [] };
       const value = command(tx);
       settleEnded(tx, () => newId("run"));
       return { value, changes };
     });
+    return committed.then((done) => {
+      for (const [state, more] of done.changes.moved) this.#openRuns[state] += more;
+      return done;
+    });
+  }
+
+  /** Counted once: later every command says what it changed, as a count takes longer the more runs wait. */
+  #countOpenRuns(): Record<OpenState, number> {
+    const count = this.#sql<{ n: number }>("SELECT count(*) AS n FROM runs WHERE state = ?");
+    const of = (state: OpenState): number => count.first(state)?.n ?? 0;
+    const [PENDING, OFFERED, CLAIMED] = [of("PENDING"), of("OFFERED"), of("CLAIMED")];
+    return { PENDING, OFFERED, CLAIMED, RUNNING: of("RUNNING"), STOPPING: of("STOPPING") };
   }
 
   async probe(): Promise<void> {
@@ -84,14 +104,11 @@ class SqliteStore implements Store {
   }
 
   async gauges(): ReturnType<Store["gauges"]> {
-    const counts = this.#sql<{ state: string; n: number }>(
-      "SELECT state, count(*) AS n FROM runs WHERE ended_at IS NULL GROUP BY state",
-    ).all();
-    const oldest = this.#sql<{ at: number | null }>(
-      "SELECT min(created_at) AS at FROM runs WHERE ended_at IS NULL AND state = 'PENDING'",
+    const oldest = this.#sql<{ at: number }>(
+      "SELECT created_at AS at FROM runs WHERE state = 'PENDING' ORDER BY seq LIMIT 1",
     ).first();
     return {
-      openRuns: Object.fromEntries(counts.map(({ state, n }) => [state, n])),
+      openRuns: { ...this.#openRuns },
       oldestPendingAt: oldest?.at ?? undefined,
       fileBytes: this.#path === undefined ? 0 : statSync(this.#path).size,
     };
@@ -100,13 +117,13 @@ class SqliteStore implements Store {
   createRun: Store["createRun"] = (request, agent, ids, limits, now) =>
     this.#commit(now, (tx) => runs.createRun(tx, request, agent, ids, limits));
   agentNameOf: Store["agentNameOf"] = async (session) => runs.agentNameOf(this.#sql, session);
+  lastBlueprint: Store["lastBlueprint"] = async (session, name) => runs.lastBlueprint(this.#sql, session, name);
   getRun: Store["getRun"] = async (runId) => runs.getRun(this.#sql, runId);
   hasEnded: Store["hasEnded"] = async (runId) => runs.hasEnded(this.#sql, runId);
-  listRuns: Store["listRuns"] = async (query) => runs.listRuns(this.#sql, this.storeId, query);
+  listRuns: Store["listRuns"] = async (query) => listRuns(this.#sql, this.storeId, query);
   stopRun: Store["stopRun"] = (runId, stop, cascade, now) =>
     this.#commit(now, (tx) => runs.stopRun(tx, runId, stop, cascade));
-  pruneRuns: Store["pruneRuns"] = (before, dryRun, limit) =>
-    this.#group.run(() => runs.pruneRuns({ sql: this.#sql }, before, dryRun, limit));
+  pruneRuns: Store["pruneRuns"] = (query) => this.#group.run(() => pruneRuns(this.#sql, query));
 
   register: Store["register"] = (request, terms, tokenHash, leaseTtlMs, now) =>
     this.#commit(now, (tx) => runners.register(tx, request, terms, tokenHash, leaseTtlMs));
@@ -117,6 +134,7 @@ class SqliteStore implements Store {
       verdicts: runners.beat(tx, runnerId, said, leaseTtlMs),
       directives: reports.directives(tx.sql, runnerId),
     }));
+  outputSchemas: Store["outputSchemas"] = async (runIds) => reports.outputSchemas(this.#sql, runIds);
   report: Store["report"] = (runnerId, batch, terms, now) =>
     this.#commit(now, (tx) => ({
       verdicts: reports.report(tx, runnerId, batch, terms),

@@ -1,8 +1,14 @@
 import { create } from "@bufbuild/protobuf";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
-import { agentRun, resultProblem } from "../../../coordinator/core/blueprint-run.ts";
+import {
+  agentRun as agentRunOf,
+  parametersToJudge,
+  resultProblem as problemOf,
+} from "../../../coordinator/core/blueprint-run.ts";
 import { schemaProblem, violations } from "../../../coordinator/core/json-schema.ts";
+import type { Asked } from "../../../coordinator/core/blueprint-run.ts";
+import type { AgentBlueprint } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
 import { AgentBlueprintSchema } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
 import { DemandsSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
 
@@ -14,6 +20,15 @@ const SCHEMA = {
 } satisfies JsonObject;
 
 const agent = (more: object = {}) => create(AgentBlueprintSchema, { name: "reviewer", enabled: true, ...more });
+/** With the violations that the coordinator finds before. */
+const agentRun = (asked: Asked, blueprint: AgentBlueprint | undefined, resumes: boolean) => {
+  const judged = parametersToJudge(asked.parameters, blueprint, resumes);
+  return agentRunOf(asked, blueprint, resumes, judged && violations(judged.schema, judged.value, "parameters"));
+};
+const resultProblem = (blueprint: AgentBlueprint, data: JsonObject | undefined, awaits?: boolean) => {
+  const { outputSchema: schema } = blueprint;
+  return problemOf(blueprint, data, schema && data && violations(schema, data, "data"), awaits);
+};
 const withSchema = agent({ parametersSchema: SCHEMA });
 const ok = (prompt: string) => ({ type: "ok", prompt, demands: undefined });
 
@@ -66,6 +81,15 @@ describe("the parameters of a run", () => {
   it("of a resume may be left out, and must fit when they are not", () => {
     expect(agentRun({ prompt: "go on" }, withSchema, true)).toEqual(ok("go on"));
     expect(agentRun({ prompt: "go on", parameters: {} }, withSchema, true).type).toBe("refused");
+  });
+
+  it("that nobody has judged make no run", () => {
+    expect(agentRunOf({ prompt: "go" }, withSchema, false, undefined)).toEqual({
+      type: "refused",
+      message: "the session has just changed: repeat the call",
+    });
+    const strict = agent({ outputSchema: SCHEMA });
+    expect(problemOf(strict, { topic: "x" }, undefined)).toMatch(/were not judged$/);
   });
 });
 
@@ -123,6 +147,41 @@ describe("a JSON Schema", () => {
     ]);
     expect(schemaProblem({ ...draft07, $schema: named.$schema })).toMatch(/items/);
     expect(schemaProblem({ $schema: 7 })).toMatch(/^\$schema 7 is not known/);
+  });
+
+  it.each([
+    ["the root", { type: "object", properties: { children: { type: "array", items: { $ref: "#" } } } }],
+    [
+      "the root of a draft-07 schema",
+      { $schema: "http://json-schema.org/draft-07/schema#", properties: { children: { items: { $ref: "#" } } } },
+    ],
+    ["the root of one with an empty $id", { $id: "", properties: { children: { items: { $ref: "#" } } } }],
+    [
+      "the root of one with an $id",
+      { $id: "https://example.com/tree", properties: { children: { items: { $ref: "#" } } } },
+    ],
+    [
+      "a definition",
+      {
+        $ref: "#/$defs/n",
+        $defs: { n: { type: "object", properties: { children: { items: { $ref: "#/$defs/n" } } } } },
+      },
+    ],
+    [
+      "an anchor",
+      {
+        $ref: "#n",
+        $defs: { n: { $anchor: "n", type: "object", properties: { children: { items: { $ref: "#n" } } } } },
+      },
+    ],
+    ["a dynamic anchor", { $dynamicAnchor: "n", properties: { children: { items: { $dynamicRef: "#n" } } } }],
+  ])("may refer to itself by %s", (_, schema) => {
+    const typed = { ...schema, type: "object" };
+    expect(schemaProblem(typed)).toBeUndefined();
+    expect(violations(typed, { children: [{ children: [] }] }, "v")).toEqual([]);
+    expect(violations(typed, { children: [{ children: [1] }] }, "v")).toEqual([
+      "v/children/0/children/0 must be object",
+    ]);
   });
 
   it("may carry keywords and formats that nobody knows, and may not be async", () => {

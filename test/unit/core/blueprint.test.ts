@@ -112,21 +112,6 @@ describe("a blueprint's files", () => {
       { mcp_servers: { a: { url: "x", headers: { n: 1 } } } },
       /a\.headers\.n: expected a string, found 1/,
     ],
-    [
-      "a schema that is none",
-      { parameters_schema: { type: "strin" } },
-      /^agent\.json: parameters_schema: not a JSON Schema/,
-    ],
-    [
-      "a schema elsewhere",
-      { output_schema: { $ref: "http://x/y" } },
-      /^agent\.json: output_schema: not a JSON Schema.*can't resolve/,
-    ],
-    [
-      "a schema of an old draft",
-      { output_schema: { $schema: "http://json-schema.org/draft-04/schema#" } },
-      /is not known; known: .*2020-12/,
-    ],
     ["a procedural agent", { type: "procedural" }, /^agent\.json: type: only "autonomous" agents run here$/],
     [
       "capabilities",

@@ -61,7 +61,13 @@ describe("copies of blueprints in the store", () => {
     const run = async (systemPrompt: string): Promise<void> => {
       const request = create(CreateRunRequestSchema, { prompt: "go", agentName: "a" });
       const ids = { runId: newId("run"), sessionId: newId("ses") };
-      const { value } = await store.createRun(request, blueprint(systemPrompt), ids, LIMITS, 1);
+      const { value } = await store.createRun(
+        request,
+        { blueprint: blueprint(systemPrompt), violations: undefined },
+        ids,
+        LIMITS,
+        1,
+      );
       await store.stopRun(value.runId, { graceMs: 0, reason: "" }, false, systemPrompt === "one" ? 10 : 20);
     };
     for (const text of ["one", "one", "two", "two", "one"]) await run(text);
@@ -78,11 +84,10 @@ describe("copies of blueprints in the store", () => {
       return n;
     };
     expect(await counted()).toBe(2);
-    await open.pruneRuns(15, false, 2);
-    expect(await counted()).toBe(2);
-    await open.pruneRuns(15, false, 2);
+    const prune = { dryRun: false, from: undefined, budgetMs: 60_000 };
+    await open.pruneRuns({ ...prune, before: 15 });
     expect(await counted()).toBe(1);
-    await open.pruneRuns(25, false, 10);
+    await open.pruneRuns({ ...prune, before: 25 });
     expect(await counted()).toBe(0);
   });
 });

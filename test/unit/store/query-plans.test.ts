@@ -1,0 +1,108 @@
+import { globSync, readFileSync } from "node:fs";
+import { DatabaseSync } from "node:sqlite";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { MIGRATIONS } from "../../../coordinator/store/sqlite/schema.ts";
+import { openSqliteStore } from "../../../coordinator/store/sqlite/sqlite-store.ts";
+import { PREPARED } from "../../../lib/sqlite.ts";
+import { inRepository } from "../../support/paths.ts";
+import { everyCommand } from "../../support/every-command.ts";
+
+/** Rows of the tables of a big store; the others are small. */
+const BIG: Readonly<Record<string, number>> = {
+  sessions: 1_000_000,
+  runs: 1_100_000,
+  run_specs: 1_100_000,
+  run_results: 1_000_000,
+  attempts: 1_000_000,
+  refusals: 10_000,
+  events: 10_000_000,
+  notifications: 1_000_000,
+};
+/** Rows of what a partial index holds: what is open, or rare. */
+const FEW = 1_000;
+/** Rows for one value of a column that many rows share; every other has 10. */
+const SHARED: Readonly<Record<string, number>> = { state: 150_000, runner_id: 10_000, demand_class: 10_000 };
+
+/** Steps that read a whole table, or all of an index, and why that is right: a part of the statement, and of the plan. */
+const ALLOWED: readonly (readonly [statement: string, step: string, reason: string])[] = [
+  ["FROM runners", "SCAN runners", "at most --max-runners"],
+  ["WITH RECURSIVE within", "SCAN w", "what the recursion has just found"],
+  ["WITH RECURSIVE within", "SCAN within", "the sessions of the tree that is asked for"],
+  ["WITH RECURSIVE class", "SCAN class", "what the recursion has just found"],
+  ["VALUES", "SCAN CONSTANT ROW", "no table"],
+  ["SELECT DISTINCT runner_id FROM runs", "runs_by_runner", "leases that are held"],
+  ["r.seq < ? ORDER BY r.seq DESC LIMIT", "rowid<?", "the newest runs, as many as the page has"],
+  ["SELECT * FROM sessions WHERE seq < ? ORDER BY", "rowid<?", "the newest sessions, at most 10,000"],
+];
+
+const texts = new Set<string>();
+const collect = (text: unknown): void => void texts.add(String(text));
+
+beforeAll(async () => {
+  PREPARED.subscribe(collect);
+  await everyCommand(openSqliteStore({ path: undefined }));
+});
+afterAll(() => PREPARED.unsubscribe(collect));
+
+/** An empty store; with `big`, one of which SQLite believes that it is large. */
+function emptyStore(big: boolean): DatabaseSync {
+  const db = new DatabaseSync(":memory:");
+  for (const step of MIGRATIONS) db.exec(typeof step === "string" ? step : step(db));
+  if (!big) return db;
+  db.exec("ANALYZE");
+  const insert = db.prepare("INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES (?, ?, ?)");
+  for (const [table, rows] of Object.entries(BIG)) {
+    const indexes = db.prepare('SELECT name, "unique", partial FROM pragma_index_list(?)').all(table);
+    for (const { name, unique, partial } of indexes) {
+      const columns = db.prepare("SELECT name FROM pragma_index_info(?)").all(String(name));
+      const total = partial === 1 && !String(name).endsWith("_of_runner") && name !== "runs_ended" ? FEW : rows;
+      const same = columns.map((column) => Math.min(total, SHARED[String(column["name"])] ?? 10));
+      if (unique === 1) same[same.length - 1] = 1;
+      // Each further column narrows.
+      for (let i = 1; i < same.length; i += 1) same[i] = Math.min(same[i] ?? 1, Math.ceil((same[i - 1] ?? 1) / 10));
+      insert.run(table, String(name), [total, ...same].join(" "));
+    }
+    if (indexes.length === 0) insert.run(table, null, String(rows));
+  }
+  db.exec("ANALYZE sqlite_schema");
+  return db;
+}
+
+/** Steps that read more than they look for. */
+function scansOf(db: DatabaseSync, text: string): string[] {
+  const steps = db
+    .prepare(`EXPLAIN QUERY PLAN ${text}`)
+    .all()
+    .map(({ detail }) => String(detail));
+  return steps.filter((step) => /^SCAN |\(rowid[<>]\?/.test(step) && !/^SCAN \(subquery|^SCAN \d+ CONSTANT/.test(step));
+}
+
+describe("the statements of the store", () => {
+  it("were all met: every SQL text of its source", () => {
+    const sources = globSync(inRepository("coordinator/store/**/*.ts")).map((file) => readFileSync(file, "utf8"));
+    const literals = sources.flatMap((source) =>
+      [...source.matchAll(/\bsql(?:<[^;]*?>)?\(\s*(?:`([^`]*)`|"([^"]*)")/g)].map(([, a, b]) => a ?? b ?? ""),
+    );
+    expect(literals.length).toBeGreaterThan(60);
+    const all = [...texts];
+    const unmet = literals.filter((literal) => {
+      const parts = literal.split(/\$\{[^}]*\}/);
+      return !all.some((text) => parts.every((part) => text.includes(part)));
+    });
+    expect(unmet).toEqual([]);
+  });
+
+  it.each([
+    ["a store of which SQLite has no statistics, as ours", false],
+    ["a big store that was analyzed", true],
+  ])("read no table as a whole in %s", (_, big) => {
+    const db = emptyStore(big);
+    const scans = [...texts].flatMap((text) =>
+      scansOf(db, text)
+        .filter((step) => !ALLOWED.some(([statement, part]) => text.includes(statement) && step.includes(part)))
+        .map((step) => `${step}: ${text.replaceAll(/\s+/g, " ").trim().slice(0, 300)}`),
+    );
+    db.close();
+    expect(scans).toEqual([]);
+  });
+});
