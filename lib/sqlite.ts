@@ -27,9 +27,14 @@ export class CommitError extends Error {
 }
 
 const SQLITE_BUSY = 5;
+const SQLITE_READONLY = 8;
+const SQLITE_IOERR = 10;
 const SQLITE_CORRUPT = 11;
 const SQLITE_FULL = 13;
 const SQLITE_NOTADB = 26;
+
+/** What a file system that cannot be written makes of a statement, whatever the statement is. */
+const WRITE_TROUBLE: ReadonlySet<number> = new Set([SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL]);
 
 function errcode(cause: unknown): number {
   const code = cause instanceof Error && "errcode" in cause ? Number(cause.errcode) : 0;
@@ -216,7 +221,7 @@ export class GroupCommit {
       commitMs = performance.now() - start;
     } catch (cause) {
       this.#rollback();
-      const error = new CommitError(cause);
+      const error = cause instanceof CommitError ? cause : new CommitError(cause);
       for (const waiting of group) waiting.reject(error);
       return;
     }
@@ -254,7 +259,8 @@ export class GroupCommit {
       const value = run();
       this.#release.run();
       return () => resolve(value as never);
-    } catch (error) {
+    } catch (cause) {
+      const error = WRITE_TROUBLE.has(errcode(cause)) ? new CommitError(cause) : cause;
       // A full disk can end the whole transaction, and then there is no savepoint to go back to.
       if (!this.#db.isTransaction) throw error;
       this.#undo.run();

@@ -1,5 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Interceptor } from "@connectrpc/connect";
+import { errorInfo } from "../../lib/rpc/error-info.ts";
 import { CommitError } from "../../lib/sqlite.ts";
 import { Refusal } from "../store/store.ts";
 
@@ -19,7 +20,10 @@ export function storeErrors(onCommitError: (error: CommitError) => void): Interc
     if (!(error instanceof CommitError)) return error;
     onCommitError(error);
     const what = error.full ? `${error.message}. Free disk space and repeat` : error.message;
-    return new ConnectError(`${what}; nothing was changed`, Code.ResourceExhausted);
+    // Not RESOURCE_EXHAUSTED, which a caller gets for a message that is too large: this one is to be repeated as it is.
+    return new ConnectError(`${what}; nothing was changed`, Code.Unavailable, undefined, [
+      errorInfo(error.full ? "STORE_FULL" : "STORE_FAILED"),
+    ]);
   };
   return (next) => async (request) => {
     try {

@@ -4,6 +4,7 @@ import { Http2SessionManager, createConnectTransport } from "@connectrpc/connect
 import type { ClientHttp2Stream } from "node:http2";
 import { EXIT } from "../exit-codes.ts";
 import type { ExitCode } from "../exit-codes.ts";
+import { isStoreTrouble } from "./error-info.ts";
 import { CLIENT_WRITE_MAX_BYTES, MESSAGE_MAX_BYTES } from "../protocol/limits.ts";
 
 /** How to connect. */
@@ -102,6 +103,8 @@ export function describeConnectError(error: unknown, url: string): CallTrouble {
     .findLast((code) => code !== "");
   if (errno !== undefined) return describeErrno(errno, url);
   const { code, rawMessage } = ConnectError.from(error);
+  // The coordinator answered: it is reached, and says no.
+  if (isStoreTrouble(error)) return refused(rawMessage, "`ao doctor` checks the store and the disk");
   switch (code) {
     case Code.Unavailable:
     case Code.DeadlineExceeded:

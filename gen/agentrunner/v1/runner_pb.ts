@@ -923,7 +923,8 @@ export const RunnerConfigSchema: GenMessage<RunnerConfig, {jsonType: RunnerConfi
  */
 export type Limits = Message<"agentrunner.v1.Limits"> & {
   /**
-   * Largest message, decompressed. 4 MiB; a larger one is RESOURCE_EXHAUSTED.
+   * Largest message, decompressed. 4 MiB; a larger one is RESOURCE_EXHAUSTED, and the same code has other meanings.
+   * So a runner cuts or drops only what it has measured to be larger.
    *
    * @generated from field: uint64 message_max_bytes = 1;
    */
@@ -965,7 +966,8 @@ export type Limits = Message<"agentrunner.v1.Limits"> & {
  */
 export type LimitsJson = {
   /**
-   * Largest message, decompressed. 4 MiB; a larger one is RESOURCE_EXHAUSTED.
+   * Largest message, decompressed. 4 MiB; a larger one is RESOURCE_EXHAUSTED, and the same code has other meanings.
+   * So a runner cuts or drops only what it has measured to be larger.
    *
    * @generated from field: uint64 message_max_bytes = 1;
    */
