@@ -183,6 +183,7 @@ interface Waiting {
 export class GroupCommit {
   readonly #db: DatabaseSync;
   readonly #onCommit: ((commitMs: number, operations: number) => void) | undefined;
+  readonly #onFailure: ((error: CommitError) => void) | undefined;
   #queue: Waiting[] = [];
   readonly #begin: StatementSync;
   readonly #commit: StatementSync;
@@ -190,9 +191,15 @@ export class GroupCommit {
   readonly #release: StatementSync;
   readonly #undo: StatementSync;
 
-  constructor(db: DatabaseSync, onCommit?: (commitMs: number, operations: number) => void) {
+  /** `onFailure` hears once of every group that could not be written. */
+  constructor(
+    db: DatabaseSync,
+    onCommit?: (commitMs: number, operations: number) => void,
+    onFailure?: (error: CommitError) => void,
+  ) {
     this.#db = db;
     this.#onCommit = onCommit;
+    this.#onFailure = onFailure;
     this.#begin = db.prepare("BEGIN IMMEDIATE");
     this.#commit = db.prepare("COMMIT");
     this.#savepoint = db.prepare("SAVEPOINT operation");
@@ -222,6 +229,7 @@ export class GroupCommit {
     } catch (cause) {
       this.#rollback();
       const error = cause instanceof CommitError ? cause : new CommitError(cause);
+      this.#onFailure?.(error);
       for (const waiting of group) waiting.reject(error);
       return;
     }
@@ -265,6 +273,7 @@ export class GroupCommit {
       if (!this.#db.isTransaction) throw error;
       this.#undo.run();
       this.#release.run();
+      if (error instanceof CommitError) this.#onFailure?.(error);
       return () => reject(error);
     }
   }

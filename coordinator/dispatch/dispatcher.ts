@@ -3,6 +3,7 @@ import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import { StreamClosing_Reason } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import { newId } from "../../lib/ids.ts";
+import { CommitError } from "../../lib/sqlite.ts";
 import type { RunnerFacts, Requirements } from "../core/match.ts";
 import type { Committed, Offer, Offered, Candidate } from "../store/store.ts";
 import { Connections } from "./connections.ts";
@@ -221,7 +222,9 @@ export class Dispatcher {
         if (!this.#mustOfferAgain() && askedInVain >= this.#connections.size) return;
       }
     } catch (error) {
-      log.error({ err: error }, "offers could not be stored; trying again in a second");
+      // Who opened the store has said that it cannot be written, and says it rarely.
+      const level = error instanceof CommitError ? "debug" : "error";
+      log[level]({ err: error }, "offers could not be stored; trying again in a second");
       this.#wakeAt(now() + FAILURE_PAUSE_MS);
     } finally {
       // In the same step as the loop ends: a wake in between would be lost.

@@ -57,7 +57,7 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
 
     async *watchRuns({ runnerId, bootId, held, freeSlots }, { signal }) {
       const said = { bootId, held, freeSlots };
-      const { verdicts } = await coordinator.command(store.beat(runnerId, said, config.leaseTtlMs, coordinator.now()));
+      const { verdicts } = await coordinator.renewal(store.beat(runnerId, said, config.leaseTtlMs, coordinator.now()));
       const stream = new RunnerStream(runnerId, bootId);
       stream.send({ case: "opened", value: { streamId: stream.streamId, verdicts } });
       try {
@@ -79,7 +79,7 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
           Code.InvalidArgument,
         );
       }
-      const judged = await coordinator.command(store.report(runnerId, reports, config.leaseTtlMs, coordinator.now()));
+      const judged = await coordinator.renewal(store.report(runnerId, reports, config.leaseTtlMs, coordinator.now()));
       for (const { kind } of judged.verdicts) metrics.reported(VERDICT_NAMES.get(kind) ?? "");
       coordinator.heard(runnerId);
       return judged;
@@ -88,7 +88,7 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
     async heartbeat(request) {
       const { runnerId, bootId, held, freeSlots, draining, eventLoopLag } = request;
       const said = { bootId, held, freeSlots, draining, eventLoopLagMs: eventLoopLag && durationMs(eventLoopLag) };
-      const { verdicts, directives } = await coordinator.command(
+      const { verdicts, directives } = await coordinator.renewal(
         store.beat(runnerId, said, config.leaseTtlMs, coordinator.now()),
       );
       coordinator.listed(runnerId);

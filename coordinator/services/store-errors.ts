@@ -14,11 +14,10 @@ const CODES: Readonly<Record<Refusal["code"], Code>> = {
 };
 
 /** Turns what the store refuses into errors with a status for callers; every other error stays as it was thrown. */
-export function storeErrors(onCommitError: (error: CommitError) => void): Interceptor {
+export function storeErrors(): Interceptor {
   const translate = (error: unknown): unknown => {
     if (error instanceof Refusal) return new ConnectError(error.message, CODES[error.code]);
     if (!(error instanceof CommitError)) return error;
-    onCommitError(error);
     const what = error.full ? `${error.message}. Free disk space and repeat` : error.message;
     // Not RESOURCE_EXHAUSTED, which a caller gets for a message that is too large: this one is to be repeated as it is.
     return new ConnectError(`${what}; nothing was changed`, Code.Unavailable, undefined, [

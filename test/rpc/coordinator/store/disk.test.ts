@@ -76,6 +76,8 @@ describe.skipIf(!mayMount)("on a disk that is full", () => {
     const { runs } = await c.runs.listRuns({ pageSize: 1000 });
     expect(runs.map((run) => run.runId).toReversed()).toEqual([runId, ...acknowledged]);
     expect(await c.metric("agent_store_failures_total")).toBeGreaterThanOrEqual(3);
+    const lines = c.logged.filter(({ msg }) => String(msg).includes("the disk of the store is full"));
+    expect(lines, "said once, however many calls were refused").toHaveLength(1);
     expect((await c.page("/health")).status).toBe(200);
     free();
     await until(async () => (await c.page("/ready")).status === 200, "ready again");
