@@ -15,7 +15,7 @@ import { EXIT } from "../../lib/exit-codes.ts";
 import type { Log } from "../../lib/log.ts";
 import { connectTransport, describeConnectError } from "../../lib/rpc/transport.ts";
 import type { CoordinatorLink } from "../../lib/rpc/transport.ts";
-import { BUILT_IN, timingOf } from "./timing.ts";
+import { BUILT_IN, callTimeoutMs, timingOf } from "./timing.ts";
 import type { Timing } from "./timing.ts";
 import type { ConnectionListener } from "./connection-listener.ts";
 import { isRefusal, nextAfterClosing } from "./connection-state.ts";
@@ -27,9 +27,6 @@ import { RunStream } from "./run-stream.ts";
 import type { StreamEnd, StreamEvent } from "./run-stream.ts";
 
 export type RunnerClient = Client<typeof RunnerService>;
-
-/** Longest wait for the answer to a unary call, unless a third of the lease is shorter. */
-const CALL_MAX_MS = 10_000;
 
 /** Beyond the lease: a live process may miss two heartbeats before its place is free. */
 const TWIN_SLACK_MS = 15_000;
@@ -107,16 +104,17 @@ export class Connection {
   }
 
   /**
-   * A unary call, made once registered. `client` is another link's client for calls that must not share one connection.
+   * A unary call, made once registered. `client` is another link's client for calls that must not share one connection;
+   * the deadline follows the `bytes` of the request.
    * Rejects with ConnectError; what the error means for the connection is already being done.
    */
   async call<R>(
     make: (client: RunnerClient, runnerId: string, options: CallOptions) => Promise<R>,
-    client: RunnerClient = this.#client,
+    { client = this.#client, bytes = 0 }: { client?: RunnerClient; bytes?: number } = {},
   ): Promise<R> {
     const registration = await this.registered();
     try {
-      return await make(client, registration.runnerId, { timeoutMs: this.callTimeoutMs });
+      return await make(client, registration.runnerId, { timeoutMs: callTimeoutMs(this.#timing, bytes) });
     } catch (error) {
       this.#judge(ConnectError.from(error).code, error, registration);
       throw error;
@@ -130,13 +128,9 @@ export class Connection {
       const request = { runnerId: registration.runnerId, bootId: this.#options.bootId };
       // When this fails, the coordinator notices by itself that nothing comes any more.
       const onError = (error: unknown) => this.#log.debug({ reason: String(error) }, "could not deregister");
-      await this.#client.deregister(request, { timeoutMs: this.callTimeoutMs }).catch(onError);
+      await this.#client.deregister(request, { timeoutMs: callTimeoutMs(this.#timing) }).catch(onError);
     }
     this.close();
-  }
-
-  get callTimeoutMs(): number {
-    return Math.min(CALL_MAX_MS, Math.ceil(this.#timing.leaseTtlMs / 3));
   }
 
   /** Carries out the standing orders of an answer. */
@@ -179,7 +173,7 @@ export class Connection {
     this.#enter({ type: "registering" });
     const patienceMs = this.#options.twinPatienceMs ?? this.#timing.leaseTtlMs + TWIN_SLACK_MS;
     return await this.#retries.whileTaken(async () => {
-      const options = { timeoutMs: this.callTimeoutMs };
+      const options = { timeoutMs: callTimeoutMs(this.#timing) };
       return this.#welcome(await this.#client.register(this.#registerRequest(), options));
     }, patienceMs);
   }

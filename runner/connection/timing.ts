@@ -22,6 +22,19 @@ export const BUILT_IN: Timing = {
   stopGraceMs: 10_000,
 };
 
+/** Longest wait for the answer to a small call, unless a third of the lease is shorter. */
+const CALL_MAX_MS = 10_000;
+/** The slowest way up that a message is given time for, 64 kbit/s. */
+const SLOW_BYTES_PER_MS = 8;
+/** Longest wait for the answer to any call. */
+const LARGE_CALL_MAX_MS = 600_000;
+
+/** How long to wait for the answer to a call whose request has `bytes`. */
+export function callTimeoutMs({ leaseTtlMs }: Timing, bytes = 0): number {
+  const smallMs = Math.min(CALL_MAX_MS, leaseTtlMs / 3);
+  return Math.ceil(Math.min(LARGE_CALL_MAX_MS, smallMs + bytes / SLOW_BYTES_PER_MS));
+}
+
 /** The settings of a coordinator; what it leaves out, or sets to nothing, stays as it is. */
 export function timingOf(config: RunnerConfig | undefined, before: Timing): Timing {
   if (config === undefined) return before;
