@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { CallOptions } from "@connectrpc/connect";
+import { TIMER_MAX_MS } from "../lib/config/kinds.ts";
 import { runnerId as runnerIdOf } from "../lib/ids.ts";
 import { Backoff } from "../lib/rpc/backoff.ts";
 import { EXIT } from "../lib/exit-codes.ts";
@@ -205,7 +206,7 @@ class Runner implements RunningRunner {
   stopRuns(reason: string): void {
     this.drain(reason);
     if (this.#ending.type !== "draining") return;
-    const patienceMs = this.#connection.timing.stopGraceMs + STOP_SLACK_MS;
+    const patienceMs = Math.min(TIMER_MAX_MS, this.#connection.timing.stopGraceMs + STOP_SLACK_MS);
     this.#enter({ type: "stopping", timer: setTimeout(() => void this.#flush(), patienceMs) });
     this.#log.warn({ reason }, `stopping ${runs(this.#leases.busy)}`);
     this.#leases.withdraw();

@@ -23,6 +23,7 @@ import type { RunnerStream } from "./runner-stream.ts";
  *   - have a stream,
  *   - are not known to be full,
  *   - are not unresponsive,
+ *   - do not have large offers on their way already,
  *   - and suit a demand class that may have pending runs.
  * Without such runners there is nothing to do. So runs that no connected runner suits are never looked at.
  *
@@ -48,6 +49,7 @@ import type { RunnerStream } from "./runner-stream.ts";
  *   runnersChanged   Rows of runners appeared, changed or went: the index matches them again, then as freed.
  *   freed            A runner may have room: it is no longer known to be full. Wakes.
  *   open             A stream begins. It replaces an older one of its runner, and gets that one's open offers. Wakes.
+ *   room             What was on its way to a runner has gone out: it can be asked again. Wakes.
  *   closed           A stream ended: its open offers are withdrawn, which makes their runs pending.
  *   lapsed           A runner let an offer lapse: it is unresponsive, and gets no offers.
  *   heard            A sign of life: an unresponsive runner can be asked again. Wakes if it was unresponsive.
@@ -118,6 +120,7 @@ export class Dispatcher {
   async open(stream: RunnerStream): Promise<void> {
     const { runnerId, bootId } = stream;
     const older = this.#connections.add(stream);
+    stream.whenRoom(() => this.#wake());
     await this.#demand.returned(runnerId);
     if (older?.bootId === bootId) {
       for (const offer of await this.#deps.store.openOffers(runnerId)) this.#send(offer);

@@ -1,14 +1,9 @@
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import type { CallOptions, Client, Interceptor } from "@connectrpc/connect";
-import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Directive } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { RunnerService, StreamClosing_ReasonSchema } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import type {
-  RegisterRequestSchema,
-  RegisterResponse,
-  StreamClosing_Reason,
-} from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import { PROTOCOL } from "../../lib/protocol/version.ts";
+import type { RegisterResponse, StreamClosing_Reason } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import { TIMER_MAX_MS } from "../../lib/config/kinds.ts";
 import { bearer } from "../../lib/rpc/bearer.ts";
 import { abortable } from "../../lib/rpc/abortable.ts";
 import { EXIT } from "../../lib/exit-codes.ts";
@@ -18,12 +13,12 @@ import type { CoordinatorLink } from "../../lib/rpc/transport.ts";
 import { BUILT_IN, callTimeoutMs, timingOf } from "./timing.ts";
 import type { Timing } from "./timing.ts";
 import type { ConnectionListener } from "./connection-listener.ts";
-import { isRefusal, nextAfterClosing } from "./connection-state.ts";
+import { isRefusal, nextAfterClosing, registerRequest } from "./connection-state.ts";
 import type { ConnectionEnd, ConnectionOptions, ConnectionState, Next } from "./connection-state.ts";
 import { Membership } from "./membership.ts";
 import type { Registration } from "./membership.ts";
 import { Retries, withHint } from "./retries.ts";
-import { RunStream } from "./run-stream.ts";
+import { RunStream, WATCH_PATH } from "./run-stream.ts";
 import type { StreamEnd, StreamEvent } from "./run-stream.ts";
 
 export type RunnerClient = Client<typeof RunnerService>;
@@ -56,7 +51,13 @@ export class Connection {
     this.#options = options;
     this.#listener = listener;
     this.#log = options.log;
-    this.#link = connectTransport(options.url, { ca: options.tlsCaPem, interceptors: [this.authorization] });
+    this.#link = connectTransport(options.url, {
+      ca: options.tlsCaPem,
+      interceptors: [this.authorization],
+      onBytes: (path) => {
+        if (path.endsWith(WATCH_PATH)) this.#stream?.heard();
+      },
+    });
     this.#client = createClient(RunnerService, this.#link.transport);
     this.#retries = new Retries(BUILT_IN, options.log, this.closing, options.random);
     this.ended = this.#end.promise;
@@ -174,20 +175,9 @@ export class Connection {
     const patienceMs = this.#options.twinPatienceMs ?? this.#timing.leaseTtlMs + TWIN_SLACK_MS;
     return await this.#retries.whileTaken(async () => {
       const options = { timeoutMs: callTimeoutMs(this.#timing) };
-      return this.#welcome(await this.#client.register(this.#registerRequest(), options));
+      const request = registerRequest(this.#options, this.#listener.held());
+      return this.#welcome(await this.#client.register(request, options));
     }, patienceMs);
-  }
-
-  #registerRequest(): MessageInitShape<typeof RegisterRequestSchema> {
-    const { identity, bootId, previousBootId } = this.#options;
-    return {
-      ...identity,
-      bootId,
-      previousBootId,
-      protocolMin: PROTOCOL.min,
-      protocolMax: PROTOCOL.max,
-      held: this.#listener.held(),
-    };
   }
 
   #welcome(answer: RegisterResponse): Registration {
@@ -223,7 +213,7 @@ export class Connection {
   }
 
   #silenceMs(): number {
-    return Math.max(this.#options.pollTimeoutMs, 2 * this.#timing.streamKeepaliveMs);
+    return Math.min(TIMER_MAX_MS, Math.max(this.#options.pollTimeoutMs, 2 * this.#timing.streamKeepaliveMs));
   }
 
   #hear(event: StreamEvent): void {
@@ -325,8 +315,12 @@ export class Connection {
     if (this.#state.type !== "closed") this.#state = state;
   }
 
+  get #stream(): RunStream | undefined {
+    return this.#state.type === "opening" || this.#state.type === "attached" ? this.#state.stream : undefined;
+  }
+
   #abortStream(): void {
-    if (this.#state.type === "opening" || this.#state.type === "attached") this.#state.stream.abort();
+    this.#stream?.abort();
   }
 
   async #untilMissing(): Promise<void> {

@@ -79,6 +79,33 @@ describe("on a slow uplink", () => {
   );
 });
 
+describe("on a slow downlink", () => {
+  it("a prompt that needs longer than the longest silence arrives", { timeout: 60_000 }, async () => {
+    fake.config.heartbeatInterval = durationFromMs(1_000);
+    fake.config.leaseTtl = durationFromMs(60_000);
+    fake.keepalive = false;
+    const proxy = await SlowProxy.start({ url: fake.url, down: 64 * 1024 });
+    atEnd(() => proxy.stop());
+    const { executions, log } = await startTestRunner(fake, { coordinatorUrl: proxy.url, pollTimeoutMs: 1_000 });
+    const prompt = "x".repeat(200 * 1024);
+    await fake.offer({ invocation: { schemaVersion: "2.0", mode: "start", sessionId: "ses_1", prompt } });
+    await slowly(() => executions.length === 1, "the execution");
+    expect(executions[0]!.assignment.offer.invocation?.prompt).toBe(prompt);
+    expect(log.filter((line) => line.includes("nothing came on the stream"))).toEqual([]);
+  });
+});
+
+it("no time that a coordinator sets is longer than a timer can be", async () => {
+  fake.config.streamKeepalive = durationFromMs(15 * 86_400_000);
+  fake.config.leaseTtl = durationFromMs(3_000_000_000);
+  const { executions } = await startTestRunner(fake);
+  await fake.offer();
+  await until(() => executions.length === 1, "the execution");
+  const beats = fake.of("heartbeat").length;
+  await until(() => fake.of("heartbeat").length > beats + 5, "time passes");
+  expect(fake.of("watch")).toHaveLength(1);
+});
+
 describe("what is refused for a while", () => {
   const result = () =>
     create(ExecutorResultSchema, {

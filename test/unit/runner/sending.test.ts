@@ -1,7 +1,9 @@
+import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, it } from "vitest";
+import { RunnerConfigSchema } from "../../../gen/agentrunner/v1/runner_pb.ts";
 import { errorInfo } from "../../../lib/rpc/error-info.ts";
-import { BUILT_IN, callTimeoutMs } from "../../../runner/connection/timing.ts";
+import { BUILT_IN, callTimeoutMs, timingOf } from "../../../runner/connection/timing.ts";
 import { BATCH_MAX_BYTES, BatchSize } from "../../../runner/reports/batch-size.ts";
 import { reactionTo } from "../../../runner/reports/send-failure.ts";
 
@@ -50,6 +52,21 @@ it.each([
   [new ConnectError("no", Code.InvalidArgument), "refused"],
 ])("after %s the reaction is %s", (error, type) => {
   expect(reactionTo(error).type).toBe(type);
+});
+
+it("what a coordinator sets is kept within what timers take, and a runner never tries again without a pause", () => {
+  const config = create(RunnerConfigSchema, {
+    leaseTtl: { seconds: 3_000_000n },
+    streamKeepalive: { seconds: 1_296_000_000n },
+    heartbeatInterval: { seconds: 10n ** 12n },
+    stopGrace: { seconds: 10n ** 12n },
+    reconnectMin: { nanos: 1 },
+    reconnectMax: { nanos: 1_000_000 },
+  });
+  const timing = timingOf(config, BUILT_IN);
+  expect(Math.max(...Object.values(timing))).toBe(2 ** 31 - 1);
+  expect(timing.reconnectMinMs).toBeGreaterThanOrEqual(50);
+  expect(timing.reconnectMaxMs).toBeGreaterThanOrEqual(timing.reconnectMinMs);
 });
 
 it("a call has time for its size, up to ten minutes", () => {
