@@ -1,4 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { reasonOf } from "../lib/rpc/error-info.ts";
+import type { ErrorReason } from "../lib/rpc/error-info.ts";
 
 /**
  * What a caller receives when a connection breaks or a coordinator ends. Every other code is an answer, which repeating does
@@ -11,9 +13,10 @@ import { Code, ConnectError } from "@connectrpc/connect";
  */
 const TRANSIENT: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Canceled, Code.Aborted, Code.DeadlineExceeded]);
 
-/** True when the same call may succeed a moment later. */
+/** True when the same call may succeed a moment later. A full disk is not of that kind: a person has to make room. */
 export function isTransient(error: unknown): error is ConnectError {
-  return error instanceof ConnectError && TRANSIENT.has(error.code);
+  if (!(error instanceof ConnectError) || !TRANSIENT.has(error.code)) return false;
+  return reasonOf(error) !== ("STORE_FULL" satisfies ErrorReason);
 }
 
 /** True when a cursor was made by another store than the coordinator has now. Events after it are not there any more. */

@@ -3,6 +3,7 @@ import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { StreamClosing_Reason } from "../gen/agentrunner/v1/runner_service_pb.ts";
 import type { RegisterRequest } from "../gen/agentrunner/v1/runner_service_pb.ts";
 import type { Log } from "../lib/log.ts";
+import { CommitError } from "../lib/sqlite.ts";
 import { RunTokens } from "./access/run-tokens.ts";
 import type { CoordinatorConfig } from "./config.ts";
 import { grant, heard, isOver, missedTime } from "./core/grace.ts";
@@ -54,6 +55,8 @@ export class Coordinator {
   #stopped = false;
   #recovering: Promise<void> | undefined;
   #last: Reading;
+  /** A renewal could not be stored since the last look at what is due. */
+  #missedRenewals = false;
 
   constructor(deps: CoordinatorDeps) {
     this.store = deps.store;
@@ -95,8 +98,8 @@ export class Coordinator {
       try {
         await action();
       } catch (error) {
-        // Nothing was changed, and the next time tries again.
-        this.log.error({ err: error }, "a periodic command failed");
+        // Nothing was changed, and the next time tries again. Who opened the store has said that it cannot be written.
+        if (!(error instanceof CommitError)) this.log.error({ err: error }, "a periodic command failed");
       }
     };
     this.#timers.push(setInterval(() => void guarded(), intervalMs));
@@ -115,6 +118,16 @@ export class Coordinator {
     const { value, changes } = await committed;
     this.perform(changes);
     return value;
+  }
+
+  /** As `command`, for what renews leases: when it cannot be stored, no lease is lost because of that. */
+  async renewal<T>(committed: Promise<Committed<T>>): Promise<T> {
+    try {
+      return await this.command(committed);
+    } catch (error) {
+      if (error instanceof CommitError) this.#missedRenewals = true;
+      throw error;
+    }
   }
 
   /** Acts on what a command changed: tells runners, wakes followers, and lets the dispatcher offer what became pending. */
@@ -148,7 +161,7 @@ export class Coordinator {
       heardWithinMs: 2 * heartbeatMs,
       maxRunners,
     };
-    const registered = await this.command(this.store.register(request, terms, tokenHash, leaseTtlMs, this.now()));
+    const registered = await this.renewal(this.store.register(request, terms, tokenHash, leaseTtlMs, this.now()));
     const { runnerId, replacedBootId } = registered;
     if (replacedBootId !== undefined) this.dispatcher.end(runnerId, StreamClosing_Reason.REPLACED);
     this.listed(runnerId);
@@ -193,23 +206,32 @@ export class Coordinator {
   async #grantGrace(why: string): Promise<void> {
     const { leaseTtlMs, restartGraceMs } = this.config;
     const graceMs = restartGraceMs ?? Math.max(leaseTtlMs, 60_000);
+    const before = this.#grace;
     this.#grace = grant(await this.store.holders(), this.#clock().steadyMs, graceMs);
-    if (this.#grace.state === "OVER") return;
+    // One that is granted again and again, as while the disk is full, is said once.
+    if (this.#grace.state === "OVER" || before.state === "GRANTED") return;
     this.log.info({ why, grace_ms: graceMs, runners: this.#grace.awaited.size }, "no lease is lost for a while");
   }
 
-  /** Reads the clocks. When time was missed since the last look, runners get their grace before anything else happens. */
+  /**
+   * Reads the clocks. When time was missed since the last look, or renewals could not be stored, runners get their grace
+   * before anything else happens.
+   */
   async #look(tickMs: number): Promise<Reading> {
     const reading = this.#clock();
     const missed = missedTime(this.#last, reading, tickMs, this.config.leaseTtlMs);
     this.#last = reading;
-    if (missed) this.#recovering ??= this.#recover().finally(() => (this.#recovering = undefined));
+    const why = missed ? "the clock jumped, or this process was paused" : "the store could not be written";
+    if (missed || this.#missedRenewals) {
+      this.#missedRenewals = false;
+      this.#recovering ??= this.#recover(why).finally(() => (this.#recovering = undefined));
+    }
     await this.#recovering;
     return reading;
   }
 
-  async #recover(): Promise<void> {
-    await this.#grantGrace("the clock jumped, or this process was paused");
+  async #recover(why: string): Promise<void> {
+    await this.#grantGrace(why);
     await this.dispatcher.resume();
   }
 

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { createRouterTransport } from "@connectrpc/connect";
 import type { ConnectRouter } from "@connectrpc/connect";
 import type { CommitError } from "../lib/sqlite.ts";
+import { Rarely } from "../lib/log-rarely.ts";
 import type { Log } from "../lib/log.ts";
 import { createGate } from "./access/gate.ts";
 import { POLICY } from "./access/policy.ts";
@@ -22,6 +23,9 @@ import { mountSessionService } from "./services/session-service.ts";
 import { SchemaJudge } from "./schemas/schema-judge.ts";
 import { openSqliteStore } from "./store/sqlite/sqlite-store.ts";
 import type { Store } from "./store/store.ts";
+
+/** Least time between two log lines that say that the store cannot be written. */
+const STORE_TROUBLE_LOG_MS = 10_000;
 
 export interface RunningCoordinator {
   readonly url: string;
@@ -46,21 +50,19 @@ export async function startCoordinator(
   checkListen(config.listen, { tls, insecure: config.insecure });
   const path = config.memory ? undefined : config.store;
   const metrics = new Metrics();
-  const store = openSqliteStore({ path, onCommit: (ms, commands) => metrics.committed(ms, commands) });
-  const judge = new SchemaJudge();
-  const coordinator = new Coordinator({
-    store,
-    config,
-    log,
-    metrics,
-    judge,
-    ...(clock === undefined ? {} : { clock }),
+  const trouble = new StoreTrouble(metrics, log);
+  const store = openSqliteStore({
+    path,
+    onCommit: (ms, commands) => trouble.committed(ms, commands),
+    onFailure: (error) => trouble.failed(error),
   });
+  const judge = new SchemaJudge();
+  const clocks = clock === undefined ? {} : { clock };
+  const coordinator = new Coordinator({ store, config, log, metrics, judge, ...clocks });
   const blueprints = new BlueprintDir(config.agentsDir, log, judge);
   const interceptors = [
     storeErrors({
       store: path ?? "the store in memory",
-      onCommitError: (error) => onCommitError(error, metrics, log),
       onDamage: (error, message) => log.error({ err: error, store: path }, message),
     }),
   ];
@@ -123,12 +125,28 @@ function tlsOf({ tlsCert, tlsKey }: CoordinatorConfig): { certPem: string; keyPe
   return { certPem: readFileSync(tlsCert, "utf8"), keyPem: readFileSync(tlsKey, "utf8") };
 }
 
-function onCommitError(error: CommitError, metrics: Metrics, log: Log): void {
-  metrics.commitFailed();
-  log.error(
-    { err: error },
-    error.full ? "the disk of the store is full; nothing is lost, and nothing is taken" : error.message,
-  );
+/** Counts commits, and says when they fail: once, then rarely, because the log is often on the same disk. */
+class StoreTrouble {
+  readonly #metrics: Metrics;
+  readonly #log: Log;
+  readonly #rarely = new Rarely(STORE_TROUBLE_LOG_MS);
+
+  constructor(metrics: Metrics, log: Log) {
+    this.#metrics = metrics;
+    this.#log = log;
+  }
+
+  committed(commitMs: number, commands: number): void {
+    this.#metrics.committed(commitMs, commands);
+  }
+
+  failed(error: CommitError): void {
+    this.#metrics.commitFailed();
+    const times = this.#rarely.again();
+    if (times === undefined) return;
+    const text = error.full ? "the disk of the store is full; nothing is lost, and nothing is taken" : error.message;
+    this.#log.error(times === 1 ? { err: error } : { reason: error.message, times }, text);
+  }
 }
 
 function pages(coordinator: Coordinator): Record<string, () => PageResponse | Promise<PageResponse>> {

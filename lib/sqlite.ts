@@ -28,10 +28,14 @@ export class CommitError extends Error {
 }
 
 const SQLITE_BUSY = 5;
+const SQLITE_READONLY = 8;
 const SQLITE_IOERR = 10;
 const SQLITE_CORRUPT = 11;
 const SQLITE_FULL = 13;
 const SQLITE_NOTADB = 26;
+
+/** What a file system that cannot be written makes of a statement, whatever the statement is. */
+const WRITE_TROUBLE: ReadonlySet<number> = new Set([SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL]);
 
 function errcode(cause: unknown): number {
   const code = cause instanceof Error && "errcode" in cause ? Number(cause.errcode) : 0;
@@ -195,6 +199,7 @@ interface Waiting {
 export class GroupCommit {
   readonly #db: DatabaseSync;
   readonly #onCommit: ((commitMs: number, operations: number) => void) | undefined;
+  readonly #onFailure: ((error: CommitError) => void) | undefined;
   #queue: Waiting[] = [];
   readonly #begin: StatementSync;
   readonly #commit: StatementSync;
@@ -202,9 +207,15 @@ export class GroupCommit {
   readonly #release: StatementSync;
   readonly #undo: StatementSync;
 
-  constructor(db: DatabaseSync, onCommit?: (commitMs: number, operations: number) => void) {
+  /** `onFailure` hears once of every group that could not be written. */
+  constructor(
+    db: DatabaseSync,
+    onCommit?: (commitMs: number, operations: number) => void,
+    onFailure?: (error: CommitError) => void,
+  ) {
     this.#db = db;
     this.#onCommit = onCommit;
+    this.#onFailure = onFailure;
     this.#begin = db.prepare("BEGIN IMMEDIATE");
     this.#commit = db.prepare("COMMIT");
     this.#savepoint = db.prepare("SAVEPOINT operation");
@@ -233,7 +244,8 @@ export class GroupCommit {
       commitMs = performance.now() - start;
     } catch (cause) {
       this.#rollback();
-      const error = new CommitError(cause);
+      const error = cause instanceof CommitError ? cause : new CommitError(cause);
+      this.#onFailure?.(error);
       for (const waiting of group) waiting.reject(error);
       return;
     }
@@ -271,11 +283,13 @@ export class GroupCommit {
       const value = run();
       this.#release.run();
       return () => resolve(value as never);
-    } catch (error) {
+    } catch (cause) {
+      const error = WRITE_TROUBLE.has(errcode(cause)) ? new CommitError(cause) : cause;
       // A full disk can end the whole transaction, and then there is no savepoint to go back to.
       if (!this.#db.isTransaction) throw error;
       this.#undo.run();
       this.#release.run();
+      if (error instanceof CommitError) this.#onFailure?.(error);
       return () => reject(error);
     }
   }

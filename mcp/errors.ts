@@ -1,9 +1,12 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { isStoreTrouble } from "../lib/rpc/error-info.ts";
 
 /** A call that a tool refuses; the message says what to do instead. */
 export class ToolError extends Error {
   override name = "ToolError";
 }
+
+const AGAIN = "Nothing was changed. Wait a minute and call again.";
 
 /** What a model is told to do about an error of the coordinator. */
 const ADVICE: ReadonlyMap<Code, string> = new Map([
@@ -19,7 +22,7 @@ const ADVICE: ReadonlyMap<Code, string> = new Map([
     "This run's lease is over: it has ended, or another attempt has taken its place. Nothing was changed and nothing " +
       "can be: stop working.",
   ],
-  [Code.ResourceExhausted, "Nothing was changed. Wait a minute and call again."],
+  [Code.ResourceExhausted, AGAIN],
   [Code.Unavailable, "The coordinator cannot be reached. Call again in a minute, a start with the same request_id."],
   [Code.DeadlineExceeded, "The coordinator does not answer. Call again in a minute, a start with the same request_id."],
 ]);
@@ -28,6 +31,6 @@ const ADVICE: ReadonlyMap<Code, string> = new Map([
 export function adviceOf(error: unknown): string {
   if (error instanceof ToolError) return error.message;
   const { code, rawMessage } = ConnectError.from(error);
-  const advice = ADVICE.get(code);
+  const advice = isStoreTrouble(error) ? AGAIN : ADVICE.get(code);
   return advice === undefined ? `${Code[code]}: ${rawMessage}` : `${rawMessage}. ${advice}`;
 }

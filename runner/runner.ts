@@ -1,11 +1,15 @@
 import { setTimeout as delay } from "node:timers/promises";
+import type { CallOptions } from "@connectrpc/connect";
+import { TIMER_MAX_MS } from "../lib/config/kinds.ts";
 import { runnerId as runnerIdOf } from "../lib/ids.ts";
 import { Backoff } from "../lib/rpc/backoff.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { ExitCode } from "../lib/exit-codes.ts";
 import type { Log } from "../lib/log.ts";
 import { ReportVerdict_Kind, Report_Kind } from "../gen/agentrunner/v1/runner_service_pb.ts";
+import { BulkLink } from "./connection/bulk-link.ts";
 import { Connection } from "./connection/connection.ts";
+import type { RunnerClient } from "./connection/connection.ts";
 import type { ConnectionEnd, ConnectionState } from "./connection/connection-state.ts";
 import { EventSender } from "./reports/event-sender.ts";
 import type { Execute } from "./execution/execute.ts";
@@ -88,6 +92,7 @@ class Runner implements RunningRunner {
   readonly #log: Log;
   readonly #state: StateDir;
   readonly #connection: Connection;
+  readonly #bulk: BulkLink;
   readonly #heartbeat: Heartbeat;
   readonly #leases: Leases;
   readonly #done = Promise.withResolvers<ExitCode>();
@@ -107,13 +112,18 @@ class Runner implements RunningRunner {
     const uplink = uplinkOf(connection, deps.random);
     const events = new EventSender(
       uplink,
-      (batches) => connection().call((client, runnerId, call) => client.appendEvents({ runnerId, batches }, call)),
+      (batches, bytes) =>
+        this.#bulk.call((client, runnerId, call) => client.appendEvents({ runnerId, batches }, call), bytes),
       log,
       (leaseId, { kind }) => this.#leases.over(leaseId, kind === ReportVerdict_Kind.STALE),
     );
     const reports = new ReportSender(
       uplink,
-      (batch) => connection().call((client, runnerId, call) => client.reportStatus({ runnerId, reports: batch }, call)),
+      (batch, bytes, large) => {
+        const make = (client: RunnerClient, runnerId: string, call: CallOptions) =>
+          client.reportStatus({ runnerId, reports: batch }, call);
+        return large ? this.#bulk.call(make, bytes) : connection().call(make, { bytes });
+      },
       log,
     );
     this.#leases = new Leases({
@@ -133,6 +143,7 @@ class Runner implements RunningRunner {
     });
     this.#connection = new Connection(this.#connectionOptions(deps), this.#leases);
     const { coordinatorUrl: url, tlsCaPem, heartbeatIntervalMs: intervalMs } = settings;
+    this.#bulk = new BulkLink(this.#connection, { url, tlsCaPem });
     const beat = { url, tlsCaPem, bootId: this.bootId, intervalMs, log };
     this.#heartbeat = new Heartbeat(beat, this.#connection, this.#leases);
   }
@@ -196,7 +207,7 @@ class Runner implements RunningRunner {
   stopRuns(reason: string): void {
     this.drain(reason);
     if (this.#ending.type !== "draining") return;
-    const patienceMs = this.#connection.timing.stopGraceMs + STOP_SLACK_MS;
+    const patienceMs = Math.min(TIMER_MAX_MS, this.#connection.timing.stopGraceMs + STOP_SLACK_MS);
     this.#enter({ type: "stopping", timer: setTimeout(() => void this.#flush(), patienceMs) });
     this.#log.warn({ reason }, `stopping ${runs(this.#leases.busy)}`);
     this.#leases.withdraw();

@@ -1,6 +1,6 @@
 /**
  * When leases may be lost (ADR 3, "Coordinator restart and grace"): not for `graceMs` after a start, after a pause of the
- * coordinator's own clock, or after a jump of the wall clock; earlier once every runner that held leases was heard from.
+ * coordinator's own clock, after a jump of the wall clock, or while the store cannot be written; earlier once every runner that held leases was heard from.
  */
 export type Grace =
   | { readonly state: "OVER" }

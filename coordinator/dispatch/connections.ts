@@ -119,9 +119,10 @@ export class Connections {
     this.streamOf(runnerId)?.send(event);
   }
 
-  /** Streams of the runners that may be able to take a run, the least recently asked first. */
+  /** Streams of the runners that may be able to take a run and have room on their way, the least recently asked first. */
   *available(): Iterable<RunnerStream> {
-    for (const { stream, full, unresponsive } of this.#turns) if (!full && !unresponsive) yield stream;
+    for (const { stream, full, unresponsive } of this.#turns)
+      if (!full && !unresponsive && !stream.crowded) yield stream;
   }
 
   /** These were asked, in this order: they are the last to be asked again. */

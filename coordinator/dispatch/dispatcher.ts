@@ -3,6 +3,7 @@ import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import { StreamClosing_Reason } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import { newId } from "../../lib/ids.ts";
+import { CommitError } from "../../lib/sqlite.ts";
 import type { RunnerFacts, Requirements } from "../core/match.ts";
 import type { Committed, Offer, Offered, Candidate } from "../store/store.ts";
 import { Connections } from "./connections.ts";
@@ -22,6 +23,7 @@ import type { RunnerStream } from "./runner-stream.ts";
  *   - have a stream,
  *   - are not known to be full,
  *   - are not unresponsive,
+ *   - do not have large offers on their way already,
  *   - and suit a demand class that may have pending runs.
  * Without such runners there is nothing to do. So runs that no connected runner suits are never looked at.
  *
@@ -47,6 +49,7 @@ import type { RunnerStream } from "./runner-stream.ts";
  *   runnersChanged   Rows of runners appeared, changed or went: the index matches them again, then as freed.
  *   freed            A runner may have room: it is no longer known to be full. Wakes.
  *   open             A stream begins. It replaces an older one of its runner, and gets that one's open offers. Wakes.
+ *   room             What was on its way to a runner has gone out: it can be asked again. Wakes.
  *   closed           A stream ended: its open offers are withdrawn, which makes their runs pending. When it was the runner's
  *                    end that broke it, the offer that was sent first counts as refused: it may be what broke it.
  *   lapsed           A runner let an offer lapse: it is unresponsive, and gets no offers.
@@ -118,6 +121,7 @@ export class Dispatcher {
   async open(stream: RunnerStream): Promise<void> {
     const { runnerId, bootId } = stream;
     const older = this.#connections.add(stream);
+    stream.whenRoom(() => this.#wake());
     await this.#demand.returned(runnerId);
     if (older?.bootId === bootId) {
       for (const offer of await this.#deps.store.openOffers(runnerId)) this.#send(offer);
@@ -228,7 +232,9 @@ export class Dispatcher {
         if (!this.#mustOfferAgain() && askedInVain >= this.#connections.size) return;
       }
     } catch (error) {
-      log.error({ err: error }, "offers could not be stored; trying again in a second");
+      // Who opened the store has said that it cannot be written, and says it rarely.
+      const level = error instanceof CommitError ? "debug" : "error";
+      log[level]({ err: error }, "offers could not be stored; trying again in a second");
       this.#wakeAt(now() + FAILURE_PAUSE_MS);
     } finally {
       // In the same step as the loop ends: a wake in between would be lost.

@@ -1,4 +1,4 @@
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { newId } from "../../lib/ids.ts";
@@ -11,15 +11,30 @@ import type { StreamClosing_Reason, WatchRunsResponse } from "../../gen/agentrun
  */
 const MAX_QUEUED = 4096;
 
+/** As MAX_QUEUED, in bytes: what one command offers to a runner fits, and what waits before it. */
+export const MAX_QUEUED_BYTES = 16 * 1024 * 1024;
+
+/** With more than this on its way a runner is offered nothing: the next offer would wait behind it, and lapse there. */
+export const CROWDED_BYTES = 256 * 1024;
+
 /** What one message of the stream says. */
 export type StreamEvent = NonNullable<MessageInitShape<typeof WatchRunsResponseSchema>["event"]>;
+
+/** A message that is not sent. */
+interface Queued {
+  readonly message: WatchRunsResponse;
+  readonly bytes: number;
+}
 
 /** One WatchRuns call: what is put in comes out in order, until it is closed. */
 export class RunnerStream {
   readonly streamId = newId("stream");
   readonly runnerId: string;
   readonly bootId: string;
-  #queue: WatchRunsResponse[] = [];
+  #queue: Queued[] = [];
+  /** Of what is in the queue, and of the message that is being sent. */
+  #bytes = 0;
+  #onRoom: (() => void) | undefined;
   #ended: { error: ConnectError | undefined } | undefined;
   #broken = false;
   #wake: (() => void) | undefined;
@@ -39,15 +54,46 @@ export class RunnerStream {
     return this.#broken;
   }
 
+  /** True while so much is on its way that nothing large should follow. */
+  get crowded(): boolean {
+    return this.#bytes > CROWDED_BYTES;
+  }
+
+  /** `onRoom` is called whenever the stream is crowded no longer. */
+  whenRoom(onRoom: () => void): void {
+    this.#onRoom = onRoom;
+  }
+
   send(event: StreamEvent): void {
     if (this.#ended !== undefined) return;
-    if (this.#queue.length >= MAX_QUEUED) {
-      const message = `${MAX_QUEUED} messages wait on this stream and are not read; open a new one`;
+    const message = create(WatchRunsResponseSchema, { event });
+    const bytes = toBinary(WatchRunsResponseSchema, message).length;
+    this.#forgetOffersOf(message);
+    if (this.#queue.length >= MAX_QUEUED || (this.#queue.length > 0 && this.#bytes + bytes > MAX_QUEUED_BYTES)) {
+      const message = `${this.#queue.length} messages of ${this.#bytes} bytes wait on this stream and are not read; open a new one`;
       this.#break(new ConnectError(message, Code.ResourceExhausted));
       return;
     }
-    this.#queue.push(create(WatchRunsResponseSchema, { event }));
+    this.#queue.push({ message, bytes });
+    this.#bytes += bytes;
     this.#wake?.();
+  }
+
+  /** An offer takes the place of an earlier one of its run that nobody has read: that one has lapsed. */
+  #forgetOffersOf({ event }: WatchRunsResponse): void {
+    if (event.case !== "offer") return;
+    const { runId } = event.value;
+    this.#queue = this.#queue.filter(({ message, bytes }) => {
+      const old = message.event.case === "offer" && message.event.value.runId === runId;
+      if (old) this.#bytes -= bytes;
+      return !old;
+    });
+  }
+
+  #sent(bytes: number): void {
+    const before = this.crowded;
+    this.#bytes -= bytes;
+    if (before && !this.crowded) this.#onRoom?.();
   }
 
   /** Says why, and ends the stream after what was sent before. */
@@ -78,10 +124,13 @@ export class RunnerStream {
     signal.addEventListener("abort", onAbort, { once: true });
     try {
       for (;;) {
-        const batch = this.#queue;
-        this.#queue = [];
-        yield* batch;
-        if (this.#queue.length > 0) continue;
+        const next = this.#queue.shift();
+        if (next !== undefined) {
+          // Returns when there is room for the next message.
+          yield next.message;
+          this.#sent(next.bytes);
+          continue;
+        }
         if (this.#ended?.error !== undefined) throw this.#ended.error;
         if (this.#ended !== undefined) return;
         await new Promise<void>((resolve) => {

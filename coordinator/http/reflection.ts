@@ -3,6 +3,7 @@ import type { DescFile, DescService, Registry } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import type { ConnectRouter } from "@connectrpc/connect";
+import { file_google_rpc_error_details } from "../../gen/google/rpc/error_details_pb.ts";
 import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import type { ServerReflectionRequest } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
@@ -35,6 +36,8 @@ interface Index {
 
 function indexServices(services: readonly DescService[]): Index {
   const files = new Map<string, DescFile>();
+  // No message refers to the details of an error; a client that prints one asks for its type.
+  for (const file of withImports(file_google_rpc_error_details)) files.set(file.proto.name, file);
   for (const service of services) for (const file of withImports(service.file)) files.set(file.proto.name, file);
   return { services, files, registry: createRegistry(...files.values()) };
 }

@@ -62,7 +62,7 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
 
     async *watchRuns({ runnerId, bootId, held, freeSlots }, { signal }) {
       const said = { bootId, held, freeSlots };
-      const { verdicts } = await coordinator.command(store.beat(runnerId, said, config.leaseTtlMs, coordinator.now()));
+      const { verdicts } = await coordinator.renewal(store.beat(runnerId, said, config.leaseTtlMs, coordinator.now()));
       const stream = new RunnerStream(runnerId, bootId);
       stream.send({ case: "opened", value: { streamId: stream.streamId, verdicts } });
       try {
@@ -85,7 +85,7 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
         );
       }
       const violations = await judgedResults(coordinator, reports);
-      const answer = await coordinator.command(
+      const answer = await coordinator.renewal(
         store.report(runnerId, reports, { ...terms, violations }, coordinator.now()),
       );
       for (const { kind } of answer.verdicts) metrics.reported(VERDICT_NAMES.get(kind) ?? "");
@@ -96,7 +96,7 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
     async heartbeat(request) {
       const { runnerId, bootId, held, freeSlots, draining, eventLoopLag } = request;
       const said = { bootId, held, freeSlots, draining, eventLoopLagMs: eventLoopLag && durationMs(eventLoopLag) };
-      const { verdicts, directives } = await coordinator.command(
+      const { verdicts, directives } = await coordinator.renewal(
         store.beat(runnerId, said, config.leaseTtlMs, coordinator.now()),
       );
       coordinator.listed(runnerId);

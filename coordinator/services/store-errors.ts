@@ -1,5 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Interceptor } from "@connectrpc/connect";
+import { errorInfo } from "../../lib/rpc/error-info.ts";
 import { CommitError, damageOf } from "../../lib/sqlite.ts";
 import { Refusal } from "../store/store.ts";
 
@@ -16,25 +17,26 @@ const CODES: Readonly<Record<Refusal["code"], Code>> = {
 export interface StoreErrorHooks {
   /** File of the store, for the texts. */
   readonly store: string;
-  readonly onCommitError: (error: CommitError) => void;
   /** SQLite could not read the file as it is. */
   readonly onDamage: (error: unknown, message: string) => void;
 }
 
 /** Turns what the store refuses into errors with a status for callers; every other error stays as it was thrown. */
-export function storeErrors({ store, onCommitError, onDamage }: StoreErrorHooks): Interceptor {
+export function storeErrors({ store, onDamage }: StoreErrorHooks): Interceptor {
   const translate = (error: unknown): unknown => {
     if (error instanceof Refusal) return new ConnectError(error.message, CODES[error.code]);
     const damage = damageOf(error);
     if (damage !== undefined) {
-      const message = `STORE_FAILED: ${store} cannot be read (${damage}): stop the coordinator and restore a copy`;
+      const message = `STORE_DAMAGED: ${store} cannot be read (${damage}): stop the coordinator and restore a copy`;
       onDamage(error, message);
-      return new ConnectError(message, Code.Internal);
+      return new ConnectError(message, Code.Internal, undefined, [errorInfo("STORE_DAMAGED")]);
     }
     if (!(error instanceof CommitError)) return error;
-    onCommitError(error);
     const what = error.full ? `${error.message}. Free disk space and repeat` : error.message;
-    return new ConnectError(`${what}; nothing was changed`, Code.ResourceExhausted);
+    // Not RESOURCE_EXHAUSTED, which a caller gets for a message that is too large: this one is to be repeated as it is.
+    return new ConnectError(`${what}; nothing was changed`, Code.Unavailable, undefined, [
+      errorInfo(error.full ? "STORE_FULL" : "STORE_FAILED"),
+    ]);
   };
   return (next) => async (request) => {
     try {

@@ -4,6 +4,7 @@ import { Http2SessionManager, createConnectTransport } from "@connectrpc/connect
 import type { ClientHttp2Stream } from "node:http2";
 import { EXIT } from "../exit-codes.ts";
 import type { ExitCode } from "../exit-codes.ts";
+import { isStoreTrouble } from "./error-info.ts";
 import { CLIENT_WRITE_MAX_BYTES, MESSAGE_MAX_BYTES } from "../protocol/limits.ts";
 
 /** How to connect. */
@@ -14,6 +15,8 @@ export interface TransportOptions {
   readonly pingIntervalMs?: number;
   /** Time that the peer has to answer a PING before the connection and its calls end. Default 5 s. */
   readonly pingTimeoutMs?: number;
+  /** Hears of bytes of an answer, with the path of its call: also while a message is on its way and not whole. */
+  readonly onBytes?: (path: string) => void;
   /** Interceptors of every call, outermost first. */
   readonly interceptors?: readonly Interceptor[];
 }
@@ -33,6 +36,7 @@ export function connectTransport(url: string, options: TransportOptions = {}): C
     // Large calls in flight together must not reach Node's 10 MB, where it refuses every further one.
     { maxSessionMemory: 64, ...(options.ca === undefined ? {} : { ca: options.ca }) },
   );
+  sessions.onBytes = options.onBytes;
   const transport = createConnectTransport({
     baseUrl: url,
     httpVersion: "2",
@@ -52,6 +56,12 @@ export function connectTransport(url: string, options: TransportOptions = {}): C
  */
 class SteadySessionManager extends Http2SessionManager {
   readonly #heard = new WeakSet<object>();
+  onBytes: ((path: string) => void) | undefined;
+
+  override notifyResponseByteRead(stream: ClientHttp2Stream): void {
+    super.notifyResponseByteRead(stream);
+    this.onBytes?.(String(stream.sentHeaders?.[":path"]));
+  }
 
   override async request(...call: Parameters<Http2SessionManager["request"]>): Promise<ClientHttp2Stream> {
     const stream = await super.request(...call);
@@ -102,6 +112,8 @@ export function describeConnectError(error: unknown, url: string): CallTrouble {
     .findLast((code) => code !== "");
   if (errno !== undefined) return describeErrno(errno, url);
   const { code, rawMessage } = ConnectError.from(error);
+  // The coordinator answered: it is reached, and says no.
+  if (isStoreTrouble(error)) return refused(rawMessage, "`ao doctor` checks the store and the disk");
   switch (code) {
     case Code.Unavailable:
     case Code.DeadlineExceeded:

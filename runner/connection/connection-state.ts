@@ -2,6 +2,8 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { StreamClosing_Reason } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { RegisterRequestSchema } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { HeldLease } from "../../gen/agentrunner/v1/runner_pb.ts";
+import { PROTOCOL } from "../../lib/protocol/version.ts";
 import type { ExitCode } from "../../lib/exit-codes.ts";
 import type { Log } from "../../lib/log.ts";
 import type { RunStream } from "./run-stream.ts";
@@ -43,6 +45,14 @@ export interface ConnectionOptions {
   readonly twinPatienceMs?: number;
   readonly log: Log;
   readonly random?: () => number;
+}
+
+/** What Register says. */
+export function registerRequest(
+  { identity, bootId, previousBootId }: ConnectionOptions,
+  held: HeldLease[],
+): MessageInitShape<typeof RegisterRequestSchema> {
+  return { ...identity, bootId, previousBootId, protocolMin: PROTOCOL.min, protocolMax: PROTOCOL.max, held };
 }
 
 /** What to do after a stream, or instead of one. */

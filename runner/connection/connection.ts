@@ -1,36 +1,28 @@
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import type { CallOptions, Client, Interceptor } from "@connectrpc/connect";
-import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Directive } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { RunnerService, StreamClosing_ReasonSchema } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import type {
-  RegisterRequestSchema,
-  RegisterResponse,
-  StreamClosing_Reason,
-} from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import { PROTOCOL } from "../../lib/protocol/version.ts";
+import type { RegisterResponse, StreamClosing_Reason } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import { TIMER_MAX_MS } from "../../lib/config/kinds.ts";
 import { bearer } from "../../lib/rpc/bearer.ts";
 import { abortable } from "../../lib/rpc/abortable.ts";
 import { EXIT } from "../../lib/exit-codes.ts";
 import type { Log } from "../../lib/log.ts";
 import { connectTransport, describeConnectError } from "../../lib/rpc/transport.ts";
 import type { CoordinatorLink } from "../../lib/rpc/transport.ts";
-import { BUILT_IN, timingOf } from "./timing.ts";
+import { BUILT_IN, callTimeoutMs, timingOf } from "./timing.ts";
 import type { Timing } from "./timing.ts";
 import type { ConnectionListener } from "./connection-listener.ts";
-import { isRefusal, nextAfterClosing } from "./connection-state.ts";
+import { isRefusal, nextAfterClosing, registerRequest } from "./connection-state.ts";
 import type { ConnectionEnd, ConnectionOptions, ConnectionState, Next } from "./connection-state.ts";
 import { oneItem } from "../one-item.ts";
 import { Membership } from "./membership.ts";
 import type { Registration } from "./membership.ts";
 import { Retries, withHint } from "./retries.ts";
-import { RunStream } from "./run-stream.ts";
+import { RunStream, WATCH_PATH } from "./run-stream.ts";
 import type { StreamEnd, StreamEvent } from "./run-stream.ts";
 
 export type RunnerClient = Client<typeof RunnerService>;
-
-/** Longest wait for the answer to a unary call, unless a third of the lease is shorter. */
-const CALL_MAX_MS = 10_000;
 
 /** Beyond the lease: a live process may miss two heartbeats before its place is free. */
 const TWIN_SLACK_MS = 15_000;
@@ -60,7 +52,13 @@ export class Connection {
     this.#options = options;
     this.#listener = listener;
     this.#log = options.log;
-    this.#link = connectTransport(options.url, { ca: options.tlsCaPem, interceptors: [this.authorization] });
+    this.#link = connectTransport(options.url, {
+      ca: options.tlsCaPem,
+      interceptors: [this.authorization],
+      onBytes: (path) => {
+        if (path.endsWith(WATCH_PATH)) this.#stream?.heard();
+      },
+    });
     this.#client = createClient(RunnerService, this.#link.transport);
     this.#retries = new Retries(BUILT_IN, options.log, this.closing, options.random);
     this.ended = this.#end.promise;
@@ -108,16 +106,17 @@ export class Connection {
   }
 
   /**
-   * A unary call, made once registered. `client` is another link's client for calls that must not share one connection.
+   * A unary call, made once registered. `client` is another link's client for calls that must not share one connection;
+   * the deadline follows the `bytes` of the request.
    * Rejects with ConnectError; what the error means for the connection is already being done.
    */
   async call<R>(
     make: (client: RunnerClient, runnerId: string, options: CallOptions) => Promise<R>,
-    client: RunnerClient = this.#client,
+    { client = this.#client, bytes = 0 }: { client?: RunnerClient; bytes?: number } = {},
   ): Promise<R> {
     const registration = await this.registered();
     try {
-      return await make(client, registration.runnerId, { timeoutMs: this.callTimeoutMs });
+      return await make(client, registration.runnerId, { timeoutMs: callTimeoutMs(this.#timing, bytes) });
     } catch (error) {
       this.#judge(ConnectError.from(error).code, error, registration);
       throw error;
@@ -131,13 +130,9 @@ export class Connection {
       const request = { runnerId: registration.runnerId, bootId: this.#options.bootId };
       // When this fails, the coordinator notices by itself that nothing comes any more.
       const onError = (error: unknown) => this.#log.debug({ reason: String(error) }, "could not deregister");
-      await this.#client.deregister(request, { timeoutMs: this.callTimeoutMs }).catch(onError);
+      await this.#client.deregister(request, { timeoutMs: callTimeoutMs(this.#timing) }).catch(onError);
     }
     this.close();
-  }
-
-  get callTimeoutMs(): number {
-    return Math.min(CALL_MAX_MS, Math.ceil(this.#timing.leaseTtlMs / 3));
   }
 
   /** Carries out the standing orders of an answer. */
@@ -182,21 +177,10 @@ export class Connection {
     this.#enter({ type: "registering" });
     const patienceMs = this.#options.twinPatienceMs ?? this.#timing.leaseTtlMs + TWIN_SLACK_MS;
     return await this.#retries.whileTaken(async () => {
-      const options = { timeoutMs: this.callTimeoutMs };
-      return this.#welcome(await this.#client.register(this.#registerRequest(), options));
+      const options = { timeoutMs: callTimeoutMs(this.#timing) };
+      const request = registerRequest(this.#options, this.#listener.held());
+      return this.#welcome(await this.#client.register(request, options));
     }, patienceMs);
-  }
-
-  #registerRequest(): MessageInitShape<typeof RegisterRequestSchema> {
-    const { identity, bootId, previousBootId } = this.#options;
-    return {
-      ...identity,
-      bootId,
-      previousBootId,
-      protocolMin: PROTOCOL.min,
-      protocolMax: PROTOCOL.max,
-      held: this.#listener.held(),
-    };
   }
 
   #welcome(answer: RegisterResponse): Registration {
@@ -235,7 +219,7 @@ export class Connection {
   }
 
   #silenceMs(): number {
-    return Math.max(this.#options.pollTimeoutMs, 2 * this.#timing.streamKeepaliveMs);
+    return Math.min(TIMER_MAX_MS, Math.max(this.#options.pollTimeoutMs, 2 * this.#timing.streamKeepaliveMs));
   }
 
   #hear(event: StreamEvent): void {
@@ -337,8 +321,12 @@ export class Connection {
     if (this.#state.type !== "closed") this.#state = state;
   }
 
+  get #stream(): RunStream | undefined {
+    return this.#state.type === "opening" || this.#state.type === "attached" ? this.#state.stream : undefined;
+  }
+
   #abortStream(): void {
-    if (this.#state.type === "opening" || this.#state.type === "attached") this.#state.stream.abort();
+    this.#stream?.abort();
   }
 
   async #untilMissing(): Promise<void> {

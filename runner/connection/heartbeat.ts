@@ -94,7 +94,7 @@ export class Heartbeat {
           },
           options,
         ),
-      this.#client,
+      { client: this.#client },
     );
     this.#lag.reset();
     listener.verdicts(answer.verdicts);

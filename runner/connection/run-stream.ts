@@ -1,4 +1,8 @@
+import { RunnerService } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { StreamClosing_Reason, WatchRunsResponse } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+
+/** End of the URL of a WatchRuns call. */
+export const WATCH_PATH = `/${RunnerService.typeName}/${RunnerService.method.watchRuns.name}`;
 
 /** How a stream came to its end. */
 export type StreamEnd =
@@ -20,10 +24,16 @@ export class RunStream {
   readonly #silenceMs: () => number;
   readonly #controller = new AbortController();
   #end: StreamEnd | undefined;
+  #watchdog: NodeJS.Timeout | undefined;
 
-  /** `silenceMs` is the longest silence; it is asked again after every message. */
+  /** `silenceMs` is the longest silence, counted in bytes; it is asked again after every message. */
   constructor(silenceMs: () => number) {
     this.#silenceMs = silenceMs;
+  }
+
+  /** Bytes came: a message that needs longer than the longest silence is no silence. */
+  heard(): void {
+    this.#watchdog?.refresh();
   }
 
   /** Ends the stream from this side. */
@@ -36,11 +46,11 @@ export class RunStream {
     open: (signal: AbortSignal) => AsyncIterable<WatchRunsResponse>,
     onEvent: (event: StreamEvent) => void,
   ): Promise<StreamEnd> {
-    let watchdog = this.#watch();
+    this.#watchdog = this.#watch();
     try {
       for await (const { event } of open(this.#controller.signal)) {
-        clearTimeout(watchdog);
-        watchdog = this.#watch();
+        clearTimeout(this.#watchdog);
+        this.#watchdog = this.#watch();
         if (event.case === "closing") this.#finish({ type: "closing", reason: event.value.reason });
         else onEvent(event);
         if (this.#end !== undefined) break;
@@ -49,7 +59,8 @@ export class RunStream {
     } catch (error) {
       return this.#end ?? { type: "failed", error };
     } finally {
-      clearTimeout(watchdog);
+      clearTimeout(this.#watchdog);
+      this.#watchdog = undefined;
       // A stream that is left before its end stays open on the other side unless it is cancelled.
       this.#controller.abort();
     }

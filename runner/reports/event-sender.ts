@@ -10,13 +10,19 @@ import type {
 } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { Log } from "../../lib/log.ts";
 import { oneItem } from "../one-item.ts";
+import { CLIENT_WRITE_MAX_BYTES } from "../../lib/protocol/limits.ts";
 import { BatchSender } from "./batch-sender.ts";
+import { BatchSize } from "./batch-size.ts";
+import { reactionTo } from "./send-failure.ts";
+import { SendTrouble } from "./send-trouble.ts";
 import type { Uplink } from "./uplink.ts";
 
-/** Limits of one AppendEvents: the protocol's, and well under the 4 MiB of a message. */
+/** The protocol's limits of one AppendEvents. */
 const BATCH_MAX_LEASES = 500;
 const LEASE_MAX_EVENTS = 2_000;
-const BATCH_MAX_BYTES = 3.5 * 1024 * 1024;
+
+/** Largest event that fits in a message, with what the request says beside it. */
+const EVENT_MAX_BYTES = CLIENT_WRITE_MAX_BYTES - 1024;
 
 /** Most bytes of one lease's events that wait for a coordinator; then they are dropped, and a marker says so. */
 const BUFFER_MAX_BYTES = 8 * 1024 * 1024;
@@ -24,11 +30,17 @@ const BUFFER_MAX_BYTES = 8 * 1024 * 1024;
 /** What an event costs beside its texts. */
 const EVENT_OVERHEAD_BYTES = 48;
 
-/** Sends a batch. Rejects with ConnectError. */
-export type SendEvents = (batches: EventBatch[]) => Promise<AppendEventsResponse>;
+/** Sends a batch of about `bytes`. Rejects with ConnectError. */
+export type SendEvents = (batches: EventBatch[], bytes: number) => Promise<AppendEventsResponse>;
 
 interface Buffered {
   readonly event: ExecutorEvent;
+  readonly bytes: number;
+}
+
+/** What goes into one call. */
+interface Taken {
+  readonly batches: readonly EventBatch[];
   readonly bytes: number;
 }
 
@@ -48,17 +60,19 @@ interface LeaseEvents {
 
 /**
  * Delivers the events of all leases, numbered from 1 in each. One AppendEvents is in flight; what comes meanwhile goes
- * together in the next. An executor is never held up: beyond 8 MiB a run's events are dropped, and a marker counts them.
+ * together in the next, an equal share of each lease, so that the backlog of one run does not delay the end of another. What
+ * cannot be sent is sent again as it was; only an event that is larger than a message may be, or that is refused for what it
+ * says, is dropped. An executor is never held up: beyond 8 MiB a run's events are dropped, and a marker counts them.
  */
 export class EventSender {
   readonly #uplink: Uplink;
-  readonly #batches: BatchSender<EventBatch[]>;
+  readonly #batches: BatchSender<Taken>;
   readonly #send: SendEvents;
   readonly #log: Log;
   readonly #onOver: (leaseId: string, verdict: EventBatchVerdict) => void;
   readonly #leases = new Map<string, LeaseEvents>();
-  #maxEvents = LEASE_MAX_EVENTS;
-  #maxBytes = BATCH_MAX_BYTES;
+  readonly #size = new BatchSize(LEASE_MAX_EVENTS);
+  readonly #trouble: SendTrouble;
 
   /** `onOver` hears of a lease that was answered STALE or UNKNOWN. */
   constructor(
@@ -70,10 +84,11 @@ export class EventSender {
     this.#uplink = uplink;
     this.#batches = new BatchSender(uplink, {
       take: (storeId) => this.#take(storeId),
-      attempt: (batches) => this.#attempt(batches),
+      attempt: (taken) => this.#attempt(taken),
     });
     this.#send = send;
     this.#log = log;
+    this.#trouble = new SendTrouble("events", log);
     this.#onOver = onOver;
   }
 
@@ -134,44 +149,70 @@ export class EventSender {
   }
 
   /** False when nothing came of it. */
-  async #attempt(batches: readonly EventBatch[]): Promise<boolean> {
+  async #attempt({ batches, bytes }: Taken): Promise<boolean> {
+    const sentAtMs = performance.now();
+    if (bytes > EVENT_MAX_BYTES)
+      return this.#giveUpOnly(batches, `it is larger than a message of ${EVENT_MAX_BYTES} bytes`);
     try {
-      const answer = await this.#send([...batches]);
-      this.#maxEvents = Math.min(LEASE_MAX_EVENTS, this.#maxEvents * 2);
-      this.#maxBytes = Math.min(BATCH_MAX_BYTES, this.#maxBytes * 2);
-      return this.#deliver(batches, answer);
+      const answer = await this.#send([...batches], bytes);
+      this.#size.answered(bytes, performance.now() - sentAtMs);
+      const progress = this.#deliver(batches, answer);
+      if (progress) this.#trouble.over();
+      else this.#trouble.failed(Code.Unknown, "the coordinator took none of them, and did not say why", bytes);
+      return progress;
     } catch (error) {
-      this.#afterFailure(batches, ConnectError.from(error));
+      this.#afterFailure(batches, bytes, ConnectError.from(error));
       return false;
     }
   }
 
-  #take(storeId: string): EventBatch[] | undefined {
-    const batches: EventBatch[] = [];
+  /** The next batch: an equal share of each lease, and what is left then for those that have more. */
+  #take(storeId: string): Taken | undefined {
+    const { maxBytes, maxItems } = this.#size;
+    const ours = [...this.#leases.values()].filter((one) => one.events.length > 0 && one.storeId === storeId);
+    const leases = ours.slice(0, BATCH_MAX_LEASES);
+    const taken = new Map(leases.map((lease) => [lease, { count: 0, bytes: 0 }]));
     let bytes = 0;
-    for (const buffer of this.#leases.values()) {
-      if (buffer.events.length === 0 || buffer.storeId !== storeId) continue;
-      if (batches.length >= BATCH_MAX_LEASES || bytes >= this.#maxBytes) break;
-      const events: ExecutorEvent[] = [];
-      for (const buffered of buffer.events) {
-        const first = events.length === 0 && batches.length === 0;
-        if (events.length >= this.#maxEvents || (!first && bytes + buffered.bytes > this.#maxBytes)) break;
-        events.push(buffered.event);
-        bytes += buffered.bytes;
+    let count = 0;
+    for (const share of [1 / leases.length, 1]) {
+      for (const [{ events }, part] of taken) {
+        while (count < maxItems && part.count < Math.max(1, maxItems * share)) {
+          const next = events[part.count]?.bytes;
+          const full = next === undefined || part.bytes + next > maxBytes * share || bytes + next > maxBytes;
+          // What is too large for any batch goes alone.
+          if (next === undefined || (full && count > 0)) break;
+          part.count += 1;
+          part.bytes += next;
+          count += 1;
+          bytes += next;
+        }
       }
-      if (events.length === 0) break;
-      const { runId, leaseId, committed } = buffer;
-      batches.push(create(EventBatchSchema, { runId, leaseId, firstSeq: BigInt(committed + 1), events }));
     }
-    return batches.length === 0 ? undefined : batches;
+    const batches: EventBatch[] = [];
+    for (const [lease, { count }] of taken) {
+      if (count === 0) continue;
+      const { runId, leaseId, committed } = lease;
+      const events = lease.events.slice(0, count).map(({ event }) => event);
+      batches.push(create(EventBatchSchema, { runId, leaseId, firstSeq: BigInt(committed + 1), events }));
+      // Its next turn comes after those that had none.
+      this.#leases.delete(leaseId);
+      this.#leases.set(leaseId, lease);
+    }
+    return batches.length === 0 ? undefined : { batches, bytes };
   }
 
   #deliver(batches: readonly EventBatch[], answer: AppendEventsResponse): boolean {
     let progress = false;
-    for (const [i, batch] of batches.entries()) {
-      const verdict = answer.verdicts[i];
+    const verdicts = new Map(answer.verdicts.map((verdict) => [verdict.leaseId, verdict]));
+    for (const batch of batches) {
+      const verdict = verdicts.get(batch.leaseId);
       const buffer = this.#leases.get(batch.leaseId);
-      if (verdict === undefined || buffer === undefined) continue;
+      if (verdict === undefined) continue;
+      if (buffer === undefined) {
+        // Its end waited no longer for them.
+        progress = true;
+        continue;
+      }
       switch (verdict.kind) {
         case ReportVerdict_Kind.OK:
           progress = commit(buffer, Number(verdict.committedSeq)) || progress;
@@ -192,21 +233,24 @@ export class EventSender {
     return progress;
   }
 
-  #afterFailure(batches: readonly EventBatch[], error: ConnectError): void {
-    const tooMuch = error.code === Code.ResourceExhausted || error.code === Code.InvalidArgument;
-    if (!tooMuch) {
-      this.#log.debug({ code: Code[error.code], reason: error.rawMessage }, "events could not be sent");
-      return;
-    }
-    const [only] = batches;
-    if (only !== undefined && batches.length === 1 && only.events.length === 1) {
-      const buffer = this.#leases.get(only.leaseId);
-      if (buffer !== undefined) this.#giveUp(buffer, 1, `the coordinator refused it: ${error.rawMessage}`);
-      return;
-    }
+  #afterFailure(batches: readonly EventBatch[], bytes: number, error: ConnectError): void {
+    this.#trouble.failed(error.code, error.rawMessage, bytes);
+    const { type } = reactionTo(error);
+    if (type === "smaller") this.#size.failed(bytes);
+    if (type === "repeat" || type === "smaller") return;
+    if (this.#giveUpOnly(batches, `the coordinator refused it: ${error.rawMessage}`)) return;
+    if (type === "too-large") return this.#size.tooLarge(bytes);
     // One event may be the culprit: smaller batches find it.
-    this.#maxEvents = Math.max(1, Math.floor(this.#maxEvents / 2));
-    this.#maxBytes = Math.max(1, Math.floor(this.#maxBytes / 2));
+    this.#size.refused(batches.reduce((count, { events }) => count + events.length, 0));
+  }
+
+  /** Gives up the event that was alone in its batch; false when it was not alone. */
+  #giveUpOnly(batches: readonly EventBatch[], reason: string): boolean {
+    const [only] = batches;
+    if (only === undefined || batches.length > 1 || only.events.length > 1) return false;
+    const lease = this.#leases.get(only.leaseId);
+    if (lease !== undefined) this.#giveUp(lease, 1, reason);
+    return true;
   }
 
   /** Puts one marker in the place of the first `count` events. */

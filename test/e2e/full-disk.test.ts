@@ -68,9 +68,10 @@ it(
     let refused = await create("x".repeat(100_000));
     for (; refused.status === 200; refused = await create("x".repeat(100_000))) keep(refused);
     expect(refused).toMatchObject({
-      status: 429,
+      status: 503,
       answer: {
-        code: "resource_exhausted",
+        code: "unavailable",
+        details: [{ type: "google.rpc.ErrorInfo", debug: { reason: "STORE_FULL", domain: "agentrunner" } }],
         message: expect.stringMatching(
           /could not be written: .*full.*\. Free disk space and repeat; nothing was changed/,
         ),

@@ -52,6 +52,12 @@ type Of<T extends Entry["type"]> = Extract<Entry, { type: T }>;
 /** An answer to one report; "silence" leaves the whole batch unanswered. */
 export type ReportAnswer = ReportVerdict_Kind | "silence";
 
+export interface FakeVerdict {
+  readonly leaseId: string;
+  readonly seq: bigint;
+  readonly kind: ReportVerdict_Kind;
+}
+
 /** One open stream, from the coordinator's side. */
 export interface FakeStream {
   readonly request: WatchRunsRequest;
@@ -86,6 +92,8 @@ export class FakeCoordinator {
   keepalive = true;
   onRegister: (request: RegisterRequest) => void = () => undefined;
   onReport: (report: Report) => ReportAnswer = () => ReportVerdict_Kind.OK;
+  /** Changes what is answered to a batch of reports. */
+  onVerdicts: (verdicts: FakeVerdict[]) => FakeVerdict[] = (verdicts) => verdicts;
   onHeartbeat: (request: HeartbeatRequest) => void = () => undefined;
   onEvents: (request: AppendEventsRequest) => number | "silence" = () => Number.MAX_SAFE_INTEGER;
   streamMissing = false;
@@ -215,14 +223,14 @@ export class FakeCoordinator {
   async #report({ reports }: ReportStatusRequest, context: HandlerContext) {
     this.note({ type: "batch", reports });
     for (const report of reports) this.note({ type: "report", report });
-    const verdicts: { leaseId: string; seq: bigint; kind: ReportVerdict_Kind }[] = [];
+    const verdicts: FakeVerdict[] = [];
     for (const report of reports) {
       const kind = this.onReport(report);
       if (kind === "silence") return await silence(context);
       verdicts.push({ leaseId: report.leaseId, seq: report.seq, kind });
     }
     for (const [i, report] of reports.entries()) this.note({ type: "answered", report, verdict: verdicts[i]!.kind });
-    return { verdicts };
+    return { verdicts: this.onVerdicts(verdicts) };
   }
 
   async *#watch(request: WatchRunsRequest, context: HandlerContext): AsyncGenerator<WatchRunsResponse> {

@@ -17,11 +17,23 @@ const PENDING_OF_CLASS = "demand_class = :demandClass AND state = 'PENDING' AND 
 /** Rows that one command looks at, so that none holds the store for long. */
 const BATCH = 500;
 
+/**
+ * What one command offers to one runner ends with the run that reaches this many bytes: on a slow way down the offers behind
+ * it would lapse before they arrive.
+ */
+const OFFERED_BYTES = 1024 * 1024;
+
+/** The slowest way down that an offer is given time for, 64 kbit/s; what is smaller than GRACE_BYTES needs none. */
+const SLOW_BYTES_PER_MS = 8;
+const GRACE_BYTES = 16 * 1024;
+
 /** A runner that can take more runs in this command, as far as is known. */
 interface Asked {
   readonly candidate: Candidate;
   /** Free slots; counted when the runner is first asked, so that one run for one of many runners costs one count. */
   readonly free: number | undefined;
+  /** Of what this command offers to it. */
+  readonly bytes: number;
 }
 
 /**
@@ -33,10 +45,10 @@ export function offer(tx: Tx, candidates: readonly Candidate[], newLeaseId: () =
   const pending = new OldestPending(tx);
   const offers: Offer[] = [];
   const fullRunnerIds: string[] = [];
-  let round: Asked[] = candidates.map((candidate) => ({ candidate, free: undefined }));
+  let round: Asked[] = candidates.map((candidate) => ({ candidate, free: undefined, bytes: 0 }));
   while (round.length > 0) {
     const nextRound: Asked[] = [];
-    for (const { candidate, free: counted } of round) {
+    for (const { candidate, free: counted, bytes: before } of round) {
       const seq = pending.oldest(candidate);
       if (seq === undefined) continue;
       const free = counted ?? freeOf(tx.sql, candidate);
@@ -46,14 +58,26 @@ export function offer(tx: Tx, candidates: readonly Candidate[], newLeaseId: () =
         continue;
       }
       const row = runBySeq(tx.sql, seq);
-      apply(tx, row, { type: "OFFER", lease: { leaseId: newLeaseId(), runnerId, bootId } }, { acceptBy });
+      const bytes = before + contentBytes(tx.sql, row.seq);
+      const lease = { leaseId: newLeaseId(), runnerId, bootId };
+      apply(tx, row, { type: "OFFER", lease }, { acceptBy: acceptBy + transferMs(bytes) });
       pending.taken(row);
       offers.push(offerOf(tx.sql, row));
-      nextRound.push({ candidate, free: free - 1 });
+      if (bytes < OFFERED_BYTES) nextRound.push({ candidate, free: free - 1, bytes });
     }
     round = nextRound;
   }
   return { offers, fullRunnerIds, emptyClasses: pending.empty(), retryAt: pending.retryAt };
+}
+
+function contentBytes(sql: Sql, seq: number): number {
+  return (
+    sql<{ bytes: number }>("SELECT length(content) AS bytes FROM run_specs WHERE run_seq = ?").first(seq)?.bytes ?? 0
+  );
+}
+
+function transferMs(bytes: number): number {
+  return Math.ceil(Math.max(0, bytes - GRACE_BYTES) / SLOW_BYTES_PER_MS);
 }
 
 function freeOf(sql: Sql, { runnerId, bootId }: Candidate): number {

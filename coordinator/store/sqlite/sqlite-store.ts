@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 import { newId } from "../../../lib/ids.ts";
 import { bug } from "../../../lib/bug.ts";
 import { GroupCommit, openDatabase, statements } from "../../../lib/sqlite.ts";
-import type { DatabaseSync } from "../../../lib/sqlite.ts";
+import type { CommitError, DatabaseSync } from "../../../lib/sqlite.ts";
 import { settleEnded } from "../commands/callbacks.ts";
 import { ChangeSet } from "../changes.ts";
 import type { OpenState } from "../changes.ts";
@@ -27,13 +27,15 @@ export interface SqliteStoreOptions {
   readonly checkedUpToBytes?: number;
   /** Called after every commit: milliseconds it took, and commands it held. */
   readonly onCommit?: (commitMs: number, commands: number) => void;
+  /** Called for every commit that failed, before the callers of its commands hear of it. */
+  readonly onFailure?: (error: CommitError) => void;
 }
 
 /**
  * Opens the store, making it when the file does not exist.
  * @throws DatabaseUnusableError naming the path and what to do.
  */
-export function openSqliteStore({ path, onCommit, ...options }: SqliteStoreOptions): Store {
+export function openSqliteStore({ path, onCommit, onFailure, ...options }: SqliteStoreOptions): Store {
   if (path !== undefined) mkdirSync(dirname(path), { recursive: true });
   const db = openDatabase({
     path: path ?? ":memory:",
@@ -42,7 +44,7 @@ export function openSqliteStore({ path, onCommit, ...options }: SqliteStoreOptio
     what: "store",
     ...options,
   });
-  return new SqliteStore(db, path, onCommit);
+  return new SqliteStore(db, path, new GroupCommit(db, onCommit, onFailure));
 }
 
 /** Every command in one file-backed database that this process alone has open. */
@@ -55,11 +57,11 @@ class SqliteStore implements Store {
   readonly #group: GroupCommit;
   readonly #openRuns: Record<OpenState, number>;
 
-  constructor(db: DatabaseSync, path: string | undefined, onCommit: SqliteStoreOptions["onCommit"]) {
+  constructor(db: DatabaseSync, path: string | undefined, group: GroupCommit) {
     this.#db = db;
     this.#path = path;
     this.#sql = statements(db);
-    this.#group = new GroupCommit(db, onCommit);
+    this.#group = group;
     this.#openRuns = this.#countOpenRuns();
     this.storeId = this.#meta("store_id", () => newId("store"));
     this.secret = this.#meta("secret", () => randomBytes(32).toString("hex"));

@@ -870,9 +870,10 @@ export const PruneRunsResponseSchema: GenMessage<PruneRunsResponse, {jsonType: P
  * below it (PERMISSION_DENIED for others, and for PruneRuns); a token whose lease has ended is refused with
  * UNAUTHENTICATED. A caller without one is a local user.
  *
- * Errors of every RPC: UNAVAILABLE (the coordinator is ending or cannot be reached; repeat with backoff),
- * RESOURCE_EXHAUSTED (the store cannot be written, for example because the disk is full: nothing was changed, free
- * space and repeat), INTERNAL (a bug; the text holds an id that is in the coordinator's log).
+ * Errors of every RPC: UNAVAILABLE (the coordinator is ending or cannot be reached; repeat with backoff. With a
+ * google.rpc.ErrorInfo of domain `agentrunner` it says that the store cannot be written: nothing was changed. Reason
+ * STORE_FULL: its disk is full, free space and repeat. STORE_FAILED: any other reason, repeat with backoff),
+ * RESOURCE_EXHAUSTED (a message of more than 4 MiB, or a limit that the text names), INTERNAL (a bug; the text holds an id that is in the coordinator's log).
  *
  * @generated from service agentrunner.v1.RunService
  */

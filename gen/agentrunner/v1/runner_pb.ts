@@ -939,7 +939,8 @@ export const RunnerConfigSchema: GenMessage<RunnerConfig, {jsonType: RunnerConfi
  */
 export type Limits = Message<"agentrunner.v1.Limits"> & {
   /**
-   * Largest message, decompressed. 4 MiB; a larger one is RESOURCE_EXHAUSTED.
+   * Largest message, decompressed. 4 MiB; a larger one is RESOURCE_EXHAUSTED, and the same code has other meanings.
+   * So a runner cuts or drops only what it has measured to be larger.
    *
    * @generated from field: uint64 message_max_bytes = 1;
    */
@@ -981,7 +982,8 @@ export type Limits = Message<"agentrunner.v1.Limits"> & {
  */
 export type LimitsJson = {
   /**
-   * Largest message, decompressed. 4 MiB; a larger one is RESOURCE_EXHAUSTED.
+   * Largest message, decompressed. 4 MiB; a larger one is RESOURCE_EXHAUSTED, and the same code has other meanings.
+   * So a runner cuts or drops only what it has measured to be larger.
    *
    * @generated from field: uint64 message_max_bytes = 1;
    */

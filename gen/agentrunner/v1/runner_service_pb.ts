@@ -1890,6 +1890,12 @@ export const DeregisterResponseSchema: GenMessage<DeregisterResponse, {jsonType:
  * executors go on running. INVALID_ARGUMENT: a bug in the runner; repeating does not help. Unknown enum values and oneof
  * cases come from a newer coordinator and are ignored.
  *
+ * What was refused with UNAVAILABLE is repeated unchanged, for hours if need be; nothing may be cut or dropped because of
+ * it. With a google.rpc.ErrorInfo of domain `agentrunner` and reason STORE_FULL or STORE_FAILED it says that the store
+ * cannot be written. A message of more than `Limits.message_max_bytes` is RESOURCE_EXHAUSTED: a runner knows the size of
+ * what it sends, and splits a batch, or cuts an item that is too large alone, before it sends it. After
+ * DEADLINE_EXCEEDED, a connection that broke under a call and HTTP 413 of a proxy it sends a smaller batch.
+ *
  * @generated from service agentrunner.v1.RunnerService
  */
 export const RunnerService: GenService<{

@@ -60,6 +60,7 @@ describe("reflection", () => {
         value: { containingType: "google.protobuf.FieldOptions", extensionNumber: 1159 },
       },
       { case: "fileByFilename", value: "google/protobuf/duration.proto" },
+      { case: "fileContainingSymbol", value: "google.rpc.ErrorInfo" },
     ]);
     expect(filesIn(answers).names.map(([first]) => first)).toEqual([
       "agentrunner/v1/run_service.proto",
@@ -69,6 +70,7 @@ describe("reflection", () => {
       "buf/validate/validate.proto",
       "buf/validate/validate.proto",
       "google/protobuf/duration.proto",
+      "google/rpc/error_details.proto",
     ]);
   });
 

@@ -7,6 +7,7 @@ import type { AddressInfo, Server } from "node:net";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { afterEach, describe, expect, it } from "vitest";
 import { RunnerService } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
+import { errorInfo } from "../../../lib/rpc/error-info.ts";
 import { EXIT } from "../../../lib/exit-codes.ts";
 import { CLIENT_WRITE_MAX_BYTES } from "../../../lib/protocol/limits.ts";
 import { connectTransport, describeConnectError } from "../../../lib/rpc/transport.ts";
@@ -109,6 +110,15 @@ describe("a failed call is explained", () => {
     [Code.Internal, EXIT.bug],
   ])("with code %i, which ends a program with %i", (code, exitCode) => {
     expect(describeConnectError(new ConnectError("why", code), "http://h").exitCode).toBe(exitCode);
+  });
+
+  it("of a store that cannot be written: the coordinator is there, and says no", () => {
+    const error = new ConnectError("the disk is full", Code.Unavailable, undefined, [errorInfo("STORE_FULL")]);
+    expect(describeConnectError(error, "http://h")).toEqual({
+      text: "the disk is full",
+      hint: "`ao doctor` checks the store and the disk",
+      exitCode: EXIT.refused,
+    });
   });
 
   it("whatever was thrown", () => {

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { servicesOver, withToken } from "../../../client/connect.ts";
 import type { Services } from "../../../client/connect.ts";
 import { retry, withPatience } from "../../../client/retry.ts";
+import { errorInfo } from "../../../lib/rpc/error-info.ts";
 import { RunService } from "../../../gen/agentrunner/v1/run_service_pb.ts";
 
 const gone = () => new ConnectError("restarting", Code.Unavailable);
@@ -20,6 +21,16 @@ describe("retry", () => {
     await expect(retry(() => Promise.reject(gone()), { patienceMs: 50 })).rejects.toMatchObject({
       code: Code.Unavailable,
     });
+  });
+
+  it("does not repeat what a full disk refused: a person has to make room", async () => {
+    let calls = 0;
+    const call = () => {
+      calls += 1;
+      return Promise.reject(new ConnectError("full", Code.Unavailable, undefined, [errorInfo("STORE_FULL")]));
+    };
+    await expect(retry(call, { patienceMs: 2_000 })).rejects.toThrow("full");
+    expect(calls).toBe(1);
   });
 
   it("repeats what a killed coordinator's connection leaves behind", async () => {

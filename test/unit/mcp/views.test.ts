@@ -1,3 +1,4 @@
+import { errorInfo } from "../../../lib/rpc/error-info.ts";
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import fc from "fast-check";
@@ -81,6 +82,7 @@ describe("errors", () => {
     [new ConnectError("bad prompt", Code.InvalidArgument), "bad prompt. Nothing was changed. Correct the arguments"],
     [new ConnectError("the token has ended", Code.Unauthenticated), "stop working"],
     [new ConnectError("disk full", Code.ResourceExhausted), "Wait a minute"],
+    [new ConnectError("disk full", Code.Unavailable, undefined, [errorInfo("STORE_FULL")]), "Wait a minute and call"],
     [new ConnectError("slow", Code.DeadlineExceeded), "does not answer"],
     [new ConnectError("internal error err_1", Code.Internal), "Internal: internal error err_1"],
     [new Error("a bug"), "Unknown: a bug"],

@@ -17,9 +17,9 @@ afterEach(() => rmSync(directory, { recursive: true }));
 
 it("a large store is opened without being read as a whole; what is damaged in it is said when it is read", async () => {
   const path = join(directory, "store.db");
-  const yard = await new StoreHarness(openSqliteStore({ path })).open();
-  const { runId } = await yard.createRun({ prompt: "x".repeat(200_000) });
-  await yard.store.close();
+  const harness = await new StoreHarness(openSqliteStore({ path })).open();
+  const { runId } = await harness.createRun({ prompt: "x".repeat(200_000) });
+  await harness.store.close();
   // The prompt's pages are in the middle of its text; every page of the text names the next one.
   const bytes = readFileSync(path);
   const at = bytes.indexOf("x".repeat(4_050)) & ~4095;
@@ -32,7 +32,6 @@ it("a large store is opened without being read as a whole; what is damaged in it
   const said: string[] = [];
   const interceptor = storeErrors({
     store: path,
-    onCommitError: () => undefined,
     onDamage: (_, message) => void said.push(message),
   });
   const call = interceptor(async () => {
@@ -41,7 +40,7 @@ it("a large store is opened without being read as a whole; what is damaged in it
   });
   const error: unknown = await call({} as never).catch((thrown: unknown) => thrown);
   expect(error).toMatchObject({ code: Code.Internal });
-  expect((error as ConnectError).rawMessage).toMatch(/^STORE_FAILED: .*store\.db cannot be read \(.*malformed\)/);
+  expect((error as ConnectError).rawMessage).toMatch(/^STORE_DAMAGED: .*store\.db cannot be read \(.*malformed\)/);
   expect(said).toEqual([(error as ConnectError).rawMessage]);
   await store.close();
 });

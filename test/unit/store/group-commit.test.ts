@@ -70,6 +70,16 @@ describe("GroupCommit", () => {
     expect(texts(db)).toEqual(["before", "after"]);
   });
 
+  it("says of an operation that the file system refuses that the store could not be written", async () => {
+    const db = opened(file("readonly.db"));
+    const group = new GroupCommit(db);
+    db.exec("PRAGMA query_only = ON");
+    await expect(group.run(() => add(db, "refused"))).rejects.toThrow(CommitError);
+    db.exec("PRAGMA query_only = OFF");
+    await group.run(() => add(db, "taken"));
+    expect(texts(db)).toEqual(["taken"]);
+  });
+
   it("rejects every caller of a group whose COMMIT fails, stores nothing of it, and goes on", async () => {
     const db = opened(file("commit.db"), [
       `${NOTES}; CREATE TABLE marks (note INTEGER REFERENCES notes DEFERRABLE INITIALLY DEFERRED)`,

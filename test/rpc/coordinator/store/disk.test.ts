@@ -2,8 +2,9 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Code } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { afterEach, describe, expect, it } from "vitest";
+import { reasonOf } from "../../../../lib/rpc/error-info.ts";
 import { startTestCoordinator, stopTestCoordinators } from "../../../support/coordinator.ts";
 import { output, RawRunner } from "../../../support/raw-runner.ts";
 import { until } from "../../../support/until.ts";
@@ -53,7 +54,7 @@ describe.skipIf(!mayMount)("on a disk that is full", () => {
     return { c, runner, runId, offer, free };
   }
 
-  it("a run is refused with RESOURCE_EXHAUSTED, reads go on, and it works again as soon as there is room", async () => {
+  it("a run is refused with UNAVAILABLE and STORE_FULL, reads go on, and it works again as soon as there is room", async () => {
     const { c, runner, runId, offer, free } = await full();
     const prompt = "x".repeat(64 * 1024);
     const acknowledged: string[] = [];
@@ -61,18 +62,22 @@ describe.skipIf(!mayMount)("on a disk that is full", () => {
       (async () => {
         for (;;) acknowledged.push((await c.create({ prompt })).runId);
       })(),
-    ).rejects.toMatchObject({ code: Code.ResourceExhausted });
+    ).rejects.toSatisfy(
+      (error) => ConnectError.from(error).code === Code.Unavailable && reasonOf(error) === "STORE_FULL",
+    );
     await expect(c.create({ prompt })).rejects.toThrow(/Free disk space and repeat; nothing was changed/);
     const append = runner.append(
       offer,
       1,
       Array.from({ length: 40 }, () => output(prompt)),
     );
-    await expect(append).rejects.toMatchObject({ code: Code.ResourceExhausted });
+    await expect(append).rejects.toSatisfy((error) => reasonOf(error) === "STORE_FULL");
     expect((await c.run(runId)).state).toBe(4);
     const { runs } = await c.runs.listRuns({ pageSize: 1000 });
     expect(runs.map((run) => run.runId).toReversed()).toEqual([runId, ...acknowledged]);
     expect(await c.metric("agent_store_failures_total")).toBeGreaterThanOrEqual(3);
+    const lines = c.logged.filter(({ msg }) => String(msg).includes("the disk of the store is full"));
+    expect(lines, "said once, however many calls were refused").toHaveLength(1);
     expect((await c.page("/health")).status).toBe(200);
     free();
     await until(async () => (await c.page("/ready")).status === 200, "ready again");

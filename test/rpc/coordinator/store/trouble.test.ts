@@ -1,6 +1,9 @@
+import { durationMs } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { RunnerStream } from "../../../../coordinator/dispatch/runner-stream.ts";
+import { StreamClosing_Reason } from "../../../../gen/agentrunner/v1/runner_service_pb.ts";
+import { newId } from "../../../../lib/ids.ts";
 import { startTestCoordinator, stopTestCoordinators } from "../../../support/coordinator.ts";
 import type { TestCoordinator } from "../../../support/coordinator.ts";
 import { RawRunner } from "../../../support/raw-runner.ts";
@@ -84,6 +87,56 @@ describe("a runner's stream that is not read", () => {
     };
     await expect(reading()).rejects.toMatchObject({ code: Code.ResourceExhausted });
     expect(read).toBe(4096);
+  });
+
+  const offer = (runId: string, bytes: number) =>
+    ({ case: "offer", value: { runId, leaseId: newId("lease"), invocation: { prompt: "x".repeat(bytes) } } }) as const;
+
+  it("ends when too many bytes wait on it, however few the messages are", () => {
+    const stream = new RunnerStream("lnch_1", "boot_1");
+    const messages = stream.messages(new AbortController().signal);
+    for (let n = 0; n < 100; n += 1) stream.send(offer(`run_${n}`, 1_000_000));
+    const reading = async () => {
+      let read = 0;
+      for await (const _ of messages) read += 1;
+      return read;
+    };
+    return expect(reading()).rejects.toThrow(/ 1[56]\d{6} bytes wait/);
+  });
+
+  it("holds one offer of a run, the newest", async () => {
+    const stream = new RunnerStream("lnch_1", "boot_1");
+    for (let n = 0; n < 1_000; n += 1) stream.send(offer("run_1", 1_000_000));
+    const last = offer("run_1", 1);
+    stream.send(last);
+    stream.close(StreamClosing_Reason.RECYCLE);
+    const read = [];
+    for await (const { event } of stream.messages(new AbortController().signal)) read.push(event);
+    expect(read).toMatchObject([{ value: { leaseId: last.value.leaseId } }, { case: "closing" }]);
+  });
+
+  it("has no room for offers while a large one is on its way, and says when it has room again", async () => {
+    const stream = new RunnerStream("lnch_1", "boot_1");
+    let rooms = 0;
+    stream.whenRoom(() => (rooms += 1));
+    const messages = stream.messages(new AbortController().signal);
+    stream.send(offer("run_1", 1_000_000));
+    await messages.next();
+    stream.send({ case: "keepalive", value: {} });
+    expect([stream.crowded, rooms]).toEqual([true, 0]);
+    // Who asks for the next message has sent the one before.
+    await messages.next();
+    expect([stream.crowded, rooms]).toEqual([false, 1]);
+    await messages.return(undefined);
+  });
+
+  it("gives an offer time for its size", async () => {
+    const c = await startTestCoordinator({ acceptDeadlineMs: 1_000 });
+    const runner = await RawRunner.online(c);
+    await c.create({ prompt: "small" });
+    expect(durationMs((await runner.take()).acceptDeadline!)).toBeLessThanOrEqual(1_000);
+    await c.create({ prompt: "x".repeat(1_000_000) });
+    expect(durationMs((await runner.take()).acceptDeadline!)).toBeGreaterThan(100_000);
   });
 });
 

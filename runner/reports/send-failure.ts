@@ -1,0 +1,26 @@
+import { Code } from "@connectrpc/connect";
+import type { ConnectError } from "@connectrpc/connect";
+import { isStoreTrouble } from "../../lib/rpc/error-info.ts";
+
+/**
+ * What a sender does after a batch that failed as a whole. It cuts or drops something only after `too-large` and `refused`,
+ * and only when it was alone in its batch: every other failure says nothing about what was sent.
+ */
+export type Reaction =
+  /** Sent again as it was. */
+  | { readonly type: "repeat" }
+  /** Sent again, in smaller batches: it took too long, or the connection broke under it. */
+  | { readonly type: "smaller" }
+  /** Something on the way takes no message of this size: smaller batches, now and later. */
+  | { readonly type: "too-large" }
+  /** One of the batch makes no sense to the coordinator: smaller batches find it. */
+  | { readonly type: "refused" };
+
+/** Decides by the error alone. RESOURCE_EXHAUSTED has many meanings, so it is none of the last two. */
+export function reactionTo(error: ConnectError): Reaction {
+  if (isStoreTrouble(error)) return { type: "repeat" };
+  // What Connect makes of an answer of a proxy that is not in its protocol.
+  if (error.code === Code.Unknown && error.rawMessage === "HTTP 413") return { type: "too-large" };
+  if (error.code === Code.InvalidArgument) return { type: "refused" };
+  return { type: "smaller" };
+}
