@@ -191,6 +191,7 @@ export class RunLease implements reports.LeaseRef {
         this.#send(reports.startedReport(this, this.#nextSeq(), pid), (verdict) => this.#onInterimVerdict(verdict));
       },
       onEvent: (event: ExecutorEvent) => this.#onEvent(event, session),
+      room: () => this.#deps.events.room(this.leaseId),
     };
     const begin = () => {
       const stopGraceMs = timing().stopGraceMs;

@@ -85,6 +85,33 @@ describe("agent-runner", () => {
     expect(events.map(({ event }) => event.case)).toContain("result");
   });
 
+  it("loses no output of a run below its limit, however fast it comes, and says the true reason for the rest", async () => {
+    const printing = (bytes: number) => {
+      const path = join(dir, "ao-fast-exec");
+      const text = `#!/bin/sh\ncat >/dev/null\nhead -c ${bytes} /dev/zero | tr '\\0' x\n`;
+      writeFileSync(path, text, { mode: 0o755 });
+      return path;
+    };
+    const limit = 64 * 1024 * 1024;
+    startMain("-e", printing(limit + 20_000_000));
+    await fake.offer();
+    expect(await kind(Report_Kind.COMPLETED)).toMatchObject({
+      eventsMissing: 0n,
+      outputBytes: BigInt(limit + 20_000_000),
+    });
+    const texts = new Map<bigint, number>();
+    const reasons = new Set<string>();
+    for (const { firstSeq, events } of fake.of("events").flatMap(({ request }) => request.batches)) {
+      for (const [i, { event }] of events.entries()) {
+        if (event.case === "output") texts.set(firstSeq + BigInt(i), event.value.text.length);
+        if (event.case === "dropped") reasons.add(event.value.reason);
+      }
+    }
+    expect([...texts.values()].reduce((sum, length) => sum + length, 0)).toBe(limit);
+    const reason = `output limit of ${limit} bytes for one run`;
+    expect([...reasons]).toEqual([`${reason}; what follows is not kept`, `${reason}; in total`]);
+  });
+
   it("drains on the first SIGTERM, stops its runs on the second", async () => {
     const program = startMain("-e", waitingExecutor().path);
     await fake.offer();
