@@ -3,9 +3,11 @@ import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Report_Kind } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
+import { SIGNAL_WINDOW_MS } from "../../../lib/signals.ts";
 import { FakeCoordinator } from "../../support/fake-coordinator.ts";
 import { atEnd, cleanUp, tempDir } from "../../support/test-runner.ts";
 import { until } from "../../support/until.ts";
@@ -120,6 +122,7 @@ describe("agent-runner", () => {
     await until(() => program.output().includes("draining, 1 run left"), "the drain");
     const beats = fake.of("heartbeat").length;
     await until(() => fake.of("heartbeat").length > beats + 2, "heartbeats in the drain");
+    await delay(SIGNAL_WINDOW_MS);
     program.child.kill("SIGTERM");
     expect(await program.exited).toEqual({ code: 0, signal: null });
     expect(fake.reports(Report_Kind.STOPPED)).toHaveLength(1);
@@ -136,6 +139,7 @@ describe("agent-runner", () => {
     for (const text of ["draining, 1 run left", "stopping 1 run"]) {
       program.child.kill("SIGINT");
       await until(() => program.output().includes(text), text);
+      await delay(SIGNAL_WINDOW_MS);
     }
     program.child.kill("SIGINT");
     expect(await program.exited).toEqual({ code: 130, signal: null });
@@ -202,6 +206,25 @@ describe("agent-runner", () => {
 });
 
 describe("the launcher", () => {
+  it.skipIf(process.platform !== "linux")("keeps SIGHUP ignored for a program that nohup started", async () => {
+    const program = start("nohup", [LAUNCHER, "-c", fake.url, "--log-format", "json", "-e", waitingExecutor().path]);
+    await fake.stream();
+    program.child.kill("SIGHUP");
+    const beats = fake.of("heartbeat").length;
+    await until(() => fake.of("heartbeat").length > beats + 4, "heartbeats");
+    program.child.kill("SIGTERM");
+    expect(await program.exited).toEqual({ code: 0, signal: null });
+    expect(program.output()).toContain('"reason":"SIGTERM"');
+  });
+
+  it("lets SIGHUP end a program that was started without nohup", async () => {
+    const program = start(LAUNCHER, ["-c", fake.url, "--log-format", "json", "-e", waitingExecutor().path]);
+    await fake.stream();
+    program.child.kill("SIGHUP");
+    expect(await program.exited).toEqual({ code: 0, signal: null });
+    expect(program.output()).toContain('"reason":"SIGHUP"');
+  });
+
   it("becomes the program: SIGKILL to what was started ends the runner, whose stream ends with it", async () => {
     const program = start(LAUNCHER, ["-c", fake.url, "-e", waitingExecutor().path]);
     const stream = await fake.stream();
@@ -234,6 +257,9 @@ describe("the launcher", () => {
     await kind(Report_Kind.STARTED);
     process.kill(-program.child.pid!, "SIGTERM");
     await until(() => program.output().includes("draining, 1 run left"), "the drain");
+    // A supervisor, a wrapper and a terminal may each pass the same one on.
+    program.child.kill("SIGTERM");
+    program.child.kill("SIGINT");
     const beats = fake.of("heartbeat").length;
     await until(() => fake.of("heartbeat").length > beats + 4, "heartbeats in the drain");
     expect(program.output()).not.toContain("second SIGTERM");
