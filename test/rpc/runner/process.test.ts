@@ -36,8 +36,8 @@ interface Program {
 }
 
 /** Starts a program in a process group of its own, which is gone after the test. */
-function start(command: string, args: readonly string[]): Program {
-  const env = { PATH: process.env["PATH"], HOME: dir, AGENT_RUNNER_STATE_DIR: join(dir, "state") };
+function start(command: string, args: readonly string[], more: NodeJS.ProcessEnv = {}): Program {
+  const env = { PATH: process.env["PATH"], HOME: dir, AGENT_RUNNER_STATE_DIR: join(dir, "state"), ...more };
   const child = spawn(command, args, { cwd: dir, env, detached: true, stdio: ["pipe", "pipe", "pipe"] });
   let output = "";
   child.stdout.on("data", (chunk) => (output += chunk));
@@ -64,8 +64,10 @@ function waitingExecutor(code = 0): { path: string; release: () => void } {
   return { path, release: () => writeFileSync(stop, "") };
 }
 
-function startMain(...args: string[]): Program {
-  return start(process.execPath, [MAIN, "-c", fake.url, "--log-format", "json", ...args]);
+function startMain(...args: (string | { env: NodeJS.ProcessEnv })[]): Program {
+  const flags = args.filter((arg) => typeof arg === "string");
+  const more = args.find((arg) => typeof arg === "object");
+  return start(process.execPath, [MAIN, "-c", fake.url, "--log-format", "json", ...flags], more?.env);
 }
 
 function kind(wanted: Report_Kind) {
@@ -112,6 +114,16 @@ describe("agent-runner", () => {
     expect([...texts.values()].reduce((sum, length) => sum + length, 0)).toBe(limit);
     const reason = `output limit of ${limit} bytes for one run`;
     expect([...reasons]).toEqual([`${reason}; what follows is not kept`, `${reason}; in total`]);
+  });
+
+  it("leaves its executors the user's PATH, and gives them what a network needs", async () => {
+    const path = join(dir, "ao-env-exec");
+    writeFileSync(path, '#!/bin/sh\ncat >/dev/null\necho "$PATH $HTTPS_PROXY $UV_INDEX"\n', { mode: 0o755 });
+    const env = { HTTPS_PROXY: "http://proxy:3128", UV_INDEX: "https://index" };
+    startMain({ env }, "-e", path, "--pass-env", "UV_*");
+    await fake.offer();
+    const { result } = await kind(Report_Kind.COMPLETED);
+    expect(result?.text).toBe(`${process.env["PATH"]} http://proxy:3128 https://index\n`);
   });
 
   it("drains on the first SIGTERM, stops its runs on the second", async () => {
@@ -183,6 +195,7 @@ describe("agent-runner", () => {
     { args: ["--profile", "nobody"], text: 'no executor profile is named "nobody"' },
     { args: ["-x", "test-executor", "-p", "/not/there"], text: "--project-dir /not/there does not exist" },
     { args: ["-x", "test-executor", "--tls-ca", "/not/there"], text: "--tls-ca /not/there cannot be read" },
+    { args: ["-x", "test-executor", "--pass-env", "AGENT_*"], text: "would hand on AGENT_ORCHESTRATOR_TOKEN" },
     { args: ["--max-runs", "many"], text: '--max-runs is "many"; expected a whole number' },
   ])("ends with 2 on $args and names what is wrong", async ({ args, text }) => {
     const program = startMain(...args);
