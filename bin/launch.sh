@@ -44,6 +44,15 @@ fi
 main=$root/$program.ts
 if [ ! -f "$main" ]; then main=$root/dist/$program.js; fi
 
+# Node takes every signal back to its default, also SIGHUP where nohup has it ignored: the program is told of it.
+unset AO_HUP_IGNORED
+if [ -r /proc/self/status ]; then
+  while read -r key value; do
+    [ "$key" = SigIgn: ] || continue
+    case $value in *[13579bdf]) export AO_HUP_IGNORED=1 ;; esac
+  done </proc/self/status
+fi
+
 # Keeping what was stripped and compiled makes the start faster and the process smaller.
 if [ -w "$root/node_modules" ]; then
   : "${NODE_COMPILE_CACHE:=$root/node_modules/.cache/compiled}"

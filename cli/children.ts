@@ -5,6 +5,7 @@ import { createServer } from "node:net";
 import { constants } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
 import { EXIT } from "../lib/exit-codes.ts";
+import { ENDS_WITH_STDIN } from "../lib/signals.ts";
 import { CliError } from "./errors.ts";
 import { programFile } from "./programs.ts";
 import type { ProgramName } from "./programs.ts";
@@ -23,15 +24,29 @@ export interface Child {
 export interface ChildOptions {
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
-  /** Default: logs go to our stderr, and stdout stays ours alone. */
-  readonly stdio?: StdioOptions;
+  /** stdout and stderr; by default both go to our stderr, and stdout stays ours alone. */
+  readonly output?: number;
+  /** A child that this one works with, and that is to outlive it. */
+  readonly servedBy?: Child;
   /** True for a process group of its own, which a terminal's Ctrl+C does not reach. */
   readonly detached?: boolean;
 }
 
-/** Starts a coordinator or a runner under the Node that runs us. @throws ProgramMissing */
+/**
+ * Starts a coordinator or a runner under the Node that runs us. It ends when we do, however we end: its stdin is a pipe
+ * that nobody writes to, and whose other end is held by us and by the children that it serves.
+ *
+ * @throws ProgramMissing
+ */
 export function startChild(program: ProgramName, args: readonly string[], options: ChildOptions = {}): Child {
-  const child = spawn(process.execPath, [programFile(program), ...args], { stdio: ["ignore", 2, 2], ...options });
+  const { output = 2, servedBy, env = process.env, ...rest } = options;
+  const held = servedBy?.process.stdin;
+  const stdio: StdioOptions = ["pipe", output, output, ...(held ? [held] : [])];
+  const child = spawn(process.execPath, [programFile(program), ...args], {
+    ...rest,
+    stdio,
+    env: { ...env, [ENDS_WITH_STDIN]: "1" },
+  });
   const exited = once(child, "exit").then(([code, signal]) => codeOf(code as number | null, signal as string | null));
   return {
     program,

@@ -1,4 +1,5 @@
 import { EXIT } from "../lib/exit-codes.ts";
+import { onEndSignals } from "../lib/signals.ts";
 import type { Child } from "./children.ts";
 import { endChild } from "./children.ts";
 
@@ -13,21 +14,16 @@ export class ProcessGroup {
   ending = false;
 
   /**
-   * TERM and HUP go on to the runners. INT is ignored, because a terminal's Ctrl+C has reached them already. When no runner
-   * is left, all three go to the coordinator.
+   * What ends us goes on to the runners, or to the coordinator when none is left. A runner that has had the signal itself,
+   * as with a terminal's Ctrl+C, counts it once.
    */
   obeySignals(): () => void {
-    const obey = (signal: NodeJS.Signals): void => {
+    return onEndSignals(() => {
       this.ending = true;
       const runners = this.runners.filter((runner) => runner.exitCode() === undefined);
-      if (runners.length === 0) this.coordinator?.process.kill(signal);
-      else if (signal !== "SIGINT") for (const runner of runners) runner.process.kill(signal);
-    };
-    const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-    for (const signal of signals) process.on(signal, obey);
-    return () => {
-      for (const signal of signals) process.off(signal, obey);
-    };
+      if (runners.length === 0) this.coordinator?.process.kill("SIGTERM");
+      else for (const runner of runners) runner.process.kill("SIGTERM");
+    });
   }
 
   /** Waits until all have ended, and returns the first exit code that is not 0. One that ends unasked ends the others. */

@@ -2,6 +2,7 @@ import "../lib/require-node.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import { UsageError } from "../lib/config/config.ts";
 import { readFileIfThere } from "../lib/config/read-file.ts";
+import { onEndSignals } from "../lib/signals.ts";
 import { createLogger } from "../lib/log.ts";
 import { DatabaseUnusableError } from "../lib/sqlite.ts";
 import { parseCoordinatorConfig } from "./config.ts";
@@ -37,14 +38,11 @@ async function serve(config: Parameters<typeof startCoordinator>[0]): Promise<nu
     `Coordinator listens on ${url}; ${store === undefined ? "nothing survives (--memory)" : `store ${store}`}`,
   );
   await new Promise<void>((resolve) => {
-    let signals = 0;
-    const onSignal = (signal: string): void => {
-      signals += 1;
-      if (signals > 1) process.exit(EXIT.failed);
-      log.info({ signal }, "ending; runners keep their runs and come back");
+    onEndSignals((count, cause) => {
+      if (count > 1) process.exit(EXIT.failed);
+      log.info({ signal: cause }, "ending; runners keep their runs and come back");
       resolve();
-    };
-    for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.on(signal, onSignal);
+    });
   });
   await running.stop(STOP_GRACE_MS);
   log.info("ended");

@@ -5,6 +5,7 @@ import { parseConfig } from "../lib/config/config.ts";
 import type { Environment, Parsed, Program, ReadFile, Source, Table } from "../lib/config/config.ts";
 import type { LogFormat } from "../lib/log.ts";
 import { VERSION } from "../lib/version.ts";
+import { passEnvProblem } from "./execution/environment.ts";
 
 /** Settings of a runner. */
 export interface RunnerOptions {
@@ -140,7 +141,7 @@ export function runnerTable(env: Environment, cwd: string): Table<RunnerOptions>
       flag: "pass-env",
       env: "AGENT_RUNNER_PASS_ENV",
       default: [],
-      help: "Variable that executors get beside the usual ones",
+      help: "Variable that executors get beside the usual ones, or with * at its end all that begin so",
     },
     tags: {
       kind: list("TAG"),
@@ -242,7 +243,8 @@ export function runnerProgram(env: Environment, cwd: string): Program<RunnerOpti
     summary: "Takes runs from a coordinator and executes each with an executor program.",
     table: runnerTable(env, cwd),
     defaultFile: ".agent-orchestrator/runner.yaml",
-    check: (options, sources) => chosenTwice(options, sources) ?? mcpTwice(options, sources) ?? tagsMissing(options),
+    check: (options, sources) =>
+      chosenTwice(options, sources) ?? mcpTwice(options, sources) ?? tagsMissing(options) ?? passEnvWrong(options),
     effective: withStrongestChoice,
   };
 }
@@ -286,6 +288,11 @@ function withStrongestChoice(options: RunnerOptions, sources: Sources): RunnerOp
   const [chosen] = choices(sources);
   const none = { executor: undefined, executorPath: undefined, profile: undefined };
   return chosen === undefined ? options : { ...options, ...none, [chosen]: options[chosen] };
+}
+
+function passEnvWrong({ passEnv }: RunnerOptions): string | undefined {
+  const [problem] = passEnv.flatMap((name) => passEnvProblem(name) ?? []);
+  return problem === undefined ? undefined : `--pass-env ${problem}`;
 }
 
 function tagsMissing({ requireMatchingTags, tags }: RunnerOptions): string | undefined {

@@ -5,6 +5,7 @@ import { EXIT } from "../lib/exit-codes.ts";
 import { createLogger } from "../lib/log.ts";
 import type { Log } from "../lib/log.ts";
 import { readFileIfThere } from "../lib/config/read-file.ts";
+import { onEndSignals } from "../lib/signals.ts";
 import { parseRunnerOptions } from "./config.ts";
 import { executorOf } from "./execution/execute.ts";
 import { reapBoot, startLeash } from "./execution/leash.ts";
@@ -71,17 +72,12 @@ async function run(settings: RunnerSettings, log: Log): Promise<number> {
 
 /** The first signal drains, the second stops the runs, the third ends the process; the leash then ends what is left. */
 function obeySignals(runner: RunningRunner, log: Log): void {
-  let signals = 0;
-  const onSignal = (signal: NodeJS.Signals, number: number) => {
-    signals += 1;
-    if (signals === 1) return runner.drain(signal);
-    if (signals === 2) return runner.stopRuns(`second ${signal}`);
-    log.warn(`third ${signal}: ending now`);
-    return process.exit(128 + number);
-  };
-  process.on("SIGTERM", onSignal);
-  process.on("SIGINT", onSignal);
-  process.on("SIGHUP", onSignal);
+  onEndSignals((count, cause, exitCode) => {
+    if (count === 1) return runner.drain(cause);
+    if (count === 2) return runner.stopRuns(`second ${cause}`);
+    log.warn(`third ${cause}: ending now`);
+    return process.exit(exitCode);
+  });
 }
 
 function print(text: string): number {

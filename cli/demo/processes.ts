@@ -51,7 +51,7 @@ export class DemoProcesses {
       const child = startChild(program, [...args, "--log-format", "json"], {
         cwd: this.dir,
         env: cleanEnv(),
-        stdio: ["ignore", log, log],
+        output: log,
         detached: true,
       });
       this.#children.set(name, child);

@@ -84,7 +84,8 @@ async function dev(cli: Cli, runnerArgs: readonly string[], options: DevOptions)
     await untilHealthy(url, group.coordinator);
     const sinceMs = Date.now();
     for (const one of wanted) {
-      group.runners.push(startChild("runner", [...runnerFlags(url, one, options), ...dirs, ...runnerArgs]));
+      const flags = [...runnerFlags(url, one, options), ...dirs, ...runnerArgs];
+      group.runners.push(startChild("runner", flags, { servedBy: group.coordinator }));
     }
     const runners = await registered(url, group, sinceMs);
     const installed = list.executors.map(({ name }) => name);

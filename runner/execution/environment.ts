@@ -4,6 +4,20 @@ import { BOOT_VARIABLE } from "../../lib/boot-variable.ts";
 /** Variables of the runner that every executor gets (ADR 12); LC_* besides. */
 const ALLOWED = ["HOME", "USER", "SHELL", "LANG", "TZ", "TMPDIR", "TERM", "SSH_AUTH_SOCK"];
 
+/**
+ * What a network needs to be reached: where its proxies are, and which certificate authorities it trusts. An executor
+ * without them works on the desk and fails behind the company's proxy. Read in capitals and in small letters.
+ */
+const NETWORK = [
+  ...["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY", "NO_PROXY", "NODE_USE_ENV_PROXY"],
+  ...["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "NODE_USE_SYSTEM_CA", "DENO_CERT", "DENO_TLS_CA_STORE"],
+  ...["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "UV_SYSTEM_CERTS", "UV_NATIVE_TLS", "NPM_CONFIG_CAFILE"],
+  ...["GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "CARGO_HTTP_CAINFO", "AWS_CA_BUNDLE", "BUNDLE_SSL_CA_CERT"],
+].flatMap((name) => [name, name.toLowerCase()]);
+
+/** Variables that are a secret of the runner, or a fact of one run. */
+const OWN = ["AGENT_ORCHESTRATOR_TOKEN", "AGENT_ORCHESTRATOR_MCP_URL", BOOT_VARIABLE];
+
 /** PATH of a runner that was started without one, as a system service may be. */
 const DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin";
 
@@ -25,10 +39,10 @@ export interface RunFacts {
 }
 
 export interface ExecutorEnvOptions {
-  /** Names given by `--pass-env`, and by the `env` of the executor profile. */
+  /** Names and patterns given by `--pass-env`, and by the `env` of the executor profile. */
   passEnv: readonly string[];
-  /** Directory of the runner's own Node, which is first on PATH so that executors written for it find it. */
-  nodeDir: string;
+  /** Directory that comes first on PATH, for an executor that needs our Node; undefined leaves PATH as it is. */
+  nodeDir?: string | undefined;
   run: RunFacts;
 }
 
@@ -37,15 +51,10 @@ export function executorEnv(
   parent: Readonly<Record<string, string | undefined>>,
   { passEnv, nodeDir, run }: ExecutorEnvOptions,
 ): Record<string, string> {
-  const locale = Object.keys(parent).filter((name) => name.startsWith("LC_"));
-  const env: Record<string, string> = {};
-  for (const name of [...ALLOWED, ...locale, ...passEnv]) {
-    const value = parent[name];
-    if (value !== undefined) env[name] = value;
-  }
+  const path = parent["PATH"] || DEFAULT_PATH;
   return {
-    ...env,
-    PATH: [nodeDir, parent["PATH"] || DEFAULT_PATH].join(delimiter),
+    ...variablesNamed([...ALLOWED, "LC_*", ...NETWORK, ...passEnv], parent),
+    PATH: nodeDir === undefined ? path : [nodeDir, path].join(delimiter),
     AGENT_SESSION_ID: run.sessionId,
     AGENT_SESSION_NAME: run.sessionName,
     AGENT_RUN_ID: run.runId,
@@ -55,6 +64,34 @@ export function executorEnv(
     AGENT_ORCHESTRATOR_MCP_URL: run.mcpUrl,
     [BOOT_VARIABLE]: run.bootId,
   };
+}
+
+/** The variables that the names and patterns (`UV_*`) mean, where they are set. */
+export function variablesNamed(
+  names: readonly string[],
+  parent: Readonly<Record<string, string | undefined>>,
+): Record<string, string> {
+  const found: Record<string, string> = {};
+  const add = (name: string): void => {
+    const value = parent[name];
+    if (value !== undefined) found[name] = value;
+  };
+  const all = Object.keys(parent);
+  for (const name of names) {
+    if (name.endsWith("*")) all.filter((one) => one.startsWith(name.slice(0, -1))).forEach(add);
+    else add(name);
+  }
+  return found;
+}
+
+/** What is wrong with a name or pattern that somebody wants to hand to executors; undefined when it is fine. */
+export function passEnvProblem(name: string): string | undefined {
+  if (!/^[^=*]+\*?$/.test(name)) {
+    return `"${name}" is neither the name of a variable nor the beginning of one with * at its end, such as UV_*`;
+  }
+  const prefix = name.endsWith("*") ? name.slice(0, -1) : undefined;
+  const own = OWN.find((own) => (prefix === undefined ? own === name : own.startsWith(prefix)));
+  return own === undefined ? undefined : `"${name}" would hand on ${own}, which each run has of its own; name another`;
 }
 
 /**

@@ -12,14 +12,15 @@
  *
  * The leases (runner/leases) call it, one execution of a session at a time (session-executions.ts), and report its outcome.
  */
-import { dirname } from "node:path";
+import { dirname, sep } from "node:path";
 import type { InvocationBlueprint } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { RunOffer } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import { TIMER_MAX_MS } from "../../lib/config/kinds.ts";
 import { invocationJson } from "../../lib/invocation.ts";
 import type { Log } from "../../lib/log.ts";
+import { inPackage } from "../../lib/package-root.ts";
 import { msOf } from "../connection/timing.ts";
-import { executorEnv } from "./environment.ts";
+import { executorEnv, variablesNamed } from "./environment.ts";
 import type { Leash } from "./leash.ts";
 import type { McpCapability, ToolServer } from "./mcp-server.ts";
 import { resolvePlaceholders } from "./placeholders.ts";
@@ -67,7 +68,9 @@ export function executorOf(settings: RunnerSettings, deps: ExecutorDeps): Execut
 }
 
 function spawning({ executor, coordinatorUrl }: RunnerSettings, { leash, log }: ExecutorDeps) {
-  const nodeDir = dirname(process.execPath);
+  // Ours are written for our Node. Everybody else's keep the Node of the user, as the projects do that they work in.
+  const isOurs = executor.command.startsWith(inPackage("executors") + sep);
+  const nodeDir = isOurs ? dirname(process.execPath) : undefined;
   return (
     { offer, projectDir, bootId, stopGraceMs }: Assignment,
     hooks: ExecutionHooks,
@@ -90,7 +93,7 @@ function spawning({ executor, coordinatorUrl }: RunnerSettings, { leash, log }: 
       runId,
       mcpUrl: capability.url,
       parameters: invocation?.parameters ?? {},
-      env: named(executor.passEnv),
+      env: variablesNamed(executor.passEnv, process.env),
     };
     const spec = {
       command: executor.command,
@@ -120,16 +123,6 @@ function resolved(blueprint: InvocationBlueprint | undefined, sources: Placehold
     log.warn({ run_id: sources.runId, agent: blueprint.name, unresolved }, "placeholders mean nothing and stay");
   }
   return { agentBlueprint };
-}
-
-/** Variables of the runner's own environment by name, without those that are not set. */
-function named(names: readonly string[]): Record<string, string> {
-  return Object.fromEntries(
-    names.flatMap((name) => {
-      const value = process.env[name];
-      return value === undefined ? [] : [[name, value]];
-    }),
-  );
 }
 
 function limitMs(duration: RunOffer["timeout"]): number | undefined {

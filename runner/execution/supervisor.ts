@@ -9,6 +9,8 @@ import { executableProblem } from "../settings/executable.ts";
 import { isShortage } from "./shortage.ts";
 import { OutputParser } from "./executor-output.ts";
 import type { OutputStream } from "./executor-output.ts";
+import { Intake } from "./intake.ts";
+import type { Room } from "./intake.ts";
 import { StopLadder } from "./stop-ladder.ts";
 import type { Leash } from "./leash.ts";
 import { outcomeOf } from "./outcome.ts";
@@ -53,8 +55,10 @@ const DEFAULTS = { stopGraceMs: 10_000, resultGraceMs: 10_000, orphanGraceMs: 2_
 export interface ExecutionHooks {
   /** The executor runs. Called before any event, and not at all when it cannot be spawned. */
   onStarted(pid: number): void;
-  /** In the order of the output. The receiver must take them: an executor is never held up by its readers. */
+  /** In the order of the output. The receiver must take them. */
   onEvent(event: ExecutorEvent): void;
+  /** Asked after each event. While there is no room, nothing more is read and the executor waits; absent: always room. */
+  room?: Room;
 }
 
 export interface SupervisorDeps {
@@ -135,6 +139,7 @@ class Supervision implements Execution {
   readonly #spec: ExecutionSpec & typeof DEFAULTS;
   readonly #hooks: ExecutionHooks;
   readonly #output: OutputParser;
+  readonly #intake: Intake;
   readonly #group: ProcessGroup;
   readonly #ladder: StopLadder;
   readonly #timers: {
@@ -162,6 +167,8 @@ class Supervision implements Execution {
     this.#spec = { ...DEFAULTS, ...spec };
     this.#hooks = hooks;
     this.#output = new OutputParser(spec);
+    const room = () => hooks.room?.();
+    this.#intake = new Intake([child.stdout, child.stderr], room, () => this.#timers.idle?.refresh());
     this.#group = new ProcessGroup(pid, deps.kill);
     this.#ladder = new StopLadder(this.#group, () => this.#giveUpLater());
     const { timeoutMs, idleTimeoutMs } = spec;
@@ -215,28 +222,31 @@ class Supervision implements Execution {
    */
   async #settle(): Promise<boolean> {
     const stoppedBefore = this.#ladder.begun;
-    const orphansUntilMs = performance.now() + this.#spec.orphanGraceMs;
-    const groupGone = await this.#untilGroupIsGone(orphansUntilMs);
+    // Who cannot write has not had that time.
+    const heldBefore = this.#intake.heldMs;
+    const graceEndsAt = performance.now() + this.#spec.orphanGraceMs;
+    const graceOver = () => performance.now() - (this.#intake.heldMs - heldBefore) >= graceEndsAt;
+    const groupGone = await this.#untilGroupIsGone(graceOver);
     if (groupGone && this.#endedBy !== undefined) await this.#sweep();
-    const readToEnd = groupGone && (await this.#untilPipesEnd(orphansUntilMs));
+    const readToEnd = groupGone && (await this.#untilPipesEnd(graceOver));
     const pipesCut = !readToEnd && this.#closePipes();
     return pipesCut || (!stoppedBefore && this.#ladder.begun);
   }
 
   /** Stops the group when it outlives the grace of orphans. False when it outlives SIGKILL too. */
-  async #untilGroupIsGone(orphansUntilMs: number): Promise<boolean> {
+  async #untilGroupIsGone(graceOver: () => boolean): Promise<boolean> {
     while (this.#group.alive()) {
       if (this.#drainIsOver()) return false;
-      if (!this.#ladder.begun && performance.now() >= orphansUntilMs) this.#ladder.climb(this.#spec.stopGraceMs);
+      if (!this.#ladder.begun && graceOver()) this.#ladder.climb(this.#spec.stopGraceMs);
       await this.#nextLook();
     }
     return true;
   }
 
   /** The group is gone, but what left it may hold the pipes. False when it still does at the end of the grace. */
-  async #untilPipesEnd(orphansUntilMs: number): Promise<boolean> {
+  async #untilPipesEnd(graceOver: () => boolean): Promise<boolean> {
     while (this.#pipesOpen) {
-      const overdue = this.#ladder.killed === undefined ? performance.now() >= orphansUntilMs : this.#drainIsOver();
+      const overdue = this.#ladder.killed === undefined ? graceOver() : this.#drainIsOver();
       if (overdue) return false;
       await this.#nextLook();
     }
@@ -280,6 +290,7 @@ class Supervision implements Execution {
 
   #deliver(events: readonly ExecutorEvent[]): void {
     for (const event of events) this.#hooks.onEvent(event);
+    this.#intake.check();
     if (!this.#output.pending || this.#timers.flush !== undefined) return;
     this.#timers.flush = setTimeout(() => {
       delete this.#timers.flush;
@@ -289,10 +300,13 @@ class Supervision implements Execution {
 
   #watchdog(cause: Extract<EndedBy, { afterMs: number }>): NodeJS.Timeout {
     const onTime = () => {
+      // An executor that is held up is neither silent nor slow to exit.
+      if (cause.type !== "timeout" && this.#intake.held) timer.refresh();
       // An executor that is already being stopped keeps the grace of whoever stopped it.
-      if (!this.#ladder.begun) this.#end(cause, this.#spec.stopGraceMs);
+      else if (!this.#ladder.begun) this.#end(cause, this.#spec.stopGraceMs);
     };
-    return setTimeout(onTime, Math.min(cause.afterMs, TIMER_MAX_MS));
+    const timer = setTimeout(onTime, Math.min(cause.afterMs, TIMER_MAX_MS));
+    return timer;
   }
 
   /** The first cause counts, and only if the executor had not ended before: then its own end does. */
@@ -301,8 +315,12 @@ class Supervision implements Execution {
     this.#ladder.climb(graceMs);
   }
 
-  /** A process that waits inside the kernel does not die of SIGKILL, and the run must end all the same. */
+  /**
+   * SIGKILL was sent: what the pipes still hold is little, and is read at once. A process that waits inside the kernel
+   * does not die of it, and the run must end all the same.
+   */
   #giveUpLater(): void {
+    this.#intake.readAll();
     if (!this.#leaderRuns) return;
     const giveUp = () => {
       this.#child.unref();

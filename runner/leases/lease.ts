@@ -199,6 +199,7 @@ export class RunLease implements reports.LeaseRef {
       },
       onEvent: (event: ExecutorEvent) =>
         oneItem(log, "an event of the executor", this, () => this.#onEvent(event, session)),
+      room: () => this.#deps.events.room(this.leaseId),
     };
     const begin = () => {
       const stopGraceMs = timing().stopGraceMs;

@@ -16,6 +16,8 @@ import { BatchSize } from "./batch-size.ts";
 import { reactionTo } from "./send-failure.ts";
 import { SendTrouble } from "./send-trouble.ts";
 import type { Uplink } from "./uplink.ts";
+import { waiting } from "./waiting.ts";
+import type { Waiting } from "./waiting.ts";
 
 /** The protocol's limits of one AppendEvents. */
 const BATCH_MAX_LEASES = 500;
@@ -26,6 +28,16 @@ const EVENT_MAX_BYTES = CLIENT_WRITE_MAX_BYTES - 1024;
 
 /** Most bytes of one lease's events that wait for a coordinator; then they are dropped, and a marker says so. */
 const BUFFER_MAX_BYTES = 8 * 1024 * 1024;
+
+/** Bytes of one lease from which its executor is held up, and those at which it may go on. */
+const HOLD_BYTES = BUFFER_MAX_BYTES / 2;
+const GO_ON_BYTES = HOLD_BYTES / 2;
+
+/** A coordinator that took nothing of a lease for so long is away: its executor is held up no longer. */
+const AWAY_MS = 30_000;
+
+/** Longest wait of a final report for its events, however steadily they are taken. */
+const FINISH_MAX_MS = 300_000;
 
 /** What an event costs beside its texts. */
 const EVENT_OVERHEAD_BYTES = 48;
@@ -53,16 +65,22 @@ interface LeaseEvents {
   bytes: number;
   committed: number;
   /** What was given up since the last event in `events`; the next one is preceded by a marker. */
-  dropped: { events: number; bytes: number } | undefined;
+  dropped: { events: number; bytes: number; idleMs: number } | undefined;
+  /** When the coordinator last took something of it, or could first have done so. */
+  takenAtMs: number;
+  /** Waits for room. */
+  held: Waiting | undefined;
   /** Waits until all is committed. */
-  finished: PromiseWithResolvers<void> | undefined;
+  finished: Waiting | undefined;
 }
 
 /**
  * Delivers the events of all leases, numbered from 1 in each. One AppendEvents is in flight; what comes meanwhile goes
  * together in the next, an equal share of each lease, so that the backlog of one run does not delay the end of another. What
  * cannot be sent is sent again as it was; only an event that is larger than a message may be, or that is refused for what it
- * says, is dropped. An executor is never held up: beyond 8 MiB a run's events are dropped, and a marker counts them.
+ * says, is dropped. While more than 4 MiB of a lease wait there is no room for more, unless the coordinator has taken
+ * nothing for 30 s: it is away then, and an executor does not wait for it. What comes beyond 8 MiB is dropped, and a
+ * marker counts it.
  */
 export class EventSender {
   readonly #uplink: Uplink;
@@ -96,20 +114,32 @@ export class EventSender {
     let buffer = this.#leases.get(lease.leaseId);
     if (buffer === undefined) {
       const { runId, leaseId, storeId } = lease;
-      buffer = { runId, leaseId, storeId, events: [], bytes: 0, committed: 0, dropped: undefined, finished: undefined };
+      const nothing = { dropped: undefined, held: undefined, finished: undefined };
+      buffer = { runId, leaseId, storeId, events: [], bytes: 0, committed: 0, takenAtMs: 0, ...nothing };
       this.#leases.set(leaseId, buffer);
     }
     const bytes = sizeOf(event);
     if (buffer.bytes + bytes > BUFFER_MAX_BYTES) {
-      buffer.dropped ??= { events: 0, bytes: 0 };
+      buffer.dropped ??= { events: 0, bytes: 0, idleMs: 0 };
+      buffer.dropped.idleMs = performance.now() - buffer.takenAtMs;
       buffer.dropped.events += 1;
       buffer.dropped.bytes += bytes;
       return;
     }
+    if (buffer.events.length === 0) buffer.takenAtMs = performance.now();
     markGap(buffer);
     buffer.events.push({ event, bytes });
     buffer.bytes += bytes;
     this.wake();
+  }
+
+  /** Undefined when there is room for more events of the lease; else what resolves when there is. */
+  room(leaseId: string): Promise<void> | undefined {
+    const buffer = this.#leases.get(leaseId);
+    if (buffer === undefined || buffer.bytes < HOLD_BYTES) return undefined;
+    const idleMs = performance.now() - buffer.takenAtMs;
+    if (idleMs >= AWAY_MS) return undefined;
+    return (buffer.held ??= waiting(AWAY_MS, () => (buffer.held = undefined))).promise;
   }
 
   /** Events of a lease that are not committed. */
@@ -118,17 +148,20 @@ export class EventSender {
     return buffer === undefined ? 0 : buffer.events.length + (buffer.dropped?.events ?? 0);
   }
 
-  /** Resolves when every event of the lease is committed, or after `timeoutMs`; forgets them and returns how many are missing. */
+  /**
+   * Resolves when every event of the lease is committed, or the coordinator took none for `timeoutMs`; forgets them and
+   * returns how many are missing.
+   */
   async finish(leaseId: string, timeoutMs: number): Promise<number> {
     const buffer = this.#leases.get(leaseId);
     if (buffer === undefined) return 0;
     markGap(buffer);
     if (buffer.events.length > 0) {
       this.wake();
-      buffer.finished = Promise.withResolvers();
-      const timer = setTimeout(buffer.finished.resolve, timeoutMs);
+      buffer.finished = waiting(timeoutMs);
+      const limit = setTimeout(buffer.finished.resolve, FINISH_MAX_MS);
       await buffer.finished.promise;
-      clearTimeout(timer);
+      clearTimeout(limit);
     }
     this.#leases.delete(leaseId);
     return buffer.events.length;
@@ -140,6 +173,7 @@ export class EventSender {
     if (buffer === undefined) return;
     this.#leases.delete(leaseId);
     buffer.events = [];
+    buffer.held?.resolve();
     buffer.finished?.resolve();
   }
 
@@ -215,7 +249,10 @@ export class EventSender {
       }
       switch (verdict.kind) {
         case ReportVerdict_Kind.OK:
-          progress = commit(buffer, Number(verdict.committedSeq)) || progress;
+          if (commit(buffer, Number(verdict.committedSeq))) {
+            progress = true;
+            gotOn(buffer);
+          }
           break;
         case ReportVerdict_Kind.STALE:
         case ReportVerdict_Kind.UNKNOWN:
@@ -227,7 +264,6 @@ export class EventSender {
           this.#giveUp(buffer, batch.events.length, `the coordinator refused them: ${verdict.message}`);
           progress = true;
       }
-      if (buffer.events.length === 0) buffer.finished?.resolve();
     }
     this.#uplink.obey(answer.directives);
     return progress;
@@ -261,10 +297,12 @@ export class EventSender {
     buffer.bytes -= bytes;
     this.#log.warn({ run_id: buffer.runId, events: given.length, reason }, "events given up");
     // A coordinator that refuses even the marker gets nothing in its place.
-    if (gaveUpMarker) return;
-    const marker = dropMarker({ events: given.length, bytes }, reason);
-    buffer.events.unshift(marker);
-    buffer.bytes += marker.bytes;
+    if (!gaveUpMarker) {
+      const marker = dropMarker({ events: given.length, bytes }, reason);
+      buffer.events.unshift(marker);
+      buffer.bytes += marker.bytes;
+    }
+    gotOn(buffer);
   }
 }
 
@@ -286,9 +324,20 @@ function commit(buffer: LeaseEvents, committedSeq: number): boolean {
   return count > 0;
 }
 
+/** Something of the lease was taken: whatever waits goes on, or waits anew. */
+function gotOn(buffer: LeaseEvents): void {
+  buffer.takenAtMs = performance.now();
+  buffer.held?.refresh();
+  buffer.finished?.refresh();
+  if (buffer.bytes <= GO_ON_BYTES) buffer.held?.resolve();
+  if (buffer.events.length === 0) buffer.finished?.resolve();
+}
+
 function markGap(buffer: LeaseEvents): void {
   if (buffer.dropped === undefined) return;
-  const marker = dropMarker(buffer.dropped, `the coordinator was away and the runner keeps ${BUFFER_MAX_BYTES} bytes`);
+  const seconds = Math.round(buffer.dropped.idleMs / 1_000);
+  const reason = `the coordinator took none of the run's events for ${seconds} s, and the runner keeps ${BUFFER_MAX_BYTES} bytes of them`;
+  const marker = dropMarker(buffer.dropped, reason);
   buffer.dropped = undefined;
   buffer.events.push(marker);
   buffer.bytes += marker.bytes;

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { Discovery } from "./discovery.ts";
+import { passEnvProblem } from "../execution/environment.ts";
 import { findExecutor } from "./discovery.ts";
 import { executableProblem } from "./executable.ts";
 
@@ -95,7 +96,7 @@ const KEYS: Readonly<Record<string, { is: string; check: (value: unknown) => boo
   command: { is: "a path, relative to this file or absolute", check: (value) => isText(value, 4096) },
   config: { is: "an object", check: (value) => typeof value === "object" && value !== null && !Array.isArray(value) },
   portable: { is: "true or false", check: (value) => typeof value === "boolean" },
-  env: { is: "a list of names of environment variables", check: (value) => isList(value, isVariable) },
+  env: { is: "a list of names of environment variables, or of beginnings such as UV_*", check: isVariables },
   tags: {
     is: "a list of at most 64 different strings of 1 to 128 characters",
     check: (value) =>
@@ -113,6 +114,8 @@ function readProfile(name: string, file: string, discovery: Discovery): Executor
     if (rule === undefined) throw new ProfileError(`"${key}" is not known; known: ${Object.keys(KEYS).join(", ")}`);
     if (!rule.check(value)) throw new ProfileError(`"${key}" must be ${rule.is}, not ${excerpt(value)}`);
   }
+  const problems = ((json as Partial<ExecutorProfile>).env ?? []).flatMap((name) => passEnvProblem(name) ?? []);
+  if (problems[0] !== undefined) throw new ProfileError(`"env": ${problems[0]}`);
   const { type, command, config = {}, portable = false, env = [], tags = [] } = json as Partial<ExecutorProfile>;
   if (type === undefined) throw new ProfileError(`"type" is missing; it must be ${KEYS["type"]!.is}`);
   const path = command === undefined ? findExecutor(discovery, type).path : resolve(dirname(file), command);
@@ -125,8 +128,9 @@ function isText(value: unknown, maxLength: number): value is string {
   return typeof value === "string" && value.length > 0 && value.length <= maxLength;
 }
 
-function isVariable(value: unknown): boolean {
-  return typeof value === "string" && /^[A-Za-z_][A-Za-z0-9_]*$/.test(value);
+function isVariables(value: unknown): boolean {
+  const isOne = (name: unknown) => typeof name === "string" && /^[A-Za-z_][A-Za-z0-9_]*\*?$/.test(name);
+  return isList(value, isOne);
 }
 
 function isList(value: unknown, check: (item: unknown) => boolean): value is unknown[] {

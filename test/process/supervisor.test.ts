@@ -1,6 +1,7 @@
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { ExecutorEvent } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { FailureReason } from "../../gen/agentrunner/v1/run_pb.ts";
@@ -258,6 +259,63 @@ describe("the executor zoo", () => {
     expect(outcome).toMatchObject({ kind: COMPLETED, outputBytes: 400_000_000 });
     expect(chars).toBe(64 * 1024 * 1024);
     expect(largest).toBeLessThanOrEqual(EVENT_CHUNK_MAX_BYTES);
+  });
+});
+
+describe("a receiver without room", () => {
+  /** Prints 3 MB on each stream, for a receiver that has no room after the first event until it is let go. */
+  function heldUp(
+    options: Partial<ExecutionSpec> = {},
+    script = "head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2",
+  ) {
+    const gate = Promise.withResolvers<void>();
+    let open = false;
+    let bytes = 0;
+    const execution = supervise(
+      { command: fixture("eval-stdin"), cwd: dir, stdin: script, env, orphanGraceMs: 200, ...options },
+      {
+        onStarted: () => undefined,
+        onEvent: ({ event }) => (bytes += event.case === "output" ? event.value.text.length : 0),
+        room: () => (open || bytes === 0 ? undefined : gate.promise),
+      },
+    );
+    const letGo = () => {
+      open = true;
+      gate.resolve();
+    };
+    return { execution, bytes: () => bytes, letGo };
+  }
+
+  it("holds the executor up, whose output is then whole", async () => {
+    const run = heldUp();
+    await until(() => run.bytes() > 0, "the first output");
+    await delay(300);
+    expect(run.bytes()).toBeLessThan(500_000);
+    expect(hasEnded(run.execution.pid!)).toBe(false);
+    run.letGo();
+    const outcome = await run.execution.done;
+    expect(outcome).toMatchObject({ kind: COMPLETED, outputBytes: 6_000_000, exit: { outputTruncated: false } });
+    expect(run.bytes()).toBe(6_000_000);
+  });
+
+  it("counts against nobody: not as silence, nor as time that what is left behind had to end", async () => {
+    const run = heldUp({ idleTimeoutMs: 250 }, "(head -c 3000000 /dev/zero) & exit 0");
+    await until(() => run.bytes() > 0 && hasEnded(run.execution.pid!), "the leader is gone");
+    await delay(600);
+    run.letGo();
+    const outcome = await run.execution.done;
+    expect(outcome).toMatchObject({ kind: COMPLETED, outputBytes: 3_000_000, exit: { outputTruncated: false } });
+  });
+
+  it("does not keep a run from being stopped, and what the pipes hold is read", async () => {
+    const run = heldUp({}, "trap '' TERM; head -c 3000000 /dev/zero; sleep 60");
+    await until(() => run.bytes() > 0, "the first output");
+    run.execution.stop(200);
+    expect(await run.execution.done).toMatchObject({
+      kind: STOPPED,
+      exit: { signal: "SIGKILL", outputTruncated: false },
+    });
+    expect(run.bytes()).toBeGreaterThan(64 * 1024);
   });
 });
 

@@ -29,7 +29,6 @@ import type { ReportTerms } from "../store.ts";
 import type { AttemptRow, RunRow } from "./rows.ts";
 import { awaitsCallbacks } from "./callbacks.ts";
 import { appendEvent, apply, runById } from "./transition.ts";
-import type { ResultViolations } from "../store.ts";
 import type { Sql, Tx } from "./tx.ts";
 
 export function outputSchemas(sql: Sql, runIds: readonly string[]): Map<string, JsonObject> {

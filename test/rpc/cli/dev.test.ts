@@ -7,7 +7,9 @@ import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { SIGNAL_WINDOW_MS } from "../../../lib/signals.ts";
 import { processesMarked } from "../../../runner/execution/processes.ts";
 import { ao, startAo } from "../../support/ao.ts";
 import { FakeCoordinator } from "../../support/fake-run-service.ts";
@@ -155,9 +157,38 @@ describe.skipIf(process.platform !== "linux")("ao dev, which reads /proc to find
     await until(() => /^up$/m.test(following.stdout()), "the executor runs");
     dev.child.kill("SIGTERM");
     await until(() => /drain/i.test(dev.text().split("stop         Ctrl+C")[1] ?? ""), "the runner drains");
+    await delay(SIGNAL_WINDOW_MS);
     dev.child.kill("SIGTERM");
     await dev.exit;
     expect(await following.exit).not.toBe(0);
+    expect([dev.coordinator, dev.runner].filter(isAlive)).toEqual([]);
+  });
+
+  it("finishes what runs when it is killed, and leaves no process behind", async () => {
+    const dev = await startDev("--memory");
+    const following = startAo(["-c", dev.url, "start", "--prompt", "print up; sleep 2s; result done", "--follow"]);
+    await until(() => /^up$/m.test(following.stdout()), "the executor runs");
+    process.kill(dev.child.pid!, "SIGKILL");
+    expect(await following.exit).toBe(0);
+    await until(() => ![dev.coordinator, dev.runner].some(isAlive), "both have ended");
+  });
+
+  it("ends with the npx that started it", async () => {
+    const npx = join(dir, "npx");
+    const code = 'require("child_process").spawn(process.execPath, process.argv.slice(2), { stdio: "inherit" })';
+    await writeFile(npx, code);
+    const run = start([npx, MAIN, "dev", "--listen", "127.0.0.1:0", "--memory"]);
+    await until(() => /stop +Ctrl/.test(run.text()), "the banner is shown", 15_000);
+    const all = descendants(run.child.pid!);
+    expect(all.length).toBeGreaterThan(2);
+    run.child.kill("SIGKILL");
+    await until(() => !all.some(isAlive), "all have ended", 10_000);
+  });
+
+  it("does the same for a SIGINT that reaches it alone", async () => {
+    const dev = await startDev("--memory");
+    dev.child.kill("SIGINT");
+    expect(await dev.exit).toBe(0);
     expect([dev.coordinator, dev.runner].filter(isAlive)).toEqual([]);
   });
 

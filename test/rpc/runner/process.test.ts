@@ -3,9 +3,11 @@ import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Report_Kind } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
+import { SIGNAL_WINDOW_MS } from "../../../lib/signals.ts";
 import { FakeCoordinator } from "../../support/fake-coordinator.ts";
 import { atEnd, cleanUp, tempDir } from "../../support/test-runner.ts";
 import { until } from "../../support/until.ts";
@@ -34,8 +36,8 @@ interface Program {
 }
 
 /** Starts a program in a process group of its own, which is gone after the test. */
-function start(command: string, args: readonly string[]): Program {
-  const env = { PATH: process.env["PATH"], HOME: dir, AGENT_RUNNER_STATE_DIR: join(dir, "state") };
+function start(command: string, args: readonly string[], more: NodeJS.ProcessEnv = {}): Program {
+  const env = { PATH: process.env["PATH"], HOME: dir, AGENT_RUNNER_STATE_DIR: join(dir, "state"), ...more };
   const child = spawn(command, args, { cwd: dir, env, detached: true, stdio: ["pipe", "pipe", "pipe"] });
   let output = "";
   child.stdout.on("data", (chunk) => (output += chunk));
@@ -62,8 +64,10 @@ function waitingExecutor(code = 0): { path: string; release: () => void } {
   return { path, release: () => writeFileSync(stop, "") };
 }
 
-function startMain(...args: string[]): Program {
-  return start(process.execPath, [MAIN, "-c", fake.url, "--log-format", "json", ...args]);
+function startMain(...args: (string | { env: NodeJS.ProcessEnv })[]): Program {
+  const flags = args.filter((arg) => typeof arg === "string");
+  const more = args.find((arg) => typeof arg === "object");
+  return start(process.execPath, [MAIN, "-c", fake.url, "--log-format", "json", ...flags], more?.env);
 }
 
 function kind(wanted: Report_Kind) {
@@ -85,6 +89,43 @@ describe("agent-runner", () => {
     expect(events.map(({ event }) => event.case)).toContain("result");
   });
 
+  it("loses no output of a run below its limit, however fast it comes, and says the true reason for the rest", async () => {
+    const printing = (bytes: number) => {
+      const path = join(dir, "ao-fast-exec");
+      const text = `#!/bin/sh\ncat >/dev/null\nhead -c ${bytes} /dev/zero | tr '\\0' x\n`;
+      writeFileSync(path, text, { mode: 0o755 });
+      return path;
+    };
+    const limit = 64 * 1024 * 1024;
+    startMain("-e", printing(limit + 20_000_000));
+    await fake.offer();
+    expect(await kind(Report_Kind.COMPLETED)).toMatchObject({
+      eventsMissing: 0n,
+      outputBytes: BigInt(limit + 20_000_000),
+    });
+    const texts = new Map<bigint, number>();
+    const reasons = new Set<string>();
+    for (const { firstSeq, events } of fake.of("events").flatMap(({ request }) => request.batches)) {
+      for (const [i, { event }] of events.entries()) {
+        if (event.case === "output") texts.set(firstSeq + BigInt(i), event.value.text.length);
+        if (event.case === "dropped") reasons.add(event.value.reason);
+      }
+    }
+    expect([...texts.values()].reduce((sum, length) => sum + length, 0)).toBe(limit);
+    const reason = `output limit of ${limit} bytes for one run`;
+    expect([...reasons]).toEqual([`${reason}; what follows is not kept`, `${reason}; in total`]);
+  });
+
+  it("leaves its executors the user's PATH, and gives them what a network needs", async () => {
+    const path = join(dir, "ao-env-exec");
+    writeFileSync(path, '#!/bin/sh\ncat >/dev/null\necho "$PATH $HTTPS_PROXY $UV_INDEX"\n', { mode: 0o755 });
+    const env = { HTTPS_PROXY: "http://proxy:3128", UV_INDEX: "https://index" };
+    startMain({ env }, "-e", path, "--pass-env", "UV_*");
+    await fake.offer();
+    const { result } = await kind(Report_Kind.COMPLETED);
+    expect(result?.text).toBe(`${process.env["PATH"]} http://proxy:3128 https://index\n`);
+  });
+
   it("drains on the first SIGTERM, stops its runs on the second", async () => {
     const program = startMain("-e", waitingExecutor().path);
     await fake.offer();
@@ -93,6 +134,7 @@ describe("agent-runner", () => {
     await until(() => program.output().includes("draining, 1 run left"), "the drain");
     const beats = fake.of("heartbeat").length;
     await until(() => fake.of("heartbeat").length > beats + 2, "heartbeats in the drain");
+    await delay(SIGNAL_WINDOW_MS);
     program.child.kill("SIGTERM");
     expect(await program.exited).toEqual({ code: 0, signal: null });
     expect(fake.reports(Report_Kind.STOPPED)).toHaveLength(1);
@@ -109,6 +151,7 @@ describe("agent-runner", () => {
     for (const text of ["draining, 1 run left", "stopping 1 run"]) {
       program.child.kill("SIGINT");
       await until(() => program.output().includes(text), text);
+      await delay(SIGNAL_WINDOW_MS);
     }
     program.child.kill("SIGINT");
     expect(await program.exited).toEqual({ code: 130, signal: null });
@@ -152,6 +195,7 @@ describe("agent-runner", () => {
     { args: ["--profile", "nobody"], text: 'no executor profile is named "nobody"' },
     { args: ["-x", "test-executor", "-p", "/not/there"], text: "--project-dir /not/there does not exist" },
     { args: ["-x", "test-executor", "--tls-ca", "/not/there"], text: "--tls-ca /not/there cannot be read" },
+    { args: ["-x", "test-executor", "--pass-env", "AGENT_*"], text: "would hand on AGENT_ORCHESTRATOR_TOKEN" },
     { args: ["--max-runs", "many"], text: '--max-runs is "many"; expected a whole number' },
   ])("ends with 2 on $args and names what is wrong", async ({ args, text }) => {
     const program = startMain(...args);
@@ -175,6 +219,25 @@ describe("agent-runner", () => {
 });
 
 describe("the launcher", () => {
+  it.skipIf(process.platform !== "linux")("keeps SIGHUP ignored for a program that nohup started", async () => {
+    const program = start("nohup", [LAUNCHER, "-c", fake.url, "--log-format", "json", "-e", waitingExecutor().path]);
+    await fake.stream();
+    program.child.kill("SIGHUP");
+    const beats = fake.of("heartbeat").length;
+    await until(() => fake.of("heartbeat").length > beats + 4, "heartbeats");
+    program.child.kill("SIGTERM");
+    expect(await program.exited).toEqual({ code: 0, signal: null });
+    expect(program.output()).toContain('"reason":"SIGTERM"');
+  });
+
+  it("lets SIGHUP end a program that was started without nohup", async () => {
+    const program = start(LAUNCHER, ["-c", fake.url, "--log-format", "json", "-e", waitingExecutor().path]);
+    await fake.stream();
+    program.child.kill("SIGHUP");
+    expect(await program.exited).toEqual({ code: 0, signal: null });
+    expect(program.output()).toContain('"reason":"SIGHUP"');
+  });
+
   it("becomes the program: SIGKILL to what was started ends the runner, whose stream ends with it", async () => {
     const program = start(LAUNCHER, ["-c", fake.url, "-e", waitingExecutor().path]);
     const stream = await fake.stream();
@@ -207,6 +270,9 @@ describe("the launcher", () => {
     await kind(Report_Kind.STARTED);
     process.kill(-program.child.pid!, "SIGTERM");
     await until(() => program.output().includes("draining, 1 run left"), "the drain");
+    // A supervisor, a wrapper and a terminal may each pass the same one on.
+    program.child.kill("SIGTERM");
+    program.child.kill("SIGINT");
     const beats = fake.of("heartbeat").length;
     await until(() => fake.of("heartbeat").length > beats + 4, "heartbeats in the drain");
     expect(program.output()).not.toContain("second SIGTERM");

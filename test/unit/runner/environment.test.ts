@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { executorEnv, runMarkers } from "../../../runner/execution/environment.ts";
+import { executorEnv, passEnvProblem, runMarkers } from "../../../runner/execution/environment.ts";
 
 const run = {
   sessionId: "ses_1",
@@ -37,9 +37,17 @@ describe("the environment of an executor", () => {
       TERM: "xterm",
       SSH_AUTH_SOCK: "/s",
     };
+    const network = {
+      HTTPS_PROXY: "http://p:1",
+      no_proxy: "localhost",
+      SSL_CERT_FILE: "/ca",
+      pip_cert: "/ca",
+      NO_PROXY: "",
+    };
     const secret = { SECRET: "x", NODE_OPTIONS: "--inspect", CLAUDECODE: "1", AGENT_RUNNER_TOKEN: "x" };
-    expect(executorEnv({ PATH: "/bin", ...allowed, ...secret }, options)).toEqual({
+    expect(executorEnv({ PATH: "/bin", ...allowed, ...network, ...secret }, options)).toEqual({
       ...allowed,
+      ...network,
       ...facts,
       PATH: "/node/bin:/bin",
     });
@@ -54,6 +62,32 @@ describe("the environment of an executor", () => {
     const parent = { AGENT_ORCHESTRATOR_TOKEN: "the runner's", AGENT_RUNNER_BOOT: "outer", PATH: "/bin" };
     const env = executorEnv(parent, { ...options, passEnv: Object.keys(parent) });
     expect(env).toEqual({ ...facts, PATH: "/node/bin:/bin" });
+  });
+});
+
+describe("--pass-env", () => {
+  it("takes patterns, which mean what begins so", () => {
+    const parent = { UV_A: "1", UV_: "2", UVX: "3", uv_b: "4", PATH: "/bin" };
+    expect(executorEnv(parent, { passEnv: ["UV_*"], run })).toEqual({ UV_A: "1", UV_: "2", PATH: "/bin", ...facts });
+  });
+
+  it.each(["A", "UV_*", "AGENT_ORCHESTRATOR_API_URL", "npm_config_//x/:_auth"])("takes %s", (name) => {
+    expect(passEnvProblem(name)).toBeUndefined();
+  });
+
+  it.each(["AGENT_ORCHESTRATOR_TOKEN", "AGENT_*", "A*", "AGENT_RUNNER_BOOT"])("refuses %s, which is ours", (name) => {
+    expect(passEnvProblem(name)).toContain(`"${name}" would hand on AGENT_`);
+  });
+
+  it.each(["*", "U*V", "*_KEY", "A=1", "A**"])("refuses %s, which means too much or nothing", (name) => {
+    expect(passEnvProblem(name)).toContain("such as UV_*");
+  });
+});
+
+describe("PATH", () => {
+  it("is the user's own, unless the executor is one of ours", () => {
+    expect(executorEnv({ PATH: "/mine" }, { passEnv: [], run })["PATH"]).toBe("/mine");
+    expect(executorEnv({ PATH: "/mine" }, options)["PATH"]).toBe("/node/bin:/mine");
   });
 });
 

@@ -82,10 +82,11 @@ describe("profiles", () => {
     ["an inherited key", `{"type":"echo","toString":1}`, /"toString" is not known/],
     ["a config that is a list", { type: "echo", config: [1] }, /"config" must be an object, not \[1\]$/],
     ["a portable that is a string", { type: "echo", portable: "yes" }, /"portable" must be true or false, not "yes"$/],
+    ["a secret in env", { type: "echo", env: ["AGENT_*"] }, /"env": "AGENT_\*" would hand on AGENT_ORCHESTRATOR_TOKEN/],
     [
       "a value in env",
       { type: "echo", env: ["A=1"] },
-      /"env" must be a list of names of environment variables, not \["A=1"\]$/,
+      /"env" must be a list of names of environment variables, or of beginnings such as UV_\*, not \["A=1"\]$/,
     ],
     ["a tag twice", { type: "echo", tags: ["a", "a"] }, /"tags" must be a list of at most 64 different strings/],
     ["a long wrong value", { type: "echo", tags: "x".repeat(500) }, /not "x{59}…$/],
