@@ -18,6 +18,7 @@ import type { CoordinatorConfig } from "../config.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { PROTOCOL, protocolVersion } from "../../lib/protocol/version.ts";
 import { leaseWithReportAfterAccept } from "../core/report-batch.ts";
+import { sortBatches, sortReports } from "./valid-items.ts";
 import { RunnerStream } from "../dispatch/runner-stream.ts";
 
 /** Names of verdicts by number, for the metrics. */
@@ -83,10 +84,12 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
           Code.InvalidArgument,
         );
       }
-      const judged = await coordinator.command(store.report(runnerId, reports, terms, coordinator.now()));
-      for (const { kind } of judged.verdicts) metrics.reported(VERDICT_NAMES.get(kind) ?? "");
+      const sorted = sortReports(reports);
+      const judged = await coordinator.command(store.report(runnerId, sorted.valid, terms, coordinator.now()));
+      const verdicts = sorted.verdicts(judged.verdicts);
+      for (const { kind } of verdicts) metrics.reported(VERDICT_NAMES.get(kind) ?? "");
       coordinator.heard(runnerId);
-      return judged;
+      return { verdicts, directives: judged.directives };
     },
 
     async heartbeat(request) {
@@ -101,7 +104,9 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
     },
 
     async appendEvents({ runnerId, batches }) {
-      return coordinator.command(store.appendEvents(runnerId, batches, coordinator.now()));
+      const sorted = sortBatches(batches);
+      const stored = await coordinator.command(store.appendEvents(runnerId, sorted.valid, coordinator.now()));
+      return { verdicts: sorted.verdicts(stored.verdicts), directives: stored.directives };
     },
 
     async deregister({ runnerId, bootId }) {
