@@ -19,6 +19,7 @@ import type { Coordinator } from "../coordinator.ts";
 import { judgedResults } from "./judged.ts";
 import { PROTOCOL, protocolVersion } from "../../lib/protocol/version.ts";
 import { leaseWithReportAfterAccept } from "../core/report-batch.ts";
+import { sortBatches, sortReports } from "./valid-items.ts";
 import { RunnerStream } from "../dispatch/runner-stream.ts";
 
 /** Names of verdicts by number, for the metrics. */
@@ -84,13 +85,15 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
           Code.InvalidArgument,
         );
       }
-      const violations = await judgedResults(coordinator, reports);
+      const sorted = sortReports(reports);
+      const violations = await judgedResults(coordinator, sorted.valid);
       const answer = await coordinator.renewal(
-        store.report(runnerId, reports, { ...terms, violations }, coordinator.now()),
+        store.report(runnerId, sorted.valid, { ...terms, violations }, coordinator.now()),
       );
-      for (const { kind } of answer.verdicts) metrics.reported(VERDICT_NAMES.get(kind) ?? "");
+      const verdicts = sorted.verdicts(answer.verdicts);
+      for (const { kind } of verdicts) metrics.reported(VERDICT_NAMES.get(kind) ?? "");
       coordinator.heard(runnerId);
-      return answer;
+      return { verdicts, directives: answer.directives };
     },
 
     async heartbeat(request) {
@@ -105,7 +108,9 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
     },
 
     async appendEvents({ runnerId, batches }) {
-      return coordinator.command(store.appendEvents(runnerId, batches, coordinator.now()));
+      const sorted = sortBatches(batches);
+      const stored = await coordinator.command(store.appendEvents(runnerId, sorted.valid, coordinator.now()));
+      return { verdicts: sorted.verdicts(stored.verdicts), directives: stored.directives };
     },
 
     async deregister({ runnerId, bootId }) {

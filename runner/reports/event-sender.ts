@@ -260,9 +260,14 @@ export class EventSender {
           oneItem(this.#log, "the end of a lease", batch, () => this.#onOver(batch.leaseId, verdict));
           progress = true;
           break;
-        default:
-          this.#giveUp(buffer, batch.events.length, `the coordinator refused them: ${verdict.message}`);
+        default: {
+          // Of one event that is to blame, those before it are committed, and those after it are sent again.
+          const one = verdict.invalidSeq > 0n && Number(verdict.committedSeq) >= buffer.committed;
+          if (one) commit(buffer, Number(verdict.committedSeq));
+          const count = one ? 1 : batch.events.length;
+          this.#giveUp(buffer, count, `the coordinator refused ${one ? "it" : "them"}: ${verdict.message}`);
           progress = true;
+        }
       }
     }
     this.#uplink.obey(answer.directives);
