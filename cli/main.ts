@@ -1,5 +1,6 @@
 import "../lib/require-node.ts";
 import { Command, CommanderError, Option } from "commander";
+import { endProcess } from "../lib/end-process.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { Io } from "./cli.ts";
 import { DEFAULT_URL, Verbs } from "./cli.ts";
@@ -62,14 +63,6 @@ function commands(verbs: Verbs): Command {
   return ao;
 }
 
-/** Resolves when everything that was written is out of this process, or nobody reads it any more. */
-function drained(stream: NodeJS.WriteStream): Promise<void> {
-  return new Promise((resolve) => {
-    stream.once("error", () => resolve());
-    stream.write("", () => resolve());
-  });
-}
-
 /** The real process. */
 function processIo(): Io {
   const { stdin, stdout, stderr, env } = process;
@@ -90,8 +83,5 @@ if (import.meta.main) {
   process.stdout.on("error", (error: NodeJS.ErrnoException) =>
     process.exit(error.code === "EPIPE" ? EXIT.ok : EXIT.bug),
   );
-  const exitCode = await main(process.argv.slice(2), processIo());
-  // A pipe takes 64 KiB at a time: what its reader has not taken yet would be lost with the process.
-  await Promise.all([process.stdout, process.stderr].map(drained));
-  process.exit(exitCode);
+  await endProcess(await main(process.argv.slice(2), processIo()));
 }

@@ -60,7 +60,7 @@ export type Settings = CheckedConfig["settings"];
 /** Absolute path that a setting has; undefined when it has none. */
 export function pathOf(settings: Settings, flag: string): string | undefined {
   const value = settings[flag]?.value;
-  return typeof value === "string" ? resolve(value) : undefined;
+  return typeof value === "string" && value !== "" ? resolve(value) : undefined;
 }
 
 /** Absolute path of the file of a coordinator's store; undefined when it keeps nothing. */

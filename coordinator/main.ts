@@ -1,4 +1,5 @@
 import "../lib/require-node.ts";
+import { endProcess } from "../lib/end-process.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import { UsageError } from "../lib/config/config.ts";
 import { readFileIfThere } from "../lib/config/read-file.ts";
@@ -14,7 +15,7 @@ const STOP_GRACE_MS = 3000;
 
 // The store holds prompts, and the key that proves run tokens: it is for its owner alone.
 process.umask(0o077);
-process.exitCode = await main();
+await endProcess(await main());
 
 async function main(): Promise<number> {
   try {

@@ -34,7 +34,7 @@ export interface RunnerOptions {
   readonly maxRuns: number;
   /** Tells runners of the same host, directory and profile apart; empty when there is one. */
   readonly name: string;
-  /** Base of the state directories; the runner's own is `<stateDir>/<runner_id>`. */
+  /** Base of the state directories; the runner's own is `<stateDir>/<runner_id>`. Empty when there is no home for one. */
   readonly stateDir: string;
   /** Longest silence on the stream, unless two keep-alives are longer. */
   readonly pollTimeoutMs: number;
@@ -56,7 +56,7 @@ const CHOICES = ["executor", "executorPath", "profile"] as const;
 
 /** Every setting of the runner. `env` and `cwd` only decide defaults. */
 export function runnerTable(env: Environment, cwd: string): Table<RunnerOptions> {
-  const stateHome = env["XDG_STATE_HOME"] || join(env["HOME"] || homedir(), ".local/state");
+  const stateHome = stateHomeOf(env);
   return {
     coordinatorUrl: {
       kind: url,
@@ -175,7 +175,7 @@ export function runnerTable(env: Environment, cwd: string): Table<RunnerOptions>
       kind: path("DIR"),
       flag: "state-dir",
       env: "AGENT_RUNNER_STATE_DIR",
-      default: join(stateHome, "agent-runner"),
+      default: stateHome === undefined ? "" : join(stateHome, "agent-runner"),
       defaultText: "$XDG_STATE_HOME/agent-runner or ~/.local/state/agent-runner",
       help: "Base of the state directories",
     },
@@ -234,6 +234,18 @@ export function runnerTable(env: Environment, cwd: string): Table<RunnerOptions>
       help: "auto is pretty on a terminal, JSON otherwise",
     },
   };
+}
+
+/** Where programs keep their state; undefined for a user without a home, as a container's arbitrary uid is one. */
+function stateHomeOf(env: Environment): string | undefined {
+  const given = env["XDG_STATE_HOME"];
+  if (given) return given;
+  try {
+    return join(env["HOME"] || homedir(), ".local/state");
+  } catch {
+    // Neither HOME nor an entry in /etc/passwd: only who needs the directory says so.
+    return undefined;
+  }
 }
 
 export function runnerProgram(env: Environment, cwd: string): Program<RunnerOptions> {

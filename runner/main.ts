@@ -1,6 +1,7 @@
 import "../lib/require-node.ts";
 import { stat } from "node:fs/promises";
 import { UsageError } from "../lib/config/config.ts";
+import { endProcess } from "../lib/end-process.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import { createLogger } from "../lib/log.ts";
 import type { Log } from "../lib/log.ts";
@@ -24,7 +25,7 @@ import type { RunningRunner } from "./runner.ts";
 import type { RunnerSettings } from "./settings/settings.ts";
 import { StateRefusedError } from "./leases/state-dir.ts";
 
-process.exit(await main(process.argv.slice(2)));
+await endProcess(await main(process.argv.slice(2)));
 
 /** argv → configuration → runner → signals → exit code. */
 async function main(argv: readonly string[]): Promise<number> {

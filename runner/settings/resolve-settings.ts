@@ -68,7 +68,7 @@ export function resolveSettings(options: RunnerOptions, findings: Findings, cwd:
     requireMatchingTags,
     maxRuns,
     name,
-    stateDir,
+    stateDir: stateDir || noHome(),
     pollTimeoutMs,
     heartbeatIntervalMs,
     drainTimeoutMs,
@@ -117,6 +117,13 @@ function realDirectory(dir: string): string {
   if (status === undefined) throw new UsageError(`--project-dir ${dir} does not exist`);
   if (!status.isDirectory()) throw new UsageError(`--project-dir ${dir} is not a directory`);
   return realpathSync(dir);
+}
+
+function noHome(): never {
+  throw new UsageError(
+    `there is no place for the state directory: user ${process.getuid?.() ?? ""} has no home, because HOME is not set and ` +
+      "/etc/passwd does not name one\nset HOME or XDG_STATE_HOME, or give --state-dir DIR, on a disk that outlives the process",
+  );
 }
 
 function readPem(path: string): string {

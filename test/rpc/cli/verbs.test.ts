@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { text } from "node:stream/consumers";
+import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { FailureReason, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { RunnerSchema, Runner_Presence } from "../../../gen/agentrunner/v1/runner_pb.ts";
@@ -284,6 +285,26 @@ describe("the program ao", () => {
     fake.print(run, "nobody reads this\n");
     const [code] = (await once(logs, "close")) as [number];
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  });
+
+  it("delivers every byte to a reader that is slow, and its exit code", async () => {
+    const run = fake.addRun({ sessionId: "ses_1", sessionName: "big" });
+    for (let i = 0; i < 50; i += 1) fake.print(run, "x".repeat(60_000));
+    fake.move(run, RunState.FAILED, { result: { text: "y".repeat(200_000) } });
+    const read = async (...args: string[]) => {
+      const child = spawn(process.execPath, [MAIN, "-c", fake.url, ...args], { env });
+      const closed = once(child, "close");
+      // Nothing is read until the pipe is full; a program that exits without waiting loses what it holds then.
+      await once(child.stdout, "readable");
+      await Promise.race([once(child, "exit"), delay(500)]);
+      const printed = await text(child.stdout);
+      return { printed, code: ((await closed) as [number])[0] };
+    };
+    const logs = await read("runs", "logs", run.runId);
+    expect(logs.printed.match(/x/g)).toHaveLength(3_000_000);
+    const result = await read("sessions", "result", "ses_1", "-o", "json");
+    expect(JSON.parse(result.printed)).toMatchObject({ result: { text: "y".repeat(200_000) } });
+    expect([logs.code, result.code]).toEqual([0, 1]);
   });
 
   it("speaks https, and trusts a coordinator's certificate when it is told to with --tls-ca", async () => {

@@ -1,7 +1,9 @@
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { describe, expect, it } from "vitest";
 import { createLogger } from "../../../lib/log.ts";
 import type { LogFormat } from "../../../lib/log.ts";
+import { until } from "../../support/until.ts";
 
 const SECRET = "s3cr3t-planted";
 const LOG_MODULE = new URL("../../../lib/log.ts", import.meta.url).href;
@@ -64,5 +66,37 @@ describe("createLogger", () => {
     const { stderr } = runProgram("for (let i = 0; i < 500; i += 1) log.info(`line ${i}`); process.exit(0)", format);
     expect(stderr.trimEnd().split("\n")).toHaveLength(500);
     expect(stderr).toContain("line 499");
+  });
+
+  it("drops lines that nobody reads, counts them, and keeps the process going", async () => {
+    const options = JSON.stringify({ name: "unit", level: "info", format: "json" });
+    const body =
+      "for (let i = 0; i < 20_000; i += 1) log.info(`${i} ${'x'.repeat(200)}`); process.stdout.write('alive'); process.stdin.on('end', () => log.info('last'));process.stdin.resume();";
+    const program = `import { createLogger } from ${JSON.stringify(LOG_MODULE)}; const log = createLogger(${options}); ${body}`;
+    const child = spawn(process.execPath, ["--input-type=module", "-e", program]);
+    const exited = once(child, "exit");
+    await once(child.stdout, "data");
+    let read = "";
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (read += text));
+    await until(() => read.includes("log lines were dropped"), "the count of what was dropped");
+    child.stdin.end();
+    expect((await exited)[0]).toBe(0);
+    await until(() => read.includes('"last"'), "the last line");
+    const lines = read
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { msg: string; lines?: number });
+    const dropped = lines.find(({ lines }) => lines !== undefined)?.lines ?? 0;
+    expect(lines.length - 2 + dropped).toBe(20_000);
+    expect(dropped).toBeGreaterThan(10_000);
+  });
+
+  it("lets a process end that nobody reads", async () => {
+    const end = new URL("../../../lib/end-process.ts", import.meta.url).href;
+    const program = `import { createLogger } from ${JSON.stringify(LOG_MODULE)}; import { endProcess } from ${JSON.stringify(end)};
+      const log = createLogger({ name: "unit", level: "info", format: "json" });
+      for (let i = 0; i < 10_000; i += 1) log.info("x".repeat(200)); await endProcess(7);`;
+    const child = spawn(process.execPath, ["--input-type=module", "-e", program]);
+    expect((await once(child, "exit"))[0]).toBe(7);
   });
 });
