@@ -68,6 +68,7 @@ async function lives(yard: StoreHarness): Promise<void> {
   await store.withdrawOffers(runnerId, yard.now);
   await store.withdrawOffers(undefined, yard.now);
   await store.expire(yard.now, false);
+  await store.clampTimes(1000, 1000, yard.now - 3_600_000);
   await store.holders();
   const [demandClass = ""] = await store.pendingClasses();
   await store.setUnmatched(demandClass, 1);

@@ -166,6 +166,8 @@ class SqliteStore implements Store {
   withdrawOffers: Store["withdrawOffers"] = (runnerId, now) =>
     this.#commit(now, (tx) => offers.withdrawOffers(tx, runnerId));
   expire: Store["expire"] = (now, leases) => this.#commit(now, (tx) => offers.expire(tx, leases));
+  clampTimes: Store["clampTimes"] = (leaseTtlMs, acceptDeadlineMs, now) =>
+    this.#commit(now, (tx) => offers.clampTimes(tx, leaseTtlMs, acceptDeadlineMs));
   holders: Store["holders"] = async () => offers.holders(this.#sql);
   setUnmatched: Store["setUnmatched"] = (demandClass, since) =>
     this.#group.run(() => offers.setUnmatched(this.#sql, demandClass, since));
