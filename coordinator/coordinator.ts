@@ -6,7 +6,7 @@ import type { Log } from "../lib/log.ts";
 import { CommitError } from "../lib/sqlite.ts";
 import { RunTokens } from "./access/run-tokens.ts";
 import type { CoordinatorConfig } from "./config.ts";
-import { grant, heard, isOver, missedTime } from "./core/grace.ts";
+import { grant, heard, isOver, missedTime, NO_PRUNE_MS, wallJump } from "./core/grace.ts";
 import type { Grace, Reading } from "./core/grace.ts";
 import { Dispatcher } from "./dispatch/dispatcher.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
@@ -53,6 +53,8 @@ export class Coordinator {
   #sweeping: Promise<void> | undefined;
   #pruning: Promise<void> | undefined;
   #stopped = false;
+  /** Steady clock. */
+  #pruneFromMs = 0;
   #recovering: Promise<void> | undefined;
   #last: Reading;
   /** A renewal could not be stored since the last look at what is due. */
@@ -90,7 +92,10 @@ export class Coordinator {
     const sweepMs = Math.min(MAX_SWEEP_MS, Math.max(50, (noMatchTimeoutMs || MAX_SWEEP_MS * 10) / 10));
     this.#every(tickMs, () => (this.#ticking ??= this.#tick(tickMs).finally(() => (this.#ticking = undefined))));
     this.#every(sweepMs, () => (this.#sweeping ??= this.#sweep(tickMs).finally(() => (this.#sweeping = undefined))));
-    this.#every(PRUNE_INTERVAL_MS, () => (this.#pruning ??= this.#prune().finally(() => (this.#pruning = undefined))));
+    this.#every(
+      PRUNE_INTERVAL_MS,
+      () => (this.#pruning ??= this.#prune(tickMs).finally(() => (this.#pruning = undefined))),
+    );
   }
 
   #every(intervalMs: number, action: () => Promise<void>): void {
@@ -220,17 +225,26 @@ export class Coordinator {
   async #look(tickMs: number): Promise<Reading> {
     const reading = this.#clock();
     const missed = missedTime(this.#last, reading, tickMs, this.config.leaseTtlMs);
+    const jumpMs = wallJump(this.#last, reading, this.config.leaseTtlMs);
     this.#last = reading;
+    if (jumpMs !== 0) {
+      this.#pruneFromMs = reading.steadyMs + NO_PRUNE_MS;
+      this.log.warn({ jump_ms: Math.round(jumpMs) }, "the wall clock jumped; nothing is deleted for its age for a day");
+    }
     const why = missed ? "the clock jumped, or this process was paused" : "the store could not be written";
     if (missed || this.#missedRenewals) {
       this.#missedRenewals = false;
-      this.#recovering ??= this.#recover(why).finally(() => (this.#recovering = undefined));
+      this.#recovering ??= this.#recover(why, jumpMs < 0).finally(() => (this.#recovering = undefined));
     }
     await this.#recovering;
     return reading;
   }
 
-  async #recover(why: string): Promise<void> {
+  async #recover(why: string, setBack: boolean): Promise<void> {
+    if (setBack) {
+      const { leaseTtlMs, acceptDeadlineMs } = this.config;
+      await this.command(this.store.clampTimes(leaseTtlMs, acceptDeadlineMs, this.now()));
+    }
     await this.#grantGrace(why);
     await this.dispatcher.resume();
   }
@@ -247,11 +261,16 @@ export class Coordinator {
     await this.dispatcher.sweep();
   }
 
-  async #prune(): Promise<void> {
+  async #prune(tickMs: number): Promise<void> {
+    const { steadyMs } = await this.#look(tickMs);
+    if (steadyMs < this.#pruneFromMs) return;
     const { retainMs, runnerAwayMs } = this.config;
     const before = retainMs === 0 ? 0 : this.now() - retainMs;
-    await this.prune(before, false);
-    await this.command(this.store.forgetRunners(before, this.now() - runnerAwayMs));
+    const runs = await this.prune(before, false);
+    const runners = await this.command(this.store.forgetRunners(before, this.now() - runnerAwayMs));
+    if (runs + runners === 0) return;
+    const until = new Date(before).toISOString();
+    this.log.info({ runs, runners, ended_before: until }, "old runs were deleted, and runners forgotten");
   }
 
   /** Deletes, or only counts, runs that ended before `before`. */

@@ -1,5 +1,6 @@
 /** Longest time for which a runner is not offered a run that it refused. */
-const MAX_COOLDOWN_MS = 60_000;
+/** Longest of those times. */
+export const MAX_COOLDOWN_MS = 60_000;
 
 /** Time for which a runner is not offered a run again after its n-th refusal of it, n from 1 (ADR 3). */
 export function cooldownMs(refusals: number): number {

@@ -37,3 +37,17 @@ export function missedTime(before: Reading, now: Reading, tickMs: number, leaseT
   const limit = leaseTtlMs / 4;
   return steady - tickMs > limit || Math.abs(wall - steady) > limit;
 }
+
+/** How far the wall clock jumped between two readings, in milliseconds; 0 for less than a quarter of a lease. */
+export function wallJump(before: Reading, now: Reading, leaseTtlMs: number): number {
+  const jump = now.wallMs - before.wallMs - (now.steadyMs - before.steadyMs);
+  return Math.abs(jump) > leaseTtlMs / 4 ? jump : 0;
+}
+
+/** How long nothing is deleted for its age after the wall clock jumped: it may jump back, and what is deleted does not. */
+export const NO_PRUNE_MS = 86_400_000;
+
+/** What lasts `ttlMs` from now at most is due no later than that, whatever the clock said when it began. */
+export function clampedDue(dueAt: number, now: number, ttlMs: number): number {
+  return Math.min(dueAt, now + ttlMs);
+}

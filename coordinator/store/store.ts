@@ -259,6 +259,8 @@ export interface Store {
   withdrawOffers(runnerId: string | undefined, unanswered: string | undefined, now: number): Promise<Committed<number>>;
   /** Ends what is due: offers always, leases when `leases` is set. At most 500 in one call; returns whether more are due. */
   expire(now: number, leases: boolean): Promise<Committed<boolean>>;
+  /** After the wall clock was set back: brings deadlines that are too far ahead to what they can be from `now`. */
+  clampTimes(leaseTtlMs: number, acceptDeadlineMs: number, now: number): Promise<Committed<void>>;
   /** Runners that hold accepted leases. */
   holders(): Promise<string[]>;
   /** Starts the no-match clock of a demand class, or with `undefined` ends it. */

@@ -68,6 +68,7 @@ async function lives(harness: StoreHarness): Promise<void> {
   await store.withdrawOffers(runnerId, undefined, harness.now);
   await store.withdrawOffers(undefined, undefined, harness.now);
   await store.expire(harness.now, false);
+  await store.clampTimes(1000, 1000, harness.now - 3_600_000);
   await store.holders();
   const [demandClass = ""] = await store.pendingClasses();
   await store.setUnmatched(demandClass, 1);

@@ -1,7 +1,9 @@
 import { RunSummarySchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
 import { ExecutorInvocationSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import { bug } from "../../../lib/bug.ts";
-import { freeSlots } from "../../core/capacity.ts";
+import { freeSlots, MAX_COOLDOWN_MS } from "../../core/capacity.ts";
+import { clampedDue } from "../../core/grace.ts";
+import type { RunStateName } from "../../core/run.ts";
 import { offeredInvocation } from "../../core/invocation.ts";
 import { isHeld } from "../../core/run.ts";
 import type { Candidate, Offer, Offered } from "../store.ts";
@@ -226,6 +228,20 @@ export function expire(tx: Tx, leases: boolean): boolean {
     }
   }
   return rows.length === BATCH;
+}
+
+/** The wall clock was set back: no time that is stored may lie further ahead than what it measures can last. */
+export function clampTimes({ sql, now }: Tx, leaseTtlMs: number, acceptDeadlineMs: number): void {
+  const due = sql<{ seq: number; state: RunStateName; due_at: number; lost_after_ms: number | null }>(
+    "SELECT seq, state, due_at, lost_after_ms FROM runs WHERE due_at > ?",
+  ).all(now);
+  for (const { seq, state, due_at: dueAt, lost_after_ms: lostAfterMs } of due) {
+    const ttlMs = state === "OFFERED" ? acceptDeadlineMs : (lostAfterMs ?? leaseTtlMs);
+    sql("UPDATE runs SET due_at = ? WHERE seq = ?").run(clampedDue(dueAt, now, ttlMs), seq);
+  }
+  sql("UPDATE runs SET unmatched_since = ?1 WHERE unmatched_since > ?1").run(now);
+  sql("UPDATE runners SET last_heard_at = ?1 WHERE last_heard_at > ?1").run(now);
+  sql("UPDATE refusals SET rest_until = ?1 WHERE rest_until > ?1").run(now + MAX_COOLDOWN_MS);
 }
 
 export function holders(sql: Sql): string[] {

@@ -18,6 +18,7 @@ import type { Sql, Tx } from "../commands/tx.ts";
 import { APPLICATION_ID, MIGRATIONS } from "./schema.ts";
 import * as commands from "../commands/sessions.ts";
 import * as sessions from "../commands/session-queries.ts";
+import { Refusal } from "../refusal.ts";
 import type { Committed, Store } from "../store.ts";
 
 export interface SqliteStoreOptions {
@@ -47,12 +48,19 @@ export function openSqliteStore({ path, onCommit, onFailure, ...options }: Sqlit
   return new SqliteStore(db, path, new GroupCommit(db, onCommit, onFailure));
 }
 
+/** Which file stands at the path; empty for none. */
+function inodeOf(path: string): string {
+  const found = statSync(path, { throwIfNoEntry: false });
+  return found === undefined ? "" : `${found.dev}.${found.ino}`;
+}
+
 /** Every command in one file-backed database that this process alone has open. */
 class SqliteStore implements Store {
   readonly storeId: string;
   readonly secret: string;
   readonly #db: DatabaseSync;
   readonly #path: string | undefined;
+  readonly #inode: string;
   readonly #sql: Sql;
   readonly #group: GroupCommit;
   readonly #openRuns: Record<OpenState, number>;
@@ -60,6 +68,7 @@ class SqliteStore implements Store {
   constructor(db: DatabaseSync, path: string | undefined, group: GroupCommit) {
     this.#db = db;
     this.#path = path;
+    this.#inode = path === undefined ? "" : inodeOf(path);
     this.#sql = statements(db);
     this.#group = group;
     this.#openRuns = this.#countOpenRuns();
@@ -96,7 +105,17 @@ class SqliteStore implements Store {
     return { PENDING, OFFERED, CLAIMED, RUNNING: of("RUNNING"), STOPPING: of("STOPPING") };
   }
 
+  /** Whoever acknowledges a run for a file that is gone loses it at the next start. */
+  #mustBeInPlace(): void {
+    if (this.#path === undefined || this.#inode === inodeOf(this.#path)) return;
+    throw new Refusal(
+      "FAILED_PRECONDITION",
+      `the store ${this.#path} was deleted or replaced while the coordinator runs, and takes no runs: restart the coordinator`,
+    );
+  }
+
   async probe(): Promise<void> {
+    this.#mustBeInPlace();
     await this.#group.run(() => this.#sql("INSERT OR REPLACE INTO meta VALUES ('probe', ?)").run(String(Date.now())));
   }
 
@@ -112,12 +131,14 @@ class SqliteStore implements Store {
     return {
       openRuns: { ...this.#openRuns },
       oldestPendingAt: oldest?.at ?? undefined,
-      fileBytes: this.#path === undefined ? 0 : statSync(this.#path).size,
+      fileBytes: this.#path === undefined ? 0 : (statSync(this.#path, { throwIfNoEntry: false })?.size ?? 0),
     };
   }
 
-  createRun: Store["createRun"] = (request, agent, ids, limits, now) =>
-    this.#commit(now, (tx) => runs.createRun(tx, request, agent, ids, limits));
+  createRun: Store["createRun"] = async (request, agent, ids, limits, now) => {
+    this.#mustBeInPlace();
+    return this.#commit(now, (tx) => runs.createRun(tx, request, agent, ids, limits));
+  };
   agentNameOf: Store["agentNameOf"] = async (session) => runs.agentNameOf(this.#sql, session);
   lastBlueprint: Store["lastBlueprint"] = async (session, name) => runs.lastBlueprint(this.#sql, session, name);
   getRun: Store["getRun"] = async (runId) => runs.getRun(this.#sql, runId);
@@ -168,6 +189,8 @@ class SqliteStore implements Store {
   withdrawOffers: Store["withdrawOffers"] = (runnerId, unanswered, now) =>
     this.#commit(now, (tx) => offers.withdrawOffers(tx, runnerId, unanswered));
   expire: Store["expire"] = (now, leases) => this.#commit(now, (tx) => offers.expire(tx, leases));
+  clampTimes: Store["clampTimes"] = (leaseTtlMs, acceptDeadlineMs, now) =>
+    this.#commit(now, (tx) => offers.clampTimes(tx, leaseTtlMs, acceptDeadlineMs));
   holders: Store["holders"] = async () => offers.holders(this.#sql);
   setUnmatched: Store["setUnmatched"] = (demandClass, since) =>
     this.#group.run(() => offers.setUnmatched(this.#sql, demandClass, since));

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
+import { closeSync, copyFileSync, mkdtempSync, renameSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Code } from "@connectrpc/connect";
@@ -43,4 +43,18 @@ it("a large store is opened without being read as a whole; what is damaged in it
   expect((error as ConnectError).rawMessage).toMatch(/^STORE_DAMAGED: .*store\.db cannot be read \(.*malformed\)/);
   expect(said).toEqual([(error as ConnectError).rawMessage]);
   await store.close();
+});
+
+it.each(["deleted", "replaced"])("a store that is %s while it is open takes no runs and is not ready", async (how) => {
+  const path = join(directory, "store.db");
+  const yard = await new StoreHarness(openSqliteStore({ path })).open();
+  await yard.createRun({});
+  await yard.store.probe();
+  if (how === "replaced") copyFileSync(path, `${path}.copy`);
+  rmSync(path);
+  if (how === "replaced") renameSync(`${path}.copy`, path);
+  await expect(yard.createRun({})).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
+  await expect(yard.store.probe()).rejects.toThrow("was deleted or replaced while the coordinator runs");
+  expect((await yard.store.gauges()).openRuns["PENDING"]).toBe(1);
+  await yard.store.close();
 });

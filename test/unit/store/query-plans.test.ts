@@ -30,6 +30,8 @@ const ALLOWED: readonly (readonly [statement: string, step: string, reason: stri
   ["WITH RECURSIVE within", "SCAN within", "the sessions of the tree that is asked for"],
   ["WITH RECURSIVE class", "SCAN class", "what the recursion has just found"],
   ["VALUES", "SCAN CONSTANT ROW", "no table"],
+  ["UPDATE runners SET last_heard_at", "SCAN runners", "at most --max-runners, when the clock was set back"],
+  ["UPDATE refusals SET rest_until", "SCAN refusals", "once, when the clock was set back"],
   ["SELECT DISTINCT runner_id FROM runs", "runs_by_runner", "leases that are held"],
   ["r.seq < ? ORDER BY r.seq DESC LIMIT", "rowid<?", "the newest runs, as many as the page has"],
   ["SELECT * FROM sessions WHERE seq < ? ORDER BY", "rowid<?", "the newest sessions, at most 10,000"],

@@ -159,6 +159,22 @@ describe("the grace after a start", () => {
   });
 });
 
+describe("a clock that is set back", () => {
+  it("does not keep a run with a runner that is gone", async () => {
+    const wall = { ms: Date.now() };
+    const clock = () => ({ wallMs: wall.ms, steadyMs: performance.now() });
+    const c = await startTestCoordinator({ leaseTtlMs: 10_000, restartGraceMs: 0 }, clock);
+    const runner = await RawRunner.online(c);
+    const { runId } = await c.create(RETRY);
+    await runner.take();
+    await runner.stream.leave();
+    wall.ms -= 3_600_000;
+    await until(() => c.logged.some(({ why }) => String(why).includes("jumped")), "the jump is noticed");
+    wall.ms += 11_000;
+    await c.reached(runId, "PENDING");
+  });
+});
+
 describe("a coordinator that is killed", () => {
   /** The program itself, in a process of its own. */
   async function program(store: string) {

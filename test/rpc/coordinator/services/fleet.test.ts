@@ -137,8 +137,10 @@ describe("finished runs", () => {
 
   it("are deleted by themselves at the age of --retain, and runners that are as long gone too", async () => {
     vi.useFakeTimers({ toFake: ["setInterval"] });
-    const wall = { ms: Date.now() };
-    const clock = () => ({ wallMs: wall.ms, steadyMs: performance.now() });
+    const passed = { ms: 0 };
+    const jumped = { ms: 0 };
+    const begin = Date.now();
+    const clock = () => ({ wallMs: begin + passed.ms + jumped.ms, steadyMs: passed.ms });
     const c = await startTestCoordinator({ retainMs: 86_400_000 }, clock);
     const runner = await RawRunner.online(c);
     const { runId } = await c.create();
@@ -146,9 +148,15 @@ describe("finished runs", () => {
     await runner.stream.leave();
     vi.advanceTimersByTime(60_000);
     expect(await c.state(runId)).toBe("COMPLETED");
-    wall.ms += 2 * 86_400_000;
+    jumped.ms = 31 * 86_400_000;
+    vi.advanceTimersByTime(60_000);
+    await until(() => c.logged.some(({ msg }) => String(msg).includes("nothing is deleted")), "the jump is noticed");
+    vi.advanceTimersByTime(600_000);
+    expect(await c.state(runId), "a clock that jumped deletes nothing").toBe("COMPLETED");
+    passed.ms += 2 * 86_400_000;
     vi.advanceTimersByTime(60_000);
     await until(async () => (await c.runs.listRuns({})).runs.length === 0, "the run is deleted");
     await until(async () => (await c.fleet.listRunners({})).runners.length === 0, "the runner is forgotten");
+    await until(() => c.logged.some(({ runs, runners }) => runs === 1 && runners === 1), "it is said");
   });
 });
