@@ -20,9 +20,11 @@ import type {
   ReportVerdict,
 } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
 import { resultProblem } from "../../core/blueprint-run.ts";
+import { lowReport, lowSeqMessage, remember } from "../../core/report-repeat.ts";
+import type { Recorded } from "../../core/report-repeat.ts";
 import type { ReportEvent } from "../../core/run.ts";
 import { snapshotOf } from "./blueprint-snapshots.ts";
-import { encode, failureName } from "./rows.ts";
+import { encode, failureName, lapsedLease } from "./rows.ts";
 import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { AttemptRow, RunRow } from "./rows.ts";
 import { awaitsCallbacks } from "./callbacks.ts";
@@ -62,7 +64,12 @@ function decide(tx: Tx, runnerId: string, one: Report, leaseTtlMs: number): Verd
   if (attempt === undefined && row.lease_id === one.leaseId && row.runner_id !== runnerId) {
     return { kind: "INVALID", message: `lease ${one.leaseId} was offered to another runner`, row };
   }
-  if (attempt !== undefined && Number(one.seq) <= attempt.last_seq) return { kind: "OK", message: "", row };
+  if (attempt !== undefined && Number(one.seq) <= attempt.last_seq) {
+    const live = counts(row, one);
+    const low = lowReport(recordedOf(attempt), Number(one.seq), one.kind, live && isFinalKind(one.kind));
+    if (low === "repeat") return { kind: "OK", message: "", row };
+    if (live) return { kind: "INVALID", message: lowSeqMessage(one.seq, attempt.last_seq), row };
+  }
   if (one.seq > MAX_SEQ) return { kind: "INVALID", message: `seq ${one.seq} is above ${MAX_SEQ}`, row };
   const number = attempt?.attempt ?? (row.lease_id === one.leaseId ? row.attempt + 1 : one.attempt);
   if (one.attempt !== 0 && one.attempt !== number) {
@@ -73,7 +80,7 @@ function decide(tx: Tx, runnerId: string, one: Report, leaseTtlMs: number): Verd
   const event = judged(tx.sql, row, said, one.result);
   const decision = apply(tx, row, event, { leaseTtlMs });
   if (decision.type === "applied") {
-    keep(tx, row, one);
+    keep(tx, row, one, attempt);
     return { kind: "OK", message: "", row };
   }
   if (decision.type === "stale") {
@@ -96,6 +103,18 @@ function judged(sql: Sql, row: RunRow, event: ReportEvent, result: ExecutorResul
 
 function attemptOf(sql: Sql, leaseId: string): AttemptRow | undefined {
   return sql<AttemptRow>("SELECT * FROM attempts WHERE lease_id = ?").first(leaseId);
+}
+
+/** Whether a report of this lease and kind could still change the run. */
+function counts(row: RunRow, { leaseId, kind }: Report): boolean {
+  if (row.ended_at !== null) return false;
+  if (row.lease_id === leaseId) return true;
+  const waits = row.state === "PENDING" || row.state === "OFFERED";
+  return waits && lapsedLease(row)?.leaseId === leaseId && isFinalKind(kind);
+}
+
+function recordedOf(attempt: AttemptRow): Recorded {
+  return JSON.parse(attempt.reported) as Recorded;
 }
 
 function wasRefused(sql: Sql, row: RunRow, runnerId: string, leaseId: string): boolean {
@@ -129,8 +148,13 @@ function eventOf(one: Report): ReportEvent | undefined {
 }
 
 /** Stores what a committed report carries besides the state. */
-function keep({ sql, now }: Tx, row: RunRow, one: Report): void {
-  sql("UPDATE attempts SET last_seq = ? WHERE lease_id = ?").run(one.seq, one.leaseId);
+function keep({ sql, now }: Tx, row: RunRow, one: Report, before: AttemptRow | undefined): void {
+  const recorded = remember(before === undefined ? [] : recordedOf(before), Number(one.seq), one.kind);
+  sql("UPDATE attempts SET last_seq = ?, reported = ? WHERE lease_id = ?").run(
+    one.seq,
+    JSON.stringify(recorded),
+    one.leaseId,
+  );
   if (one.kind === Report_Kind.STARTED) {
     sql("UPDATE attempts SET started_at = ?, pid = ? WHERE lease_id = ?").run(now, one.pid, one.leaseId);
   }

@@ -202,6 +202,11 @@ export const MIGRATIONS: readonly Migration[] = [
   `,
   executorTypeToProfile,
   contentToInvocation,
+  // Kind 0: which reports stand behind the number was not kept.
+  `
+  ALTER TABLE attempts ADD COLUMN reported TEXT NOT NULL DEFAULT '[]';
+  UPDATE attempts SET reported = json_array(json_array(last_seq, 0)) WHERE last_seq > 0;
+  `,
 ];
 
 /** Stores of the time when an executor profile was called executor type have that name in two tables. */
