@@ -1,4 +1,4 @@
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { boundResult } from "../../../lib/protocol/bound-result.ts";
 import { isFinalKind } from "../../../lib/protocol/final.ts";
 import { OUTPUT_MAX_BYTES } from "../../../lib/protocol/limits.ts";
@@ -232,7 +232,7 @@ export function appendEvents(tx: Tx, runnerId: string, batches: readonly EventBa
 function storeEvents(tx: Tx, row: RunRow, attempt: AttemptRow, events: readonly ExecutorEvent[]): number {
   let bytes = attempt.output_bytes;
   for (const event of events) {
-    const size = event.event.case === "output" ? Buffer.byteLength(event.event.value.text) : 0;
+    const size = sizeAsOutput(event);
     const within = bytes + size <= OUTPUT_MAX_BYTES;
     if (within) appendEvent(tx, row, attempt.attempt, { case: "executor", value: event });
     else if (bytes <= OUTPUT_MAX_BYTES) appendEvent(tx, row, attempt.attempt, { case: "executor", value: outputCut() });
@@ -247,6 +247,12 @@ function storeEvents(tx: Tx, row: RunRow, attempt: AttemptRow, events: readonly 
     );
   }
   return committed;
+}
+
+/** What an event counts against the bound of a run's output. What a newer runner says in words of its own counts whole. */
+function sizeAsOutput(event: ExecutorEvent): number {
+  if (event.event.case === "output") return Buffer.byteLength(event.event.value.text);
+  return event.event.case === undefined ? toBinary(ExecutorEventSchema, event).length : 0;
 }
 
 /** Stands where the output of a run passed its bound; what follows of it is not kept. */

@@ -1,6 +1,8 @@
 import { inspect } from "node:util";
+import { create } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { afterEach, describe, expect, it } from "vitest";
+import { ExecutorEventSchema } from "../../../../gen/agentrunner/v1/executor_pb.ts";
 import type { ReportSchema, RunOffer } from "../../../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { startTestCoordinator, stopTestCoordinators } from "../../../support/coordinator.ts";
@@ -115,6 +117,24 @@ describe("a runner whose counter starts again", () => {
     expect(await runner.report(offer, "STARTED", { seq: 5n })).toBe("INVALID");
     await runner.ok(offer, "COMPLETED", { seq: 7n });
     expect(await c.run(runId)).toMatchObject({ state: 6 });
+  });
+});
+
+describe("an event of a kind that the coordinator does not know", () => {
+  it("is kept as it came, among the others", async () => {
+    const c = await startTestCoordinator();
+    const runner = await RawRunner.online(c);
+    const { runId, sessionId } = await c.create();
+    const offer = await runner.take();
+    const future = { no: 99, wireType: 2, data: new Uint8Array([2, 104, 105]) };
+    const unknown = create(ExecutorEventSchema);
+    unknown.$unknown = [future];
+    const verdict = await runner.append(offer, 1, [output("before"), unknown, output("after")]);
+    expect([verdict.kind, verdict.committedSeq]).toEqual([1, 3n]);
+    const { events } = await c.sessions.listSessionEvents({ sessionId, runId });
+    const said = events.flatMap(({ event }) => (event.case === "executor" ? [event.value] : []));
+    expect(said.map(({ event }) => event.case)).toEqual(["output", undefined, "output"]);
+    expect(said[1]?.$unknown).toEqual([future]);
   });
 });
 
