@@ -6,6 +6,7 @@ import { McpServerSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { McpServer } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { DemandsSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { Demands } from "../../gen/agentrunner/v1/run_pb.ts";
+import { jsonDepthProblem } from "../../lib/protocol/depth.ts";
 import { schemaProblem } from "./json-schema.ts";
 
 /** Names of the files of a blueprint, in its directory. */
@@ -110,7 +111,7 @@ function mcpServersOf(json: JsonObject, { mcp }: BlueprintFiles, warnings: strin
       serverOf(object(item, `${at}.${name}`), `${at}.${name}`, warnings),
     ]);
   const inline = read(json["mcp_servers"], `${FILES.agent}: mcp_servers`);
-  const own = mcp === undefined ? [] : read(parseObject(mcp, FILES.mcp)["mcpServers"], `${FILES.mcp}: mcpServers`);
+  const own = mcp === undefined ? [] : read(ownServers(mcp), `${FILES.mcp}: mcpServers`);
   const servers = new Map(inline);
   for (const [name, server] of own) {
     if (servers.has(name)) {
@@ -119,6 +120,14 @@ function mcpServersOf(json: JsonObject, { mcp }: BlueprintFiles, warnings: strin
     servers.set(name, server);
   }
   return Object.fromEntries(servers);
+}
+
+/** What agent.mcp.json says under its only key. Under any other the servers would be left out without a word. */
+function ownServers(mcp: string): JsonValue | undefined {
+  const json = parseObject(mcp, FILES.mcp);
+  const other = Object.keys(json).find((key) => key !== "mcpServers" && key !== "$schema");
+  if (other === undefined) return json["mcpServers"];
+  throw new BlueprintError(`${FILES.mcp}: ${other} is not known; the servers, by name, belong under "mcpServers"`);
 }
 
 /** Names that transports have in other files. */
@@ -308,6 +317,8 @@ function tagList(value: JsonValue | undefined, at: string): string[] {
 
 function schema(value: JsonValue | undefined, at: string): JsonObject {
   const json = object(value, at);
+  const tooDeep = jsonDepthProblem(json, at);
+  if (tooDeep !== undefined) throw new BlueprintError(tooDeep);
   const problem = schemaProblem(json);
   if (problem !== undefined) throw new BlueprintError(`${at}: not a JSON Schema that can be used: ${problem}`);
   return json;

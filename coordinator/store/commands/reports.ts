@@ -1,5 +1,6 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { boundResult } from "../../../lib/protocol/bound-result.ts";
+import { depthProblem } from "../../../lib/protocol/depth.ts";
 import { isFinalKind } from "../../../lib/protocol/final.ts";
 import { OUTPUT_MAX_BYTES } from "../../../lib/protocol/limits.ts";
 import { ExecutorEventSchema, ExecutorResultSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
@@ -8,8 +9,10 @@ import { ExitSchema, LateReportSchema, RunState } from "../../../gen/agentrunner
 import { DirectiveSchema } from "../../../gen/agentrunner/v1/runner_pb.ts";
 import type { Directive } from "../../../gen/agentrunner/v1/runner_pb.ts";
 import {
+  EventBatchSchema,
   EventBatchVerdictSchema,
   Report_Kind,
+  ReportSchema,
   ReportVerdict_Kind,
   ReportVerdictSchema,
 } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
@@ -75,6 +78,8 @@ function decide(tx: Tx, runnerId: string, one: Report, leaseTtlMs: number): Verd
   if (one.attempt !== 0 && one.attempt !== number) {
     return { kind: "INVALID", message: `the offer named attempt ${number}, not ${one.attempt}`, row };
   }
+  const tooDeep = depthProblem(ReportSchema, one);
+  if (tooDeep !== undefined) return { kind: "INVALID", message: tooDeep, row };
   const said = eventOf(one);
   if (said === undefined) return { kind: "INVALID", message: `unknown kind ${one.kind}`, row };
   const event = judged(tx.sql, row, said, one.result);
@@ -221,6 +226,8 @@ export function appendEvents(tx: Tx, runnerId: string, batches: readonly EventBa
     if (row.lease_id !== batch.leaseId || row.ended_at !== null) {
       return verdict("STALE", attempt.events_seq, `the lease is over; the run is ${row.state}`);
     }
+    const tooDeep = depthProblem(EventBatchSchema, batch);
+    if (tooDeep !== undefined) return verdict("INVALID", attempt.events_seq, tooDeep);
     const first = Number(batch.firstSeq);
     if (first > attempt.events_seq + 1)
       return verdict("OK", attempt.events_seq, `send on from ${attempt.events_seq + 1}`);
