@@ -79,6 +79,8 @@ function executorText({ event }: ExecutorEvent, paint: Paint): EventText | undef
       return note("session", clean(event.value.executorSessionId));
     case "result":
       return note("result", shorten(resultText(event.value), 200));
+    case undefined:
+      return note("unknown event", "of a newer runner; a newer ao may know it");
     default:
       return undefined;
   }

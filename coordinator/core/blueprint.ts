@@ -6,6 +6,7 @@ import { McpServerSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { McpServer } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { DemandsSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { Demands } from "../../gen/agentrunner/v1/run_pb.ts";
+import { jsonDepthProblem } from "../../lib/protocol/depth.ts";
 
 /** Names of the files of a blueprint, in its directory. */
 export const FILES = { agent: "agent.json", systemPrompt: "agent.system-prompt.md", mcp: "agent.mcp.json" } as const;
@@ -89,9 +90,9 @@ export function parseBlueprint(name: string, files: BlueprintFiles): ParsedBluep
   });
   const demands = optional(object)(json["demands"], `${at}: demands`);
   if (demands !== undefined) blueprint.demands = demandsOf(demands, `${at}: demands`, warnings);
-  const parametersSchema = optional(object)(json["parameters_schema"], `${at}: parameters_schema`);
+  const parametersSchema = optional(schema)(json["parameters_schema"], `${at}: parameters_schema`);
   if (parametersSchema !== undefined) blueprint.parametersSchema = parametersSchema;
-  const outputSchema = optional(object)(json["output_schema"], `${at}: output_schema`);
+  const outputSchema = optional(schema)(json["output_schema"], `${at}: output_schema`);
   if (outputSchema !== undefined) blueprint.outputSchema = outputSchema;
   return { blueprint, warnings };
 }
@@ -118,7 +119,7 @@ function mcpServersOf(json: JsonObject, { mcp }: BlueprintFiles, warnings: strin
       serverOf(object(item, `${at}.${name}`), `${at}.${name}`, warnings),
     ]);
   const inline = read(json["mcp_servers"], `${FILES.agent}: mcp_servers`);
-  const own = mcp === undefined ? [] : read(parseObject(mcp, FILES.mcp)["mcpServers"], `${FILES.mcp}: mcpServers`);
+  const own = mcp === undefined ? [] : read(ownServers(mcp), `${FILES.mcp}: mcpServers`);
   const servers = new Map(inline);
   for (const [name, server] of own) {
     if (servers.has(name)) {
@@ -127,6 +128,14 @@ function mcpServersOf(json: JsonObject, { mcp }: BlueprintFiles, warnings: strin
     servers.set(name, server);
   }
   return Object.fromEntries(servers);
+}
+
+/** What agent.mcp.json says under its only key. Under any other the servers would be left out without a word. */
+function ownServers(mcp: string): JsonValue | undefined {
+  const json = parseObject(mcp, FILES.mcp);
+  const other = Object.keys(json).find((key) => key !== "mcpServers" && key !== "$schema");
+  if (other === undefined) return json["mcpServers"];
+  throw new BlueprintError(`${FILES.mcp}: ${other} is not known; the servers, by name, belong under "mcpServers"`);
 }
 
 /** Names that transports have in other files. */
@@ -312,6 +321,14 @@ function tagList(value: JsonValue | undefined, at: string): string[] {
   const tags = [...new Set(list(string)(value, at))];
   const fits = tags.length <= 64 && tags.every((tag) => tag.length > 0 && tag.length <= 128);
   return fits ? tags : refuse(at, "at most 64 strings of 1 to 128 characters", value);
+}
+
+/** A JSON Schema. Whether it can be used is found out where it is compiled. */
+function schema(value: JsonValue | undefined, at: string): JsonObject {
+  const json = object(value, at);
+  const tooDeep = jsonDepthProblem(json, at);
+  if (tooDeep !== undefined) throw new BlueprintError(tooDeep);
+  return json;
 }
 
 function isFilled(value: JsonValue): boolean {

@@ -16,6 +16,7 @@ import { MESSAGE_MAX_BYTES } from "../../lib/protocol/limits.ts";
 import type { Log } from "../../lib/log.ts";
 import { createHealthBoard, ServingStatus } from "./health.ts";
 import type { HealthBoard } from "./health.ts";
+import { boundedJson } from "./json-depth.ts";
 import { openOnePort } from "./one-port.ts";
 import { mountReflection } from "./reflection.ts";
 
@@ -155,6 +156,7 @@ export function routerOptions(
     interceptors: [
       hideUnexpected(options.log),
       ...(options.interceptors ?? []),
+      boundedJson,
       createValidateInterceptor(),
       options.gate.interceptor,
     ],

@@ -70,3 +70,9 @@ function roomAfter(
 function isContinuation(byte: number | undefined): boolean {
   return byte !== undefined && (byte & 0xc0) === 0x80;
 }
+
+/**
+ * Deepest JSON in a Struct or Value: levels of objects and lists. Each level is up to three nested messages on the wire,
+ * and readers in Python, Java and C++ stop at 100.
+ */
+export const JSON_MAX_DEPTH = 24;

@@ -4,15 +4,10 @@ import { field as fieldOption, StringRulesSchema } from "@bufbuild/protovalidate
 import { ExecutorEventSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { ExecutorEvent } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { boundResult } from "../../lib/protocol/bound-result.ts";
+import { JSON_MAX_DEPTH } from "../../lib/protocol/limits.ts";
 
 /** Largest event, as a line and as protobuf: four of them fit one message. A longer line is output. */
 export const EVENT_MAX_BYTES = 1024 * 1024;
-
-/**
- * Deepest JSON inside an event. Each level is up to three nested messages on the wire, and readers in several languages
- * stop at 100.
- */
-const EVENT_MAX_DEPTH = 24;
 
 /** A JSON byte grows to at most 5.5 bytes of protobuf (`0,` is a Value of 11), so that shorter lines need no measuring. */
 const MEASURED_LINE_BYTES = EVENT_MAX_BYTES / 8;
@@ -78,7 +73,7 @@ export function readEvent(line: Buffer): Reading {
     event = fromJson(
       ExecutorEventSchema,
       { [type]: json },
-      { ignoreUnknownFields: true, recursionLimit: EVENT_MAX_DEPTH },
+      { ignoreUnknownFields: true, recursionLimit: JSON_MAX_DEPTH },
     );
   } catch (error) {
     return malformed(error instanceof Error ? error.message : String(error));

@@ -1,6 +1,7 @@
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { boundResult } from "../../../lib/protocol/bound-result.ts";
+import { depthProblem } from "../../../lib/protocol/depth.ts";
 import { isFinalKind } from "../../../lib/protocol/final.ts";
 import { OUTPUT_MAX_BYTES } from "../../../lib/protocol/limits.ts";
 import { ExecutorEventSchema, ExecutorResultSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
@@ -9,8 +10,10 @@ import { ExitSchema, LateReportSchema, RunState } from "../../../gen/agentrunner
 import { DirectiveSchema } from "../../../gen/agentrunner/v1/runner_pb.ts";
 import type { Directive } from "../../../gen/agentrunner/v1/runner_pb.ts";
 import {
+  EventBatchSchema,
   EventBatchVerdictSchema,
   Report_Kind,
+  ReportSchema,
   ReportVerdict_Kind,
   ReportVerdictSchema,
 } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
@@ -21,9 +24,11 @@ import type {
   ReportVerdict,
 } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
 import { resultProblem } from "../../core/blueprint-run.ts";
+import { lowReport, lowSeqMessage, remember } from "../../core/report-repeat.ts";
+import type { Recorded } from "../../core/report-repeat.ts";
 import type { Finality, ReportEvent } from "../../core/run.ts";
 import { snapshotOf } from "./blueprint-snapshots.ts";
-import { encode, failureName } from "./rows.ts";
+import { encode, failureName, lapsedLease } from "./rows.ts";
 import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { ReportTerms } from "../store.ts";
 import type { AttemptRow, RunRow } from "./rows.ts";
@@ -75,18 +80,25 @@ function decide(tx: Tx, runnerId: string, one: Report, terms: ReportTerms): Verd
   if (attempt === undefined && row.lease_id === one.leaseId && row.runner_id !== runnerId) {
     return { kind: "INVALID", message: `lease ${one.leaseId} was offered to another runner`, row };
   }
-  if (attempt !== undefined && Number(one.seq) <= attempt.last_seq) return { kind: "OK", message: "", row };
+  if (attempt !== undefined && Number(one.seq) <= attempt.last_seq) {
+    const live = counts(row, one);
+    const low = lowReport(recordedOf(attempt), Number(one.seq), one.kind, live && isFinalKind(one.kind));
+    if (low === "repeat") return { kind: "OK", message: "", row };
+    if (live) return { kind: "INVALID", message: lowSeqMessage(one.seq, attempt.last_seq), row };
+  }
   if (one.seq > MAX_SEQ) return { kind: "INVALID", message: `seq ${one.seq} is above ${MAX_SEQ}`, row };
   const number = attempt?.attempt ?? (row.lease_id === one.leaseId ? row.attempt + 1 : one.attempt);
   if (one.attempt !== 0 && one.attempt !== number) {
     return { kind: "INVALID", message: `the offer named attempt ${number}, not ${one.attempt}`, row };
   }
+  const tooDeep = depthProblem(ReportSchema, one);
+  if (tooDeep !== undefined) return { kind: "INVALID", message: tooDeep, row };
   const said = eventOf(one, one.permanent ? finality(tx.sql, row, runnerId, terms) : "for-now");
   if (said === undefined) return { kind: "INVALID", message: `unknown kind ${one.kind}`, row };
   const event = judged(tx.sql, row, said, one.result, terms.violations.get(one));
   const decision = apply(tx, row, event, { leaseTtlMs: terms.leaseTtlMs });
   if (decision.type === "applied") {
-    keep(tx, row, one);
+    keep(tx, row, one, attempt);
     return { kind: "OK", message: "", row };
   }
   if (decision.type === "stale") {
@@ -116,6 +128,18 @@ function judged(
 
 function attemptOf(sql: Sql, leaseId: string): AttemptRow | undefined {
   return sql<AttemptRow>("SELECT * FROM attempts WHERE lease_id = ?").first(leaseId);
+}
+
+/** Whether a report of this lease and kind could still change the run. */
+function counts(row: RunRow, { leaseId, kind }: Report): boolean {
+  if (row.ended_at !== null) return false;
+  if (row.lease_id === leaseId) return true;
+  const waits = row.state === "PENDING" || row.state === "OFFERED";
+  return waits && lapsedLease(row)?.leaseId === leaseId && isFinalKind(kind);
+}
+
+function recordedOf(attempt: AttemptRow): Recorded {
+  return JSON.parse(attempt.reported) as Recorded;
 }
 
 function wasRefused(sql: Sql, row: RunRow, runnerId: string, leaseId: string): boolean {
@@ -159,8 +183,13 @@ function eventOf(one: Report, finality: Finality): ReportEvent | undefined {
 }
 
 /** Stores what a committed report carries besides the state. */
-function keep({ sql, now }: Tx, row: RunRow, one: Report): void {
-  sql("UPDATE attempts SET last_seq = ? WHERE lease_id = ?").run(one.seq, one.leaseId);
+function keep({ sql, now }: Tx, row: RunRow, one: Report, before: AttemptRow | undefined): void {
+  const recorded = remember(before === undefined ? [] : recordedOf(before), Number(one.seq), one.kind);
+  sql("UPDATE attempts SET last_seq = ?, reported = ? WHERE lease_id = ?").run(
+    one.seq,
+    JSON.stringify(recorded),
+    one.leaseId,
+  );
   if (one.kind === Report_Kind.STARTED) {
     sql("UPDATE attempts SET started_at = ?, pid = ? WHERE lease_id = ?").run(now, one.pid, one.leaseId);
   }
@@ -227,6 +256,8 @@ export function appendEvents(tx: Tx, runnerId: string, batches: readonly EventBa
     if (row.lease_id !== batch.leaseId || row.ended_at !== null) {
       return verdict("STALE", attempt.events_seq, `the lease is over; the run is ${row.state}`);
     }
+    const tooDeep = depthProblem(EventBatchSchema, batch);
+    if (tooDeep !== undefined) return verdict("INVALID", attempt.events_seq, tooDeep);
     const first = Number(batch.firstSeq);
     if (first > attempt.events_seq + 1)
       return verdict("OK", attempt.events_seq, `send on from ${attempt.events_seq + 1}`);
@@ -238,7 +269,7 @@ export function appendEvents(tx: Tx, runnerId: string, batches: readonly EventBa
 function storeEvents(tx: Tx, row: RunRow, attempt: AttemptRow, events: readonly ExecutorEvent[]): number {
   let bytes = attempt.output_bytes;
   for (const event of events) {
-    const size = event.event.case === "output" ? Buffer.byteLength(event.event.value.text) : 0;
+    const size = sizeAsOutput(event);
     const within = bytes + size <= OUTPUT_MAX_BYTES;
     if (within) appendEvent(tx, row, attempt.attempt, { case: "executor", value: event });
     else if (bytes <= OUTPUT_MAX_BYTES) appendEvent(tx, row, attempt.attempt, { case: "executor", value: outputCut() });
@@ -253,6 +284,12 @@ function storeEvents(tx: Tx, row: RunRow, attempt: AttemptRow, events: readonly 
     );
   }
   return committed;
+}
+
+/** What an event counts against the bound of a run's output. What a newer runner says in words of its own counts whole. */
+function sizeAsOutput(event: ExecutorEvent): number {
+  if (event.event.case === "output") return Buffer.byteLength(event.event.value.text);
+  return event.event.case === undefined ? toBinary(ExecutorEventSchema, event).length : 0;
 }
 
 /** Stands where the output of a run passed its bound; what follows of it is not kept. */

@@ -109,7 +109,8 @@ export function leaseOfOpen(row: RunRow): Lease {
   return lease;
 }
 
-function lapsedLease({ lapsed }: RunRow): Lease | undefined {
+/** The lease that lapsed last, while the run waits for a newer accept. */
+export function lapsedLease({ lapsed }: RunRow): Lease | undefined {
   return lapsed === null ? undefined : (JSON.parse(lapsed) as Lease);
 }
 
@@ -216,6 +217,8 @@ export interface AttemptRow {
   runner_id: string;
   boot_id: string;
   last_seq: number;
+  /** `Recorded` of core/report-repeat.ts as JSON. */
+  reported: string;
   events_seq: number;
   output_bytes: number;
   claimed_at: number;

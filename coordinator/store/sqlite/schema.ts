@@ -209,6 +209,11 @@ export const MIGRATIONS: readonly Migration[] = [
   CREATE INDEX runs_by_state ON runs (state, seq);
   CREATE INDEX runs_of_runner ON runs (runner_id, state, seq) WHERE runner_id IS NOT NULL;
   `,
+  // Kind 0: which reports stand behind the number was not kept.
+  `
+  ALTER TABLE attempts ADD COLUMN reported TEXT NOT NULL DEFAULT '[]';
+  UPDATE attempts SET reported = json_array(json_array(last_seq, 0)) WHERE last_seq > 0;
+  `,
 ];
 
 /** Stores of the time when an executor profile was called executor type have that name in two tables. */

@@ -920,8 +920,9 @@ export type Report = Message<"agentrunner.v1.Report"> & {
   attempt: number;
 
   /**
-   * From 1, rising within the lease, gaps allowed. At or below the last one applied: nothing happens, and the verdict
-   * is OK.
+   * From 1, rising within the lease, gaps allowed. At or below the last one applied nothing happens: the verdict is OK
+   * when a report of the same kind was applied under that number, else INVALID with the number to send, or STALE when
+   * the lease is over. The last 4 of each kind are remembered.
    *
    * @generated from field: uint64 seq = 4;
    */
@@ -1023,8 +1024,9 @@ export type ReportJson = {
   attempt?: number;
 
   /**
-   * From 1, rising within the lease, gaps allowed. At or below the last one applied: nothing happens, and the verdict
-   * is OK.
+   * From 1, rising within the lease, gaps allowed. At or below the last one applied nothing happens: the verdict is OK
+   * when a report of the same kind was applied under that number, else INVALID with the number to send, or STALE when
+   * the lease is over. The last 4 of each kind are remembered.
    *
    * @generated from field: uint64 seq = 4;
    */
@@ -1362,7 +1364,7 @@ export const ReportVerdict_Kind = {
   UNKNOWN: 3,
 
   /**
-   * The report makes no sense in this state. Do not repeat it.
+   * The report makes no sense in this state, or its number was used. Do not repeat it as it is.
    *
    * @generated from enum value: KIND_INVALID = 4;
    */
@@ -1957,7 +1959,7 @@ export const RunnerService: GenService<{
   /**
    * Report what happened to runs. A batch is decided report by report; the verdicts come in the order sent.
    *
-   * Repeating a report with the same seq is harmless and gets the verdict of the first time.
+   * Repeating a report with the same seq and kind is harmless and gets the verdict of the first time.
    *
    * Errors: INVALID_ARGUMENT also when a batch holds an ACCEPT and a later report of the same lease: what follows an
    * accept must wait for its answer.

@@ -263,9 +263,13 @@ describe("eventText", () => {
     expect(eventText(create(SessionEventSchema, { time: at(0), attempt, event }), plain)).toEqual({ type: kind, text });
   });
 
-  it("shows nothing for a kind from the future", () => {
+  it("shows nothing for a kind from the future, and says that an executor said something unknown", () => {
     expect(eventText(create(SessionEventSchema, {}), plain)).toBeUndefined();
-    expect(eventText(create(SessionEventSchema, { event: { case: "executor", value: {} } }), plain)).toBeUndefined();
+    const unknown = create(SessionEventSchema, { event: { case: "executor", value: {} } });
+    expect(eventText(unknown, plain)).toMatchObject({
+      type: "note",
+      text: expect.stringContaining("unknown event") as string,
+    });
   });
 });
 

@@ -237,3 +237,22 @@ describe("a name that is nobody's", () => {
     expect(nearNames(name, ["reviewer", "worker", "reviewer2"])).toEqual(near);
   });
 });
+
+describe("agent.mcp.json whose servers stand elsewhere than under mcpServers", () => {
+  const server = { a: { url: "http://a" } };
+  it.each([
+    ["servers", { servers: server }],
+    ["mcp_servers", { mcp_servers: server }],
+    ["a", server],
+  ])("is broken, and the hint names %s", (key, json) => {
+    expect(() => parse({}, { mcp: JSON.stringify(json) })).toThrow(
+      `agent.mcp.json: ${key} is not known; the servers, by name, belong under "mcpServers"`,
+    );
+  });
+});
+
+it("a schema that is nested deeper than 24 levels is refused", () => {
+  let schema: object = {};
+  for (let level = 0; level < 12; level++) schema = { properties: { a: schema } };
+  expect(() => parse({ parameters_schema: schema })).toThrow("parameters_schema: nested more than 24 levels");
+});

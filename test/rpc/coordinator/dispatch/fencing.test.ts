@@ -1,6 +1,8 @@
 import { inspect } from "node:util";
+import { create } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { afterEach, describe, expect, it } from "vitest";
+import { ExecutorEventSchema } from "../../../../gen/agentrunner/v1/executor_pb.ts";
 import type { ReportSchema, RunOffer } from "../../../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { startTestCoordinator, stopTestCoordinators } from "../../../support/coordinator.ts";
@@ -93,6 +95,49 @@ describe("a lease that is over", () => {
   });
 });
 
+describe("a runner whose counter starts again", () => {
+  it("is told the number to send, and its final report is not lost", async () => {
+    const c = await startTestCoordinator();
+    const runner = await RawRunner.online(c);
+    const { runId } = await c.create();
+    const offer = await runner.offer();
+    await runner.ok(offer, "ACCEPT", { seq: 5n });
+    await runner.ok(offer, "STARTED", { seq: 6n });
+    for (const kind of ["COMPLETED", "FAILED", "STOPPED"] as const) {
+      for (const seq of [1n, 2n, 5n, 6n]) {
+        const { verdicts } = await runner.reports([runner.said(offer, kind, { seq })]);
+        expect([verdicts[0]?.kind, verdicts[0]?.message]).toEqual([
+          4,
+          `seq ${seq} is not above 6, and no report of this kind was applied under it; send 7`,
+        ]);
+      }
+    }
+    expect(await runner.report(offer, "ACCEPT", { seq: 5n })).toBe("OK");
+    expect(await runner.report(offer, "STARTED", { seq: 6n })).toBe("OK");
+    expect(await runner.report(offer, "STARTED", { seq: 5n })).toBe("INVALID");
+    await runner.ok(offer, "COMPLETED", { seq: 7n });
+    expect(await c.run(runId)).toMatchObject({ state: 6 });
+  });
+});
+
+describe("an event of a kind that the coordinator does not know", () => {
+  it("is kept as it came, among the others", async () => {
+    const c = await startTestCoordinator();
+    const runner = await RawRunner.online(c);
+    const { runId, sessionId } = await c.create();
+    const offer = await runner.take();
+    const future = { no: 99, wireType: 2, data: new Uint8Array([2, 104, 105]) };
+    const unknown = create(ExecutorEventSchema);
+    unknown.$unknown = [future];
+    const verdict = await runner.append(offer, 1, [output("before"), unknown, output("after")]);
+    expect([verdict.kind, verdict.committedSeq]).toEqual([1, 3n]);
+    const { events } = await c.sessions.listSessionEvents({ sessionId, runId });
+    const said = events.flatMap(({ event }) => (event.case === "executor" ? [event.value] : []));
+    expect(said.map(({ event }) => event.case)).toEqual(["output", undefined, "output"]);
+    expect(said[1]?.$unknown).toEqual([future]);
+  });
+});
+
 describe("a report", () => {
   it("is applied once: a repeat of its number is answered OK and changes nothing", async () => {
     const c = await startTestCoordinator();
@@ -101,7 +146,8 @@ describe("a report", () => {
     const offer = await runner.take();
     await runner.ok(offer, "COMPLETED", { seq: 7n, result: { text: "first" } });
     expect(await runner.report(offer, "COMPLETED", { seq: 7n, result: { text: "second" } })).toBe("OK");
-    expect(await runner.report(offer, "FAILED", { seq: 3n })).toBe("OK");
+    expect(await runner.report(offer, "FAILED", { seq: 7n })).toBe("STALE");
+    expect(await runner.report(offer, "FAILED", { seq: 3n })).toBe("STALE");
     expect(await runner.report(offer, "FAILED", { seq: 8n })).toBe("STALE");
     const run = await c.run(runId);
     expect([run.state, run.result?.text]).toEqual([6, "first"]);

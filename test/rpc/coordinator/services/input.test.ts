@@ -1,5 +1,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fromJson } from "@bufbuild/protobuf";
+import type { JsonObject } from "@bufbuild/protobuf";
+import { ValueSchema } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { createClient } from "@connectrpc/connect";
@@ -170,6 +173,46 @@ describe("what a runner sends too much of", () => {
     const events = Array.from({ length: 2001 }, () => output("x"));
     expect(await runner.append(offer, 1, events)).toMatchObject({ kind: ReportVerdict_Kind.INVALID, committedSeq: 0n });
     expect(await c.state(runId)).toBe("RUNNING");
+  });
+});
+
+function nested(levels: number): JsonObject {
+  let json: JsonObject = {};
+  for (let level = 1; level < levels; level++) json = { a: json };
+  return json;
+}
+
+describe("JSON of 24 levels is taken, and deeper JSON refused with the name of its field", () => {
+  it.each(["metadata", "parameters"])("in %s of CreateRun", async (field) => {
+    const c = await startTestCoordinator();
+    await c.create({ [field]: nested(24) });
+    const transport = createConnectTransport({ baseUrl: c.url, httpVersion: "1.1", useBinaryFormat: false });
+    const json = createClient(RunService, transport);
+    const refused = {
+      code: Code.InvalidArgument,
+      rawMessage: expect.stringContaining(`${field}: nested more than 24 levels`) as string,
+    };
+    await expect(c.create({ [field]: nested(25) })).rejects.toMatchObject(refused);
+    for (const levels of [25, 40, 60, 90]) {
+      await expect(json.createRun({ prompt: "x", [field]: nested(levels) })).rejects.toMatchObject(refused);
+    }
+  });
+
+  it("in a result and an event, alone of its batch", async () => {
+    const c = await startTestCoordinator();
+    const runner = await RawRunner.online(c);
+    const { runId } = await c.create();
+    const offer = await runner.take();
+    const input = fromJson(ValueSchema, nested(25));
+    const deep = { event: { case: "tool", value: { name: "t", input } } } as const;
+    expect((await runner.append(offer, 1, [deep])).kind).toBe(4);
+    const { verdicts } = await runner.reports([
+      runner.said(offer, "COMPLETED", { result: { data: nested(25) } }),
+      runner.said(offer, "COMPLETED", { result: { data: nested(24) } }),
+    ]);
+    expect(verdicts.map(({ kind }) => kind)).toEqual([4, 1]);
+    expect(verdicts[0]?.message).toContain("result.data: nested more than 24");
+    expect(await c.state(runId)).toBe("COMPLETED");
   });
 });
 
