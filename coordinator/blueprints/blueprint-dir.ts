@@ -14,8 +14,8 @@ import {
   parseBlueprint,
   schemasOf,
   withFields,
-} from "../core/blueprint.ts";
-import type { BlueprintFiles, Field } from "../core/blueprint.ts";
+} from "../core/blueprints/blueprint.ts";
+import type { BlueprintFiles, Field } from "../core/blueprints/blueprint.ts";
 import { SchemaUnanswered, unavailable } from "../schemas/schema-judge.ts";
 import type { SchemaJudge } from "../schemas/schema-judge.ts";
 import { nearNames } from "./near-names.ts";

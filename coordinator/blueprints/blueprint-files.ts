@@ -1,8 +1,8 @@
 import { constants } from "node:fs";
 import { open, realpath, rename, rm, stat } from "node:fs/promises";
 import { basename, join, sep } from "node:path";
-import { BlueprintError, DISABLED_FILE, FILES } from "../core/blueprint.ts";
-import type { BlueprintFiles } from "../core/blueprint.ts";
+import { BlueprintError, DISABLED_FILE, FILES } from "../core/blueprints/blueprint.ts";
+import type { BlueprintFiles } from "../core/blueprints/blueprint.ts";
 
 /** Largest file of a blueprint: a blueprint of three such files fits a message. */
 export const FILE_MAX_BYTES = 512 * 1024;

@@ -1,6 +1,6 @@
 import { parentPort } from "node:worker_threads";
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
-import { schemaProblem, violations } from "../core/json-schema.ts";
+import { schemaProblem, violations } from "../core/blueprints/json-schema.ts";
 
 /*
  * A thread of its own for JSON Schemas: compiling and applying one is arbitrary work that somebody else chose (a `pattern` that

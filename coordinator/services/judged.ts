@@ -3,7 +3,7 @@ import type { CreateRunRequest } from "../../gen/agentrunner/v1/run_service_pb.t
 import { Report_Kind } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { Report } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { BlueprintDir } from "../blueprints/blueprint-dir.ts";
-import { parametersToJudge } from "../core/blueprint-run.ts";
+import { parametersToJudge } from "../core/blueprints/blueprint-run.ts";
 import { SchemaUnanswered, unavailable } from "../schemas/schema-judge.ts";
 import type { SchemaJudge } from "../schemas/schema-judge.ts";
 import { Refusal } from "../store/store.ts";

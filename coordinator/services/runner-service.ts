@@ -18,7 +18,7 @@ import type { CoordinatorConfig } from "../config.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { judgedResults } from "./judged.ts";
 import { PROTOCOL, protocolVersion } from "../../lib/protocol/version.ts";
-import { leaseWithReportAfterAccept } from "../core/report-batch.ts";
+import { leaseWithReportAfterAccept } from "../core/reports/report-batch.ts";
 import { sortBatches, sortReports } from "./valid-items.ts";
 import { RunnerStream } from "../dispatch/runner-stream.ts";
 

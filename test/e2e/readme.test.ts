@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { parseBlueprint } from "../../coordinator/core/blueprint.ts";
+import { parseBlueprint } from "../../coordinator/core/blueprints/blueprint.ts";
 import { TOOLS } from "../../mcp/tools.ts";
 import { parseCoordinatorConfig } from "../../coordinator/config.ts";
 import { parseInvocation } from "../../lib/invocation.ts";

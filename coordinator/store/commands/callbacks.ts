@@ -10,8 +10,8 @@ import type { InvocationCallback } from "../../../gen/agentrunner/v1/executor_pb
 import { ExecutionMode, InvocationMode } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { Notification_State, NotificationSchema } from "../../../gen/agentrunner/v1/session_pb.ts";
 import type { Notification } from "../../../gen/agentrunner/v1/session_pb.ts";
-import { afterDelivery, hasSettled, isResumed } from "../../core/callback.ts";
-import { callbackPrompt, fitting, notificationText } from "../../core/callback-text.ts";
+import { afterDelivery, hasSettled, isResumed } from "../../core/sessions/callback.ts";
+import { callbackPrompt, fitting, notificationText } from "../../core/sessions/callback-text.ts";
 import { isFinalName } from "../../../lib/protocol/final.ts";
 import type { FailureName } from "../../core/run.ts";
 import type { FinalState } from "../../../lib/protocol/final.ts";

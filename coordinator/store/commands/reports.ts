@@ -23,9 +23,9 @@ import type {
   Report,
   ReportVerdict,
 } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
-import { resultProblem } from "../../core/blueprint-run.ts";
-import { lowReport, lowSeqMessage, remember } from "../../core/report-repeat.ts";
-import type { Recorded } from "../../core/report-repeat.ts";
+import { resultProblem } from "../../core/blueprints/blueprint-run.ts";
+import { lowReport, lowSeqMessage, remember } from "../../core/reports/report-repeat.ts";
+import type { Recorded } from "../../core/reports/report-repeat.ts";
 import type { Finality, ReportEvent } from "../../core/run.ts";
 import { snapshotOf } from "./blueprint-snapshots.ts";
 import { encode, failureName, lapsedLease } from "./rows.ts";

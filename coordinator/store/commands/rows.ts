@@ -217,7 +217,7 @@ export interface AttemptRow {
   runner_id: string;
   boot_id: string;
   last_seq: number;
-  /** `Recorded` of core/report-repeat.ts as JSON. */
+  /** `Recorded` of core/reports/report-repeat.ts as JSON. */
   reported: string;
   events_seq: number;
   output_bytes: number;

@@ -9,7 +9,7 @@ import { InvocationMode, OnLost_Policy } from "../../../gen/agentrunner/v1/run_p
 import type { Run } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { CreateRunRequestSchema } from "../../../gen/agentrunner/v1/run_service_pb.ts";
 import type { CreateRunRequest } from "../../../gen/agentrunner/v1/run_service_pb.ts";
-import { agentRun } from "../../core/blueprint-run.ts";
+import { agentRun } from "../../core/blueprints/blueprint-run.ts";
 import { invocationBlueprint, newInvocation } from "../../core/invocation.ts";
 import { requirementsOf } from "../../core/match.ts";
 import type { Stop } from "../../core/run.ts";

@@ -5,7 +5,7 @@ import { SessionEventSchema, SessionSchema, SessionStatus } from "../../../gen/a
 import type { Session, SessionEvent } from "../../../gen/agentrunner/v1/session_pb.ts";
 import type { RunStateName } from "../../core/run.ts";
 import { bug } from "../../../lib/bug.ts";
-import { sessionStatus } from "../../core/session.ts";
+import { sessionStatus } from "../../core/sessions/session.ts";
 import { notificationsOf } from "./callbacks.ts";
 import { cursorOf, pageOf, pageStart } from "../cursors.ts";
 import { decode, decodeOptional, RUN_COLUMNS } from "./rows.ts";

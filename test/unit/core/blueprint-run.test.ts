@@ -5,9 +5,9 @@ import {
   agentRun as agentRunOf,
   parametersToJudge,
   resultProblem as problemOf,
-} from "../../../coordinator/core/blueprint-run.ts";
-import { schemaProblem, violations } from "../../../coordinator/core/json-schema.ts";
-import type { Asked } from "../../../coordinator/core/blueprint-run.ts";
+} from "../../../coordinator/core/blueprints/blueprint-run.ts";
+import { schemaProblem, violations } from "../../../coordinator/core/blueprints/json-schema.ts";
+import type { Asked } from "../../../coordinator/core/blueprints/blueprint-run.ts";
 import type { AgentBlueprint } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
 import { AgentBlueprintSchema } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
 import { DemandsSchema } from "../../../gen/agentrunner/v1/run_pb.ts";

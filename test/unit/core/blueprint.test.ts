@@ -1,7 +1,13 @@
 import { create } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
-import { BlueprintError, FIELDS, NO_FILES, parseBlueprint, withFields } from "../../../coordinator/core/blueprint.ts";
-import type { BlueprintFiles, Field } from "../../../coordinator/core/blueprint.ts";
+import {
+  BlueprintError,
+  FIELDS,
+  NO_FILES,
+  parseBlueprint,
+  withFields,
+} from "../../../coordinator/core/blueprints/blueprint.ts";
+import type { BlueprintFiles, Field } from "../../../coordinator/core/blueprints/blueprint.ts";
 import { nearNames } from "../../../coordinator/blueprints/near-names.ts";
 import { AgentBlueprintSchema } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
 

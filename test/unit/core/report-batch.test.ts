@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { leaseWithReportAfterAccept } from "../../../coordinator/core/report-batch.ts";
+import { leaseWithReportAfterAccept } from "../../../coordinator/core/reports/report-batch.ts";
 
 const accept = (leaseId: string) => ({ leaseId, isAccept: true });
 const other = (leaseId: string) => ({ leaseId, isAccept: false });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { lowReport, remember } from "../../../coordinator/core/report-repeat.ts";
-import type { Recorded } from "../../../coordinator/core/report-repeat.ts";
+import { lowReport, remember } from "../../../coordinator/core/reports/report-repeat.ts";
+import type { Recorded } from "../../../coordinator/core/reports/report-repeat.ts";
 
 const ACCEPT = 1;
 const PROGRESS = 5;

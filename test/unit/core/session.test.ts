@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { RunStateName } from "../../../coordinator/core/run.ts";
-import { sessionStatus } from "../../../coordinator/core/session.ts";
-import type { SessionStatusName } from "../../../coordinator/core/session.ts";
+import { sessionStatus } from "../../../coordinator/core/sessions/session.ts";
+import type { SessionStatusName } from "../../../coordinator/core/sessions/session.ts";
 
 const STATUS: Record<RunStateName, SessionStatusName> = {
   PENDING: "PENDING",

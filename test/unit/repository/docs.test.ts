@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { basename, dirname, extname, join, relative } from "node:path";
 import { expect, it } from "vitest";
 import { parseCoordinatorConfig } from "../../../coordinator/config.ts";
-import { parseBlueprint } from "../../../coordinator/core/blueprint.ts";
+import { parseBlueprint } from "../../../coordinator/core/blueprints/blueprint.ts";
 import { TOOLS } from "../../../mcp/tools.ts";
 import { parseRunnerOptions } from "../../../runner/config.ts";
 import { discoverExecutors } from "../../../runner/settings/discovery.ts";

@@ -1,6 +1,6 @@
-import { cutText } from "../../lib/protocol/limits.ts";
-import type { FailureName } from "./run.ts";
-import type { FinalState } from "../../lib/protocol/final.ts";
+import { cutText } from "../../../lib/protocol/limits.ts";
+import type { FailureName } from "../run.ts";
+import type { FinalState } from "../../../lib/protocol/final.ts";
 
 /** Largest text of one child, and of all of them in one resume (ADR 11). */
 export const CHILD_TEXT_MAX_BYTES = 32 * 1024;

@@ -1,8 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
-import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
-import { DemandsSchema } from "../../gen/agentrunner/v1/run_pb.ts";
-import type { Demands } from "../../gen/agentrunner/v1/run_pb.ts";
+import type { AgentBlueprint } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
+import { DemandsSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
+import type { Demands } from "../../../gen/agentrunner/v1/run_pb.ts";
 
 /** Most tags that a run may ask for, as in run.proto. */
 const MAX_TAGS = 64;

@@ -1,5 +1,5 @@
-import type { FailureName } from "./run.ts";
-import type { FinalState } from "../../lib/protocol/final.ts";
+import type { FailureName } from "../run.ts";
+import type { FinalState } from "../../../lib/protocol/final.ts";
 
 /** Runs that may be lost before a notification is given up (ADR 11). */
 export const MAX_DELIVERIES = 3;

@@ -1,12 +1,12 @@
 import { create } from "@bufbuild/protobuf";
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
-import { AgentBlueprintSchema } from "../../gen/agentrunner/v1/blueprint_pb.ts";
-import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
-import { McpServerSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
-import type { McpServer } from "../../gen/agentrunner/v1/executor_pb.ts";
-import { DemandsSchema } from "../../gen/agentrunner/v1/run_pb.ts";
-import type { Demands } from "../../gen/agentrunner/v1/run_pb.ts";
-import { jsonDepthProblem } from "../../lib/protocol/depth.ts";
+import { AgentBlueprintSchema } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
+import type { AgentBlueprint } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
+import { McpServerSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
+import type { McpServer } from "../../../gen/agentrunner/v1/executor_pb.ts";
+import { DemandsSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
+import type { Demands } from "../../../gen/agentrunner/v1/run_pb.ts";
+import { jsonDepthProblem } from "../../../lib/protocol/depth.ts";
 
 /** Names of the files of a blueprint, in its directory. */
 export const FILES = { agent: "agent.json", systemPrompt: "agent.system-prompt.md", mcp: "agent.mcp.json" } as const;
