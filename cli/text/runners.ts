@@ -31,7 +31,7 @@ function presenceCell(runner: Runner): Cell {
 
 /** How many runs it has, and how many fewer it takes than it could. */
 function load({ activeRuns, maxConcurrentRuns, freeSlots, draining }: Runner): string {
-  const withheld = draining ? 0 : maxConcurrentRuns - activeRuns - freeSlots;
+  const withheld = draining || freeSlots === undefined ? 0 : maxConcurrentRuns - activeRuns - freeSlots;
   return `${activeRuns} of at most ${maxConcurrentRuns}${withheld > 0 ? `; takes ${freeSlots} more for now` : ""}`;
 }
 
