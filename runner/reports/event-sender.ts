@@ -1,6 +1,5 @@
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { ExecutorEventSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { ExecutorEvent } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { EventBatchSchema, ReportVerdict_Kind } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type {
@@ -14,10 +13,11 @@ import { CLIENT_WRITE_MAX_BYTES } from "../../lib/protocol/limits.ts";
 import { BatchSender } from "./batch-sender.ts";
 import { BatchSize } from "./batch-size.ts";
 import { reactionTo } from "./send-failure.ts";
+import { BUFFER_MAX_BYTES, HOLD_BYTES, commit, dropMarker, gotOn, markGap, sizeOf } from "./lease-events.ts";
+import type { LeaseEvents } from "./lease-events.ts";
 import { SendTrouble } from "./send-trouble.ts";
 import type { Uplink } from "./uplink.ts";
 import { waiting } from "./waiting.ts";
-import type { Waiting } from "./waiting.ts";
 
 /** The protocol's limits of one AppendEvents. */
 const BATCH_MAX_LEASES = 500;
@@ -26,52 +26,19 @@ const LEASE_MAX_EVENTS = 2_000;
 /** Largest event that fits in a message, with what the request says beside it. */
 const EVENT_MAX_BYTES = CLIENT_WRITE_MAX_BYTES - 1024;
 
-/** Most bytes of one lease's events that wait for a coordinator; then they are dropped, and a marker says so. */
-const BUFFER_MAX_BYTES = 8 * 1024 * 1024;
-
-/** Bytes of one lease from which its executor is held up, and those at which it may go on. */
-const HOLD_BYTES = BUFFER_MAX_BYTES / 2;
-const GO_ON_BYTES = HOLD_BYTES / 2;
-
 /** A coordinator that took nothing of a lease for so long is away: its executor is held up no longer. */
 const AWAY_MS = 30_000;
 
 /** Longest wait of a final report for its events, however steadily they are taken. */
 const FINISH_MAX_MS = 300_000;
 
-/** What an event costs beside its texts. */
-const EVENT_OVERHEAD_BYTES = 48;
-
 /** Sends a batch of about `bytes`. Rejects with ConnectError. */
 export type SendEvents = (batches: EventBatch[], bytes: number) => Promise<AppendEventsResponse>;
-
-interface Buffered {
-  readonly event: ExecutorEvent;
-  readonly bytes: number;
-}
 
 /** What goes into one call. */
 interface Taken {
   readonly batches: readonly EventBatch[];
   readonly bytes: number;
-}
-
-/** Events of one lease. The first in `events` has number `committed + 1`. */
-interface LeaseEvents {
-  readonly runId: string;
-  readonly leaseId: string;
-  readonly storeId: string;
-  events: Buffered[];
-  bytes: number;
-  committed: number;
-  /** What was given up since the last event in `events`; the next one is preceded by a marker. */
-  dropped: { events: number; bytes: number; idleMs: number } | undefined;
-  /** When the coordinator last took something of it, or could first have done so. */
-  takenAtMs: number;
-  /** Waits for room. */
-  held: Waiting | undefined;
-  /** Waits until all is committed. */
-  finished: Waiting | undefined;
 }
 
 /**
@@ -308,63 +275,5 @@ export class EventSender {
       buffer.bytes += marker.bytes;
     }
     gotOn(buffer);
-  }
-}
-
-/** Drops what is committed; false when nothing was. */
-function commit(buffer: LeaseEvents, committedSeq: number): boolean {
-  if (committedSeq < buffer.committed) {
-    // The coordinator lost events that it had, as after a restored copy: they are gone here too, and the count goes on.
-    const lost = { events: buffer.committed - committedSeq, bytes: 0 };
-    const marker = dropMarker(lost, "the coordinator lost them");
-    buffer.committed = committedSeq;
-    buffer.events.unshift(marker);
-    buffer.bytes += marker.bytes;
-    return true;
-  }
-  const count = Math.min(committedSeq - buffer.committed, buffer.events.length);
-  for (const { bytes } of buffer.events.slice(0, count)) buffer.bytes -= bytes;
-  buffer.events = buffer.events.slice(count);
-  buffer.committed += count;
-  return count > 0;
-}
-
-/** Something of the lease was taken: whatever waits goes on, or waits anew. */
-function gotOn(buffer: LeaseEvents): void {
-  buffer.takenAtMs = performance.now();
-  buffer.held?.refresh();
-  buffer.finished?.refresh();
-  if (buffer.bytes <= GO_ON_BYTES) buffer.held?.resolve();
-  if (buffer.events.length === 0) buffer.finished?.resolve();
-}
-
-function markGap(buffer: LeaseEvents): void {
-  if (buffer.dropped === undefined) return;
-  const seconds = Math.round(buffer.dropped.idleMs / 1_000);
-  const reason = `the coordinator took none of the run's events for ${seconds} s, and the runner keeps ${BUFFER_MAX_BYTES} bytes of them`;
-  const marker = dropMarker(buffer.dropped, reason);
-  buffer.dropped = undefined;
-  buffer.events.push(marker);
-  buffer.bytes += marker.bytes;
-}
-
-function dropMarker(dropped: { events: number; bytes: number }, reason: string): Buffered {
-  const value = { events: BigInt(dropped.events), bytes: BigInt(dropped.bytes), reason };
-  return {
-    event: create(ExecutorEventSchema, { event: { case: "dropped", value } }),
-    bytes: EVENT_OVERHEAD_BYTES + reason.length,
-  };
-}
-
-/** Encoded size, or a little more. */
-function sizeOf(event: ExecutorEvent): number {
-  const { event: one } = event;
-  switch (one.case) {
-    case "output":
-    case "status":
-    case "message":
-      return Buffer.byteLength(one.value.text) + EVENT_OVERHEAD_BYTES;
-    default:
-      return toBinary(ExecutorEventSchema, event).length + EVENT_OVERHEAD_BYTES;
   }
 }
