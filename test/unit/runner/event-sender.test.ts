@@ -49,6 +49,14 @@ function fill(events: EventSender, leaseId: string): Promise<void> {
   throw new Error("there was always room");
 }
 
+/** Answers the calls that wait, and those that follow, until `enough` or nothing more comes. */
+async function answerUntil(calls: { answer: () => void }[], enough: () => boolean = () => false): Promise<void> {
+  for (let i = 0; i < calls.length && !enough(); i += 1) {
+    calls[i]?.answer();
+    await vi.advanceTimersByTimeAsync(1);
+  }
+}
+
 async function isOver(promise: Promise<void>): Promise<boolean> {
   let over = false;
   void promise.then(() => (over = true));
@@ -62,7 +70,7 @@ describe("room for events", () => {
     const room = fill(events, "a");
     await vi.advanceTimersByTimeAsync(1);
     expect(await isOver(room)).toBe(false);
-    calls[0]!.answer();
+    await answerUntil(calls);
     expect(await isOver(room)).toBe(true);
     expect(events.room("a")).toBeUndefined();
   });
@@ -97,7 +105,7 @@ describe("room for events", () => {
     events.append(lease("b"), outputEvent("hello"));
     calls[0]!.answer();
     await vi.advanceTimersByTimeAsync(1);
-    expect(calls[1]!.batches[0]!.leaseId).toBe("b");
+    expect(calls[1]!.batches.map(({ leaseId }) => leaseId)).toContain("b");
   });
 });
 
@@ -109,8 +117,7 @@ describe("the end of a lease", () => {
     await vi.advanceTimersByTimeAsync(25_000);
     calls[0]!.answer();
     await vi.advanceTimersByTimeAsync(25_000);
-    calls[1]!.answer();
-    await vi.advanceTimersByTimeAsync(1);
+    await answerUntil(calls);
     expect(await missing).toBe(0);
   });
 });
