@@ -12,9 +12,9 @@ import { Coordinator } from "./coordinator.ts";
 import type { Reading } from "./core/grace.ts";
 import { storeErrors } from "./services/store-errors.ts";
 import { mcpPage } from "./http/mcp-page.ts";
+import { pages } from "./http/pages.ts";
 import { Metrics } from "./telemetry/metrics.ts";
 import { checkListen, routerOptions, startServer } from "./http/server.ts";
-import type { PageResponse } from "./http/server.ts";
 import { mountBlueprintService } from "./services/blueprint-service.ts";
 import { mountFleetService } from "./services/fleet-service.ts";
 import { mountRunService } from "./services/run-service.ts";
@@ -22,7 +22,6 @@ import { mountRunnerService } from "./services/runner-service.ts";
 import { mountSessionService } from "./services/session-service.ts";
 import { SchemaJudge } from "./schemas/schema-judge.ts";
 import { openSqliteStore } from "./store/sqlite/sqlite-store.ts";
-import type { Store } from "./store/store.ts";
 
 /** Least time between two log lines that say that the store cannot be written. */
 const STORE_TROUBLE_LOG_MS = 10_000;
@@ -147,38 +146,4 @@ class StoreTrouble {
     const text = error.full ? "the disk of the store is full; nothing is lost, and nothing is taken" : error.message;
     this.#log.error(times === 1 ? { err: error } : { reason: error.message, times }, text);
   }
-}
-
-function pages(coordinator: Coordinator): Record<string, () => PageResponse | Promise<PageResponse>> {
-  const { store, metrics, dispatcher } = coordinator;
-  return {
-    "/health": () => text(200, "ok"),
-    "/ready": () => readiness(store),
-    "/metrics": async () => {
-      const runners = (await store.runnerFacts("all")).filter(({ left }) => !left);
-      const connected = runners.filter(({ facts, bootId }) => dispatcher.hasStream(facts.runnerId, bootId));
-      const fleet = {
-        registered: runners.length,
-        streams: dispatcher.streams,
-        freeSlots: connected.reduce((sum, { facts }) => sum + (facts.draining ? 0 : facts.freeSlots), 0),
-      };
-      const body = await metrics.text(await store.gauges(), fleet, coordinator.now());
-      return { status: 200, contentType: metrics.contentType, body };
-    },
-  };
-}
-
-/** Ready means able to write: a run is acknowledged only when it is on disk. */
-async function readiness(store: Store): Promise<PageResponse> {
-  try {
-    await store.probe();
-    return text(200, "ready");
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    return text(503, `not ready: ${message}`);
-  }
-}
-
-function text(status: number, body: string): PageResponse {
-  return { status, contentType: "text/plain; charset=utf-8", body: `${body}\n` };
 }

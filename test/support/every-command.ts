@@ -42,7 +42,7 @@ async function lives(harness: StoreHarness): Promise<void> {
   await store.appendEvents(runnerId, [batch], harness.now);
   await store.leaseOfToken(leaseId);
   const held = [harness.heldLease(named.runId, HeldLease_Phase.RUNNING)];
-  await store.beat(runnerId, { bootId: "boot_yard", held, freeSlots: 1 }, 1000, harness.now);
+  await store.beat(runnerId, { bootId: "boot_harness", held, freeSlots: 1 }, 1000, harness.now);
   await harness.report(named.runId, {
     kind: Report_Kind.COMPLETED,
     executorSessionId: "x",
@@ -114,7 +114,7 @@ async function trees(harness: StoreHarness): Promise<void> {
 }
 
 async function runners({ store, runnerId, now, again }: StoreHarness): Promise<void> {
-  await again("boot_yard");
+  await again("boot_harness");
   await again("boot_next");
   await store.runnerOfToken(runnerId, "other");
   await store.runnerFacts("all");

@@ -70,7 +70,7 @@ function notStarted(run: Run, message: string): Decision {
 }
 
 function isFinalReport(event: ReportEvent): event is ReportEvent & FinalReport {
-  return event.type === "COMPLETED" || event.type === "FAILED" || event.type === "STOPPED";
+  return isFinalName(event.type);
 }
 
 function finish(run: Run, lease: Lease, event: FinalReport): Decision {

@@ -115,8 +115,9 @@ function notifyParent(tx: Tx, child: SessionRow, lastRunSeq: number, newRunId: (
   if (parent === undefined) return;
   const parentSeq = parent.seq;
   tx.sql(
-    "INSERT INTO notifications (parent_seq, child_seq, child_run_seq, state, created_at) VALUES (?, ?, ?, 'WAITING', ?)",
-  ).run(parentSeq, child.seq, lastRunSeq, tx.now);
+    `INSERT INTO notifications (parent_seq, child_seq, child_run_seq, state, created_at)
+     VALUES (:parentSeq, :childSeq, :lastRunSeq, 'WAITING', :now)`,
+  ).run({ parentSeq, childSeq: child.seq, lastRunSeq, now: tx.now });
   settle(tx, parentSeq, newRunId);
 }
 

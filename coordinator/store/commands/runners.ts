@@ -9,7 +9,7 @@ import {
 } from "../../../gen/agentrunner/v1/runner_pb.ts";
 import type { HeldLease, LeaseVerdict } from "../../../gen/agentrunner/v1/runner_pb.ts";
 import type { RegisterRequest } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
-import { leaseVerdict } from "../../core/lease-verdict.ts";
+import { leaseVerdict } from "../../core/held-lease.ts";
 import { registration } from "../../core/registration.ts";
 import { freeSlots, withheldSlots } from "../../core/capacity.ts";
 import { isHeld } from "../../core/run.ts";
@@ -141,12 +141,10 @@ function writeRunner({ sql, now }: Tx, runnerId: string, request: RegisterReques
 }
 
 function addToken({ sql, now }: Tx, runnerId: string, bootId: string, tokenHash: string): void {
-  sql("INSERT INTO runner_tokens (runner_id, token_hash, boot_id, created_at) VALUES (?, ?, ?, ?)").run(
-    runnerId,
-    tokenHash,
-    bootId,
-    now,
-  );
+  sql(
+    `INSERT INTO runner_tokens (runner_id, token_hash, boot_id, created_at)
+     VALUES (:runnerId, :tokenHash, :bootId, :now)`,
+  ).run({ runnerId, tokenHash, bootId, now });
   sql(
     `DELETE FROM runner_tokens WHERE runner_id = ? AND token_hash NOT IN
        (SELECT token_hash FROM runner_tokens WHERE runner_id = ? ORDER BY created_at DESC, token_hash = ? DESC LIMIT ${MAX_TOKENS})`,
@@ -208,8 +206,10 @@ export function beat(tx: Tx, runnerId: string, said: Beat, leaseTtlMs: number): 
   const withheld = withheldSlots(row.max_runs, row.active + endedHere(tx.sql, said.held), said.freeSlots);
   const draining = said.draining ?? row.draining === 1;
   tx.sql(
-    "UPDATE runners SET last_heard_at = ?, withheld = ?, draining = ?, event_loop_lag_ms = coalesce(?, event_loop_lag_ms) WHERE runner_id = ?",
-  ).run(tx.now, withheld, draining ? 1 : 0, said.eventLoopLagMs ?? null, runnerId);
+    `UPDATE runners SET last_heard_at = :now, withheld = :withheld, draining = :draining,
+       event_loop_lag_ms = coalesce(:lagMs, event_loop_lag_ms)
+     WHERE runner_id = :runnerId`,
+  ).run({ now: tx.now, withheld, draining: draining ? 1 : 0, lagMs: said.eventLoopLagMs ?? null, runnerId });
   if (withheld < row.withheld) tx.changes.freedRunnerIds.add(runnerId);
   if (draining !== (row.draining === 1)) tx.changes.runnerIds.add(runnerId);
   return renew(tx, runnerId, said.held, leaseTtlMs);

@@ -8,7 +8,7 @@ import { isHeld, next } from "../../core/run.ts";
 import { bug } from "../../../lib/bug.ts";
 import { isFinalName } from "../../../lib/protocol/final.ts";
 import type { Decision, Effect, Lease, Reason, Run, RunEvent } from "../../core/run.ts";
-import { coreRun, messageOf, decode, encode, failureOf, RUN_COLUMNS, requirementsOfRun } from "./rows.ts";
+import { coreRun, leaseOfOpen, messageOf, decode, encode, failureOf, RUN_COLUMNS, requirementsOfRun } from "./rows.ts";
 import type { RunRow, SpecRow } from "./rows.ts";
 import { RunSummarySchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
 import type { Sql, Tx } from "./tx.ts";
@@ -70,8 +70,9 @@ function reasonOf(event: RunEvent): Reason | undefined {
 
 function claim(tx: Tx, row: RunRow, after: Run): void {
   tx.sql(
-    "INSERT INTO attempts (lease_id, run_seq, attempt, runner_id, boot_id, claimed_at) VALUES (?, ?, ?, ?, ?, ?)",
-  ).run(row.lease_id, row.seq, after.attempt, row.runner_id, row.boot_id, tx.now);
+    `INSERT INTO attempts (lease_id, run_seq, attempt, runner_id, boot_id, claimed_at)
+     VALUES (:leaseId, :runSeq, :attempt, :runnerId, :bootId, :now)`,
+  ).run({ ...leaseOfOpen(row), runSeq: row.seq, attempt: after.attempt, now: tx.now });
   if (row.offered_at !== null) tx.changes.acceptMs.push(tx.now - row.offered_at);
 }
 
@@ -145,13 +146,10 @@ function dueAt(row: RunRow, after: Run, now: number, { acceptBy, leaseTtlMs }: T
 
 function endAttempt({ sql, now }: Tx, leaseId: string, after: Run, event: RunEvent): void {
   const reason = "reason" in after ? after.reason : reasonOf(event);
-  sql("UPDATE attempts SET ended_at = ?, outcome = ?, failure = ?, message = ? WHERE lease_id = ?").run(
-    now,
-    after.state,
-    reason?.name ?? null,
-    reason?.message ?? "",
-    leaseId,
-  );
+  sql(
+    `UPDATE attempts SET ended_at = :now, outcome = :outcome, failure = :failure, message = :message
+     WHERE lease_id = :leaseId`,
+  ).run({ now, outcome: after.state, failure: reason?.name ?? null, message: reason?.message ?? "", leaseId });
 }
 
 function follow(tx: Tx, row: RunRow, before: Run, after: Run): void {
@@ -182,8 +180,12 @@ function perform({ sql, changes, now }: Tx, row: RunRow, effect: Effect): void {
   const known = sql<{ count: number }>("SELECT count FROM refusals WHERE run_seq = ? AND runner_id = ?");
   const count = (known.first(row.seq, runnerId)?.count ?? 0) + 1;
   sql(
-    "INSERT OR REPLACE INTO refusals (run_seq, runner_id, count, rest_until, lease_id, for_good) VALUES (?, ?, ?, ?, ?, ?)",
-  ).run(row.seq, runnerId, count, now + cooldownMs(count), leaseId, effect.finality === "for-now" ? 0 : 1);
+    `INSERT OR REPLACE INTO refusals (run_seq, runner_id, count, rest_until, lease_id, for_good)
+     VALUES (:runSeq, :runnerId, :count, :until, :leaseId, :forGood)`,
+  ).run({
+    ...{ runSeq: row.seq, runnerId, count, leaseId, until: now + cooldownMs(count) },
+    forGood: effect.finality === "for-now" ? 0 : 1,
+  });
 }
 
 /** Puts a pending run that is first in its session where the dispatcher finds it. */
@@ -231,7 +233,9 @@ export function appendEvent(tx: Tx, row: RunRow, attempt: number, event: EventBo
   const body = encode(SessionEventSchema, create(SessionEventSchema, { event }));
   tx.changes.sessionIds.add(row.session_id);
   const { lastInsertRowid } = tx
-    .sql("INSERT INTO events (session_seq, run_seq, attempt, at, body) VALUES (?, ?, ?, ?, ?)")
-    .run(row.session_seq, row.seq, attempt, tx.now, body);
+    .sql(
+      "INSERT INTO events (session_seq, run_seq, attempt, at, body) VALUES (:sessionSeq, :runSeq, :attempt, :now, :body)",
+    )
+    .run({ sessionSeq: row.session_seq, runSeq: row.seq, attempt, now: tx.now, body });
   return Number(lastInsertRowid);
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { leaseVerdict } from "../../../coordinator/core/lease-verdict.ts";
-import type { LeaseVerdict } from "../../../coordinator/core/lease-verdict.ts";
+import { leaseVerdict } from "../../../coordinator/core/held-lease.ts";
+import type { LeaseVerdict } from "../../../coordinator/core/held-lease.ts";
 import { aRun, CURRENT, FOREIGN, LAPSED, NEW_FACTS, PLACES } from "../../support/runs.ts";
 import type { PlaceName } from "../../support/runs.ts";
 
