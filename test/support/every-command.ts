@@ -62,7 +62,7 @@ async function lives(harness: StoreHarness): Promise<void> {
   await store.listEvents({ sessionId: named.sessionId, runId: "", after: 0, limit: 100, maxBytes: 1e6 });
   const refused = await harness.createRun({ onLost: { policy: OnLost_Policy.RETRY } });
   await harness.offer();
-  await harness.report(refused.runId, { kind: Report_Kind.REFUSE, message: "no" });
+  await harness.report(refused.runId, { kind: Report_Kind.REFUSE, message: "no", permanent: true });
   await harness.offer();
   await store.openOffers(runnerId);
   await store.withdrawOffers(runnerId, undefined, harness.now);

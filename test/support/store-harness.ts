@@ -86,7 +86,7 @@ export class StoreHarness {
     const leaseId = this.offers.get(runId)?.leaseId ?? "";
     this.#seq += 1;
     const message = create(ReportSchema, { runId, leaseId, seq: BigInt(this.#seq), ...report });
-    const terms = { leaseTtlMs: LEASE_MS, suitable: () => [], violations: new Map() };
+    const terms = { leaseTtlMs: LEASE_MS, suitable: () => ["lnch_other"], violations: new Map() };
     const { verdicts } = await this.#value(this.store.report(this.#runnerId, [message], terms, this.now));
     const [verdict] = verdicts;
     if (verdict === undefined) throw new Error("no verdict");
