@@ -74,7 +74,12 @@ function quietSession(
   sql: Sql,
   sessionSeq: number,
 ): { session: SessionRow; lastRun: FinalState; last: number } | undefined {
-  if (sql("SELECT 1 FROM runs WHERE session_seq = ? AND ended_at IS NULL LIMIT 1").first(sessionSeq)) return undefined;
+  if (
+    sql("SELECT 1 FROM runs INDEXED BY runs_open_of_session WHERE session_seq = ? AND ended_at IS NULL LIMIT 1").first(
+      sessionSeq,
+    )
+  )
+    return undefined;
   const last = sql<{ seq: number; state: FinalState }>(
     "SELECT seq, state FROM runs WHERE session_seq = ? ORDER BY seq DESC LIMIT 1",
   ).first(sessionSeq);

@@ -8,7 +8,7 @@ import { offeredInvocation } from "../../core/invocation.ts";
 import { isHeld } from "../../core/run.ts";
 import type { Candidate, Offer, Offered } from "../store.ts";
 import { snapshotOf } from "./blueprint-snapshots.ts";
-import { coreRun, decode, leaseOfOpen, optionalMs, RUN_COLUMNS } from "./rows.ts";
+import { coreRun, decode, leaseOfOpen, optionalMs, RUN_COLUMNS, runColumnsBy } from "./rows.ts";
 import type { RunRow, SpecRow } from "./rows.ts";
 import { apply, runBySeq } from "./transition.ts";
 import type { Sql, Tx } from "./tx.ts";
@@ -85,7 +85,8 @@ function transferMs(bytes: number): number {
 function freeOf(sql: Sql, { runnerId, bootId }: Candidate): number {
   const row = sql<{ max_runs: number; withheld: number; draining: number; active: number }>(
     `SELECT max_runs, withheld, draining + drain_ordered AS draining,
-       (SELECT count(*) FROM runs WHERE runner_id = :runnerId AND lease_id IS NOT NULL AND ended_at IS NULL) AS active
+       (SELECT count(*) FROM runs INDEXED BY runs_by_runner
+        WHERE runner_id = :runnerId AND lease_id IS NOT NULL AND ended_at IS NULL) AS active
      FROM runners WHERE runner_id = :runnerId AND boot_id = :bootId`,
   ).first({ runnerId, bootId });
   if (row === undefined || row.draining > 0) return 0;
@@ -177,11 +178,14 @@ function offerOf(sql: Sql, row: RunRow): Offer {
 
 /** Offers that a runner has not answered, to be sent again on a new stream. */
 export function openOffers(sql: Sql, runnerId: string): Offer[] {
-  const rows = sql<RunRow>(
-    `SELECT ${RUN_COLUMNS} WHERE r.runner_id = ? AND r.lease_id IS NOT NULL AND r.ended_at IS NULL AND r.state = 'OFFERED'
-     ORDER BY r.seq`,
+  return offeredRows(sql, runnerId).map((row) => offerOf(sql, row));
+}
+
+function offeredRows(sql: Sql, runnerId: string): RunRow[] {
+  return sql<RunRow>(
+    `SELECT ${runColumnsBy("runs_by_runner")}
+     WHERE r.runner_id = ? AND r.lease_id IS NOT NULL AND r.ended_at IS NULL AND r.state = 'OFFERED' ORDER BY r.seq`,
   ).all(runnerId);
-  return rows.map((row) => offerOf(sql, row));
 }
 
 /**
@@ -189,11 +193,10 @@ export function openOffers(sql: Sql, runnerId: string): Offer[] {
  * as refused: a runner reads them in order, so those behind it were not read.
  */
 export function withdrawOffers(tx: Tx, runnerId: string | undefined, unanswered: string | undefined): number {
-  const offered = `SELECT ${RUN_COLUMNS} WHERE r.state = 'OFFERED' AND r.ended_at IS NULL`;
   const rows =
     runnerId === undefined
-      ? tx.sql<RunRow>(offered).all()
-      : tx.sql<RunRow>(`${offered} AND r.runner_id = ? AND r.lease_id IS NOT NULL`).all(runnerId);
+      ? tx.sql<RunRow>(`SELECT ${RUN_COLUMNS} WHERE r.state = 'OFFERED'`).all()
+      : offeredRows(tx.sql, runnerId);
   const sentAt = (row: RunRow): number => row.offered_at ?? 0;
   const inOrder = rows.toSorted((a, b) => sentAt(a) - sentAt(b) || a.seq - b.seq);
   for (const [i, row] of inOrder.entries()) {
@@ -254,7 +257,7 @@ export function holders(sql: Sql): string[] {
 
 export function pendingClasses(sql: Sql): string[] {
   // Jumps from class to class in the index; DISTINCT would walk over every pending run.
-  const least = "SELECT min(demand_class) FROM runs WHERE state = 'PENDING' AND at_head = 1";
+  const least = "SELECT min(demand_class) FROM runs INDEXED BY runs_pending WHERE state = 'PENDING' AND at_head = 1";
   const rows = sql<{ demand_class: string }>(
     `WITH RECURSIVE class (demand_class) AS (
        VALUES ((${least})) UNION ALL SELECT (${least} AND demand_class > class.demand_class) FROM class WHERE class.demand_class IS NOT NULL
@@ -266,11 +269,15 @@ export function pendingClasses(sql: Sql): string[] {
 /** Starts the no-match clock of the pending runs of a class that have none, or ends it for all of them. */
 export function setUnmatched(sql: Sql, demandClass: string, since: number | undefined): void {
   if (since === undefined) {
-    sql(`UPDATE runs SET unmatched_since = NULL WHERE ${PENDING_OF_CLASS} AND unmatched_since IS NOT NULL`).run({
+    sql(
+      `UPDATE runs INDEXED BY runs_pending SET unmatched_since = NULL WHERE ${PENDING_OF_CLASS} AND unmatched_since IS NOT NULL`,
+    ).run({
       demandClass,
     });
   } else {
-    sql(`UPDATE runs SET unmatched_since = :since WHERE ${PENDING_OF_CLASS} AND unmatched_since IS NULL`).run({
+    sql(
+      `UPDATE runs INDEXED BY runs_pending SET unmatched_since = :since WHERE ${PENDING_OF_CLASS} AND unmatched_since IS NULL`,
+    ).run({
       demandClass,
       since,
     });
@@ -297,9 +304,9 @@ export function failPending(
   const rows =
     event === "UNMATCHED"
       ? tx
-          .sql<RunRow>(`SELECT ${RUN_COLUMNS} WHERE ${pending} AND r.unmatched_since < ? ${order}`)
+          .sql<RunRow>(`SELECT ${runColumnsBy("runs_pending")} WHERE ${pending} AND r.unmatched_since < ? ${order}`)
           .all(demandClass, unmatchedBefore)
-      : tx.sql<RunRow>(`SELECT ${RUN_COLUMNS} WHERE ${pending} ${order}`).all(demandClass);
+      : tx.sql<RunRow>(`SELECT ${runColumnsBy("runs_pending")} WHERE ${pending} ${order}`).all(demandClass);
   for (const row of rows) apply(tx, row, { type: event, message });
   return rows.length;
 }

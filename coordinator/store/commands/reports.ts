@@ -301,7 +301,7 @@ function outputCut(): ExecutorEvent {
 /** Orders that a runner has not carried out: stops that are not confirmed, and a drain. */
 export function directives(sql: Sql, runnerId: string): Directive[] {
   const stopping = sql<{ run_id: string; lease_id: string; stop_grace_ms: number; stop_reason: string }>(
-    `SELECT run_id, lease_id, stop_grace_ms, stop_reason FROM runs
+    `SELECT run_id, lease_id, stop_grace_ms, stop_reason FROM runs INDEXED BY runs_by_runner
      WHERE runner_id = ? AND lease_id IS NOT NULL AND ended_at IS NULL AND state = 'STOPPING'`,
   ).all(runnerId);
   const orders = stopping.map((run) =>

@@ -58,12 +58,21 @@ export interface RunRow {
   first_event: number;
 }
 
-export const RUN_COLUMNS = `
+const COLUMNS = `
   r.seq, r.run_id, r.session_seq, s.session_id, s.session_name, s.executor_session_id, r.request_id, r.state, r.at_head,
   r.demand_class, r.attempt, r.uncharged, r.refusals, r.refusal_reasons, r.interrupted, r.on_lost, r.max_attempts, r.lost_after_ms,
   r.lease_id, r.runner_id, r.boot_id, r.offered_at, r.due_at, r.lapsed, r.started, r.stop_grace_ms, r.stop_reason,
-  r.failure, r.message, r.created_at, r.claimed_at, r.started_at, r.ended_at, r.first_event
-  FROM runs r JOIN sessions s ON s.seq = r.session_seq`;
+  r.failure, r.message, r.created_at, r.claimed_at, r.started_at, r.ended_at, r.first_event`;
+
+export const RUN_COLUMNS = `${COLUMNS} FROM runs r JOIN sessions s ON s.seq = r.session_seq`;
+
+/**
+ * RUN_COLUMNS by an index of open runs. SQLite, which has no statistics here, would take one that holds the runs that ended as
+ * well, and read them all.
+ */
+export function runColumnsBy(index: "runs_by_runner" | "runs_pending"): string {
+  return `${COLUMNS} FROM runs r INDEXED BY ${index} JOIN sessions s ON s.seq = r.session_seq`;
+}
 
 /** The run as the state machine sees it. */
 export function coreRun(row: RunRow): Run {

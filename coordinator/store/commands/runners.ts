@@ -14,7 +14,7 @@ import { registration } from "../../core/registration.ts";
 import { freeSlots, withheldSlots } from "../../core/capacity.ts";
 import { isHeld } from "../../core/run.ts";
 import { pageOf, pageStart } from "../cursors.ts";
-import { coreRun, decodeOptional, leaseOfOpen, encode, RUN_COLUMNS } from "./rows.ts";
+import { coreRun, decodeOptional, leaseOfOpen, encode, runColumnsBy } from "./rows.ts";
 import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { RunRow } from "./rows.ts";
 import { apply, runById } from "./transition.ts";
@@ -45,7 +45,8 @@ interface RunnerRow {
 const RUNNER_COLUMNS = `
   runner_id, boot_id, hostname, project_dir, executor_profile, name, executor, tags, require_matching_tags, max_runs,
   withheld, draining, drain_ordered, registered_at, last_heard_at, event_loop_lag_ms,
-  (SELECT count(*) FROM runs WHERE runs.runner_id = runners.runner_id AND lease_id IS NOT NULL AND ended_at IS NULL) AS active
+  (SELECT count(*) FROM runs INDEXED BY runs_by_runner
+   WHERE runs.runner_id = runners.runner_id AND lease_id IS NOT NULL AND ended_at IS NULL) AS active
   FROM runners`;
 
 /** Tokens of one process that are kept; registering again beyond it ends the oldest. */
@@ -90,10 +91,9 @@ export function register(
   const held = new Set(request.held.map((lease) => lease.leaseId));
   if (kind === "REPLACE") {
     loseLeases(tx, runnerId, (lease) => !held.has(lease), "its runner came back without it");
-    tx.sql("UPDATE runs SET boot_id = ? WHERE runner_id = ? AND lease_id IS NOT NULL AND ended_at IS NULL").run(
-      bootId,
-      runnerId,
-    );
+    tx.sql(
+      "UPDATE runs INDEXED BY runs_by_runner SET boot_id = ? WHERE runner_id = ? AND lease_id IS NOT NULL AND ended_at IS NULL",
+    ).run(bootId, runnerId);
   }
   tx.changes.runnerIds.add(runnerId);
   tx.changes.freedRunnerIds.add(runnerId);
@@ -153,7 +153,7 @@ function addToken({ sql, now }: Tx, runnerId: string, bootId: string, tokenHash:
 
 function heldRows(sql: Sql, runnerId: string): RunRow[] {
   const rows = sql<RunRow>(
-    `SELECT ${RUN_COLUMNS} WHERE r.runner_id = ? AND r.lease_id IS NOT NULL AND r.ended_at IS NULL`,
+    `SELECT ${runColumnsBy("runs_by_runner")} WHERE r.runner_id = ? AND r.lease_id IS NOT NULL AND r.ended_at IS NULL`,
   );
   return rows.all(runnerId);
 }

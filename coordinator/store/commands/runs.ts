@@ -63,7 +63,11 @@ export function createRun(
 }
 
 function hasOpenRun(sql: Sql, sessionSeq: number): boolean {
-  return sql("SELECT 1 FROM runs WHERE session_seq = ? AND ended_at IS NULL LIMIT 1").first(sessionSeq) !== undefined;
+  return (
+    sql("SELECT 1 FROM runs INDEXED BY runs_open_of_session WHERE session_seq = ? AND ended_at IS NULL LIMIT 1").first(
+      sessionSeq,
+    ) !== undefined
+  );
 }
 
 function repeatedRun(sql: Sql, { requestId }: CreateRunRequest, requestHash: Buffer): Run | undefined {

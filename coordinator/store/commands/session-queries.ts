@@ -91,7 +91,7 @@ export function listSessions(sql: Sql, storeId: string, query: SessionQuery): Pa
 
 function sessionMessage(sql: Sql, row: SessionRow): Session {
   const active = sql<StateRow>(
-    "SELECT run_id, state FROM runs WHERE session_seq = ? AND ended_at IS NULL ORDER BY at_head DESC, seq LIMIT 1",
+    "SELECT run_id, state FROM runs INDEXED BY runs_open_of_session WHERE session_seq = ? AND ended_at IS NULL ORDER BY at_head DESC, seq LIMIT 1",
   ).first(row.seq);
   const newest = sql<StateRow>("SELECT run_id, state FROM runs WHERE session_seq = ? ORDER BY seq DESC LIMIT 1").first(
     row.seq,

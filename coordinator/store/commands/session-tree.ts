@@ -30,7 +30,7 @@ export function childDepth({ sql }: Tx, parentSessionId: string, limits: TreeLim
   }
   const open = sql<{ n: number }>(
     `SELECT count(*) AS n FROM sessions c WHERE c.parent_session_id = ?
-       AND EXISTS (SELECT 1 FROM runs WHERE session_seq = c.seq AND ended_at IS NULL)`,
+       AND EXISTS (SELECT 1 FROM runs INDEXED BY runs_open_of_session WHERE session_seq = c.seq AND ended_at IS NULL)`,
   ).first(parentSessionId);
   if ((open?.n ?? 0) >= limits.maxChildren) {
     const message = `session ${parentSessionId} has ${limits.maxChildren} child sessions at work (--max-children)`;

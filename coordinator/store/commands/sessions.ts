@@ -34,7 +34,7 @@ export function deleteSession({ sql }: Tx, sessionId: string): void {
   const session = sql<{ seq: number }>("SELECT seq FROM sessions WHERE session_id = ?").first(sessionId);
   if (session === undefined) throw new Refusal("NOT_FOUND", `no session ${sessionId}`);
   const open = sql<{ run_id: string; session_id: string }>(
-    `SELECT r.run_id, s.session_id FROM runs r JOIN sessions s ON s.seq = r.session_seq
+    `SELECT r.run_id, s.session_id FROM runs r INDEXED BY runs_open_of_session JOIN sessions s ON s.seq = r.session_seq
      WHERE r.ended_at IS NULL AND r.session_seq IN ${WITHIN} ORDER BY r.seq LIMIT 1`,
   ).first(sessionId);
   if (open !== undefined) {

@@ -208,7 +208,7 @@ function enqueue({ sql, changes }: Tx, row: RunRow): void {
 
 function nextOfSession(tx: Tx, sessionSeq: number): void {
   const waiting = tx.sql<{ seq: number }>(
-    "SELECT seq FROM runs WHERE session_seq = ? AND ended_at IS NULL ORDER BY seq LIMIT 1",
+    "SELECT seq FROM runs INDEXED BY runs_open_of_session WHERE session_seq = ? AND ended_at IS NULL ORDER BY seq LIMIT 1",
   );
   const first = waiting.first(sessionSeq);
   if (first !== undefined) enqueue(tx, runBySeq(tx.sql, first.seq));

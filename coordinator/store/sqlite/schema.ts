@@ -214,6 +214,7 @@ export const MIGRATIONS: readonly Migration[] = [
   ALTER TABLE attempts ADD COLUMN reported TEXT NOT NULL DEFAULT '[]';
   UPDATE attempts SET reported = json_array(json_array(last_seq, 0)) WHERE last_seq > 0;
   `,
+  "CREATE INDEX runs_open_of_session ON runs (session_seq, seq) WHERE ended_at IS NULL;",
 ];
 
 /** Stores of the time when an executor profile was called executor type have that name in two tables. */

@@ -175,4 +175,18 @@ describe("statements", () => {
     expect(sql("SELECT 1")).toBe(sql("SELECT 1"));
     expect(sql("SELECT 2")).not.toBe(sql("SELECT 1"));
   });
+
+  it("binds by name in any order, a name that stands twice as well, and leaves quoted text alone", () => {
+    const sql = statements(opened(":memory:"));
+    const statement = sql("SELECT :b AS b, ':a it''s :b' AS text, :a AS a, :a AS again");
+    const row = { b: 2, text: ":a it's :b", a: 1, again: 1 };
+    expect({ ...statement.first({ a: 1, b: 2 }) }).toEqual(row);
+    expect(statement.all({ b: 2, a: 1 }).map((each) => ({ ...each }))).toEqual([row]);
+    expect([...statement.iterate({ a: 1, b: 2 })].map((each) => ({ ...each }))).toEqual([row]);
+  });
+
+  it("refuses a name without a value, which is not NULL", () => {
+    const sql = statements(opened(":memory:"));
+    expect(() => sql("SELECT :a, :b").first({ a: 1 })).toThrow("bug[SQL1]: :b has no value in: SELECT :a, :b");
+  });
 });
