@@ -113,14 +113,15 @@ function write({ sql, now }: Tx, row: RunRow, after: Run, event: RunEvent, terms
     claimed_at: accepted ? now : row.claimed_at,
     started_at: accepted ? null : event.type === "STARTED" ? now : row.started_at,
     ended_at: open ? null : now,
-  } satisfies Partial<RunRow>;
-  sql(UPDATE_RUN).run({ ...written, seq: row.seq });
+  } satisfies Written;
+  const update = updateOf(row, written);
+  if (update !== undefined) sql(update).run({ ...written, seq: row.seq });
   Object.assign(row, written);
 }
 
-/** Columns that a decision can change, each bound by its own name. */
+/** Columns that a decision can change. */
 const WRITTEN = [
-  ...[
+  ...([
     "state",
     "attempt",
     "uncharged",
@@ -129,13 +130,30 @@ const WRITTEN = [
     "interrupted",
     "lease_id",
     "runner_id",
-    "boot_id",
-  ],
-  ...["offered_at", "due_at", "lapsed", "started", "stop_grace_ms", "stop_reason", "failure", "message", "claimed_at"],
-  ...["started_at", "ended_at"],
+  ] as const),
+  ...(["boot_id", "offered_at", "due_at", "lapsed", "started", "stop_grace_ms", "stop_reason", "failure"] as const),
+  ...(["message", "claimed_at", "started_at", "ended_at"] as const),
 ];
-const UPDATE_RUN = `UPDATE runs SET ${WRITTEN.map((column) => `${column} = :${column}`).join(", ")}, unmatched_since = NULL
-  WHERE seq = :seq`;
+type Written = Pick<RunRow, (typeof WRITTEN)[number]>;
+
+/** By the set of what changes, as bits: as many as the state machine has kinds of moves. */
+const UPDATES = new Map<number, string>();
+
+/** Only what changes is written: SQLite writes the entries of every index anew that has a column which is set. */
+function updateOf(row: RunRow, written: Written): string | undefined {
+  const changed = WRITTEN.filter((column) => row[column] !== written[column]);
+  const leaves = row.state === "PENDING";
+  const bits = changed.reduce((all, column) => all | (1 << WRITTEN.indexOf(column)), leaves ? 1 << WRITTEN.length : 0);
+  if (bits === 0) return undefined;
+  let text = UPDATES.get(bits);
+  if (text === undefined) {
+    const set = changed.map((column) => `${column} = :${column}`);
+    if (leaves) set.push("unmatched_since = NULL");
+    text = `UPDATE runs SET ${set.join(", ")} WHERE seq = :seq`;
+    UPDATES.set(bits, text);
+  }
+  return text;
+}
 
 /** When the coordinator has to look at the run again: the end of the offer, or of the lease. */
 function dueAt(row: RunRow, after: Run, now: number, { acceptBy, leaseTtlMs }: Terms): number | null {
