@@ -6,7 +6,9 @@ import type { Log } from "../lib/log.ts";
 import { CommitError } from "../lib/sqlite.ts";
 import { RunTokens } from "./access/run-tokens.ts";
 import type { CoordinatorConfig } from "./config.ts";
-import { grant, heard, isOver, missedTime, NO_PRUNE_MS, wallJump } from "./core/grace.ts";
+import { grant, heard, isOver, missedTime, wallJump } from "./core/grace.ts";
+import { clockAfterJump, clockAtStart, clockSeen } from "./core/retention.ts";
+import type { ClockNote } from "./core/retention.ts";
 import type { Grace, Reading } from "./core/grace.ts";
 import { Dispatcher } from "./dispatch/dispatcher.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
@@ -54,7 +56,7 @@ export class Coordinator {
   #pruning: Promise<void> | undefined;
   #stopped = false;
   /** Steady clock. */
-  #pruneFromMs = 0;
+  #clockNote: ClockNote = { seenAt: 0, pruneFrom: 0 };
   #recovering: Promise<void> | undefined;
   #last: Reading;
   /** A renewal could not be stored since the last look at what is due. */
@@ -85,6 +87,7 @@ export class Coordinator {
   }
 
   async start(): Promise<void> {
+    await this.#lookAtStart();
     await this.#grantGrace("start");
     await this.dispatcher.start();
     const { leaseTtlMs, acceptDeadlineMs, noMatchTimeoutMs } = this.config;
@@ -228,7 +231,7 @@ export class Coordinator {
     const jumpMs = wallJump(this.#last, reading, this.config.leaseTtlMs);
     this.#last = reading;
     if (jumpMs !== 0) {
-      this.#pruneFromMs = reading.steadyMs + NO_PRUNE_MS;
+      this.#clockNote = clockAfterJump(reading.wallMs);
       this.log.warn({ jump_ms: Math.round(jumpMs) }, "the wall clock jumped; nothing is deleted for its age for a day");
     }
     const why = missed ? "the clock jumped, or this process was paused" : "the store could not be written";
@@ -240,11 +243,25 @@ export class Coordinator {
     return reading;
   }
 
-  async #recover(why: string, setBack: boolean): Promise<void> {
-    if (setBack) {
-      const { leaseTtlMs, acceptDeadlineMs } = this.config;
-      await this.command(this.store.clampTimes(leaseTtlMs, acceptDeadlineMs, this.now()));
+  /** The clock may have jumped while no process looked. */
+  async #lookAtStart(): Promise<void> {
+    const now = this.now();
+    const last = await this.store.clockNote(now);
+    this.#clockNote = clockAtStart(last, now, this.config.retainMs);
+    if (this.#clockNote.pruneFrom > now) {
+      const seen = new Date(last.seenAt).toISOString();
+      this.log.warn({ clock_was: seen }, "the wall clock may have jumped; nothing is deleted for its age for a day");
     }
+    await this.#clampTimes();
+  }
+
+  async #clampTimes(): Promise<void> {
+    const { leaseTtlMs, acceptDeadlineMs } = this.config;
+    await this.command(this.store.clampTimes(leaseTtlMs, acceptDeadlineMs, this.now()));
+  }
+
+  async #recover(why: string, setBack: boolean): Promise<void> {
+    if (setBack) await this.#clampTimes();
     await this.#grantGrace(why);
     await this.dispatcher.resume();
   }
@@ -262,8 +279,10 @@ export class Coordinator {
   }
 
   async #prune(tickMs: number): Promise<void> {
-    const { steadyMs } = await this.#look(tickMs);
-    if (steadyMs < this.#pruneFromMs) return;
+    const { wallMs } = await this.#look(tickMs);
+    this.#clockNote = clockSeen(this.#clockNote, wallMs);
+    await this.store.keepClockNote(this.#clockNote);
+    if (wallMs < this.#clockNote.pruneFrom) return;
     const { retainMs, runnerAwayMs } = this.config;
     const before = retainMs === 0 ? 0 : this.now() - retainMs;
     const runs = await this.prune(before, false);

@@ -4,6 +4,8 @@ import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import type { SQLInputValue, SQLOutputValue, StatementSync } from "node:sqlite";
 import { bug } from "./bug.ts";
+import { FileGoneError } from "./files-in-place.ts";
+import type { FilesInPlace } from "./files-in-place.ts";
 
 /** The database file cannot be used as it is. The message names the path and what to do. */
 export class DatabaseUnusableError extends Error {
@@ -16,15 +18,18 @@ export class DatabaseUnusableError extends Error {
   }
 }
 
-/** A commit failed as a whole: nothing of the group was stored. The cause is SQLite's error. */
+/** A commit failed as a whole: nothing of the group was stored. The cause is SQLite's error, or a `FileGoneError`. */
 export class CommitError extends Error {
   override readonly name = "CommitError";
   /** True when the disk, or the space allowed to the file, is full. */
   readonly full: boolean;
+  /** True when the file is not in its place any more, so that nothing will be stored until it is opened again. */
+  readonly gone: boolean;
   constructor(cause: unknown) {
     const text = cause instanceof Error ? cause.message : String(cause);
     super(`the store could not be written: ${text}`, { cause });
     this.full = errcode(cause) === SQLITE_FULL;
+    this.gone = cause instanceof FileGoneError;
   }
 }
 
@@ -201,6 +206,7 @@ export class GroupCommit {
   readonly #db: DatabaseSync;
   readonly #onCommit: ((commitMs: number, operations: number) => void) | undefined;
   readonly #onFailure: ((error: CommitError) => void) | undefined;
+  readonly #inPlace: FilesInPlace | undefined;
   #queue: Waiting[] = [];
   readonly #begin: StatementSync;
   readonly #commit: StatementSync;
@@ -208,15 +214,20 @@ export class GroupCommit {
   readonly #release: StatementSync;
   readonly #undo: StatementSync;
 
-  /** `onFailure` hears once of every group that could not be written. */
+  /**
+   * `onFailure` hears once of every group that could not be written. With `inPlace` nothing is acknowledged that would be written
+   * into a file that nobody finds again.
+   */
   constructor(
     db: DatabaseSync,
     onCommit?: (commitMs: number, operations: number) => void,
     onFailure?: (error: CommitError) => void,
+    inPlace?: FilesInPlace,
   ) {
     this.#db = db;
     this.#onCommit = onCommit;
     this.#onFailure = onFailure;
+    this.#inPlace = inPlace;
     this.#begin = db.prepare("BEGIN IMMEDIATE");
     this.#commit = db.prepare("COMMIT");
     this.#savepoint = db.prepare("SAVEPOINT operation");
@@ -238,6 +249,7 @@ export class GroupCommit {
     let settled: (() => void)[];
     let commitMs: number;
     try {
+      this.#inPlace?.check();
       this.#begin.run();
       settled = this.#together(group) ?? this.#oneByOne(group);
       const start = performance.now();

@@ -44,9 +44,6 @@ export function wallJump(before: Reading, now: Reading, leaseTtlMs: number): num
   return Math.abs(jump) > leaseTtlMs / 4 ? jump : 0;
 }
 
-/** How long nothing is deleted for its age after the wall clock jumped: it may jump back, and what is deleted does not. */
-export const NO_PRUNE_MS = 86_400_000;
-
 /** What lasts `ttlMs` from now at most is due no later than that, whatever the clock said when it began. */
 export function clampedDue(dueAt: number, now: number, ttlMs: number): number {
   return Math.min(dueAt, now + ttlMs);

@@ -32,7 +32,8 @@ export function storeErrors({ store, onDamage }: StoreErrorHooks): Interceptor {
       return new ConnectError(message, Code.Internal, undefined, [errorInfo("STORE_DAMAGED")]);
     }
     if (!(error instanceof CommitError)) return error;
-    const what = error.full ? `${error.message}. Free disk space and repeat` : error.message;
+    const cure = error.full ? ". Free disk space and repeat" : error.gone ? ". Restart the coordinator" : "";
+    const what = `${error.message}${cure}`;
     // Not RESOURCE_EXHAUSTED, which a caller gets for a message that is too large: this one is to be repeated as it is.
     return new ConnectError(`${what}; nothing was changed`, Code.Unavailable, undefined, [
       errorInfo(error.full ? "STORE_FULL" : "STORE_FAILED"),

@@ -1,3 +1,4 @@
+import type { ClockNote } from "../core/retention.ts";
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import type { ExecutorInvocation } from "../../gen/agentrunner/v1/executor_pb.ts";
@@ -163,6 +164,9 @@ export interface Store {
   /** Key for the run tokens of this store. */
   readonly secret: string;
 
+  /** What was kept of the wall clock; `now` where nothing was and nothing has ended. */
+  clockNote(now: number): Promise<ClockNote>;
+  keepClockNote(note: ClockNote): Promise<void>;
   /** Writes something; throws when the store cannot. */
   probe(): Promise<void>;
   close(): Promise<void>;

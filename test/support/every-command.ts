@@ -19,6 +19,7 @@ export async function everyCommand(store: Store): Promise<void> {
   await trees(harness);
   await runners(harness);
   await store.gauges();
+  await store.keepClockNote(await store.clockNote(harness.now));
   await store.probe();
   await store.forgetRunners(harness.now + 1, harness.now + 1);
   await store.removeRunner(runnerId, harness.now).catch(() => undefined);

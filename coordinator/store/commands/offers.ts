@@ -74,7 +74,10 @@ export function offer(tx: Tx, candidates: readonly Candidate[], newLeaseId: () =
 
 function contentBytes(sql: Sql, seq: number): number {
   return (
-    sql<{ bytes: number }>("SELECT length(content) AS bytes FROM run_specs WHERE run_seq = ?").first(seq)?.bytes ?? 0
+    sql<{ bytes: number }>(
+      `SELECT length(p.content) + coalesce(length(a.body), 0) AS bytes
+       FROM run_specs p LEFT JOIN agent_snapshots a ON a.seq = p.agent_seq WHERE p.run_seq = ?`,
+    ).first(seq)?.bytes ?? 0
   );
 }
 
@@ -233,16 +236,18 @@ export function expire(tx: Tx, leases: boolean): boolean {
   return rows.length === BATCH;
 }
 
-/** The wall clock was set back: no time that is stored may lie further ahead than what it measures can last. */
+/** The wall clock was set back, now or while nobody looked: no time that is stored may lie further ahead than what it measures can last. */
 export function clampTimes({ sql, now }: Tx, leaseTtlMs: number, acceptDeadlineMs: number): void {
   const due = sql<{ seq: number; state: RunStateName; due_at: number; lost_after_ms: number | null }>(
     "SELECT seq, state, due_at, lost_after_ms FROM runs WHERE due_at > ?",
   ).all(now);
   for (const { seq, state, due_at: dueAt, lost_after_ms: lostAfterMs } of due) {
-    const ttlMs = state === "OFFERED" ? acceptDeadlineMs : (lostAfterMs ?? leaseTtlMs);
-    sql("UPDATE runs SET due_at = ? WHERE seq = ?").run(clampedDue(dueAt, now, ttlMs), seq);
+    const ttlMs =
+      state === "OFFERED" ? acceptDeadlineMs + transferMs(contentBytes(sql, seq)) : (lostAfterMs ?? leaseTtlMs);
+    const clamped = clampedDue(dueAt, now, ttlMs);
+    if (clamped !== dueAt) sql("UPDATE runs SET due_at = ? WHERE seq = ?").run(clamped, seq);
   }
-  sql("UPDATE runs SET unmatched_since = ?1 WHERE unmatched_since > ?1").run(now);
+  sql("UPDATE runs INDEXED BY runs_unmatched SET unmatched_since = ?1 WHERE unmatched_since > ?1").run(now);
   sql("UPDATE runners SET last_heard_at = ?1 WHERE last_heard_at > ?1").run(now);
   sql("UPDATE refusals SET rest_until = ?1 WHERE rest_until > ?1").run(now + MAX_COOLDOWN_MS);
 }
@@ -266,28 +271,26 @@ export function pendingClasses(sql: Sql): string[] {
   return rows.map((row) => row.demand_class);
 }
 
-/** Starts the no-match clock of the pending runs of a class that have none, or ends it for all of them. */
-export function setUnmatched(sql: Sql, demandClass: string, since: number | undefined): void {
-  if (since === undefined) {
-    sql(
-      `UPDATE runs INDEXED BY runs_pending SET unmatched_since = NULL WHERE ${PENDING_OF_CLASS} AND unmatched_since IS NOT NULL`,
-    ).run({
-      demandClass,
-    });
-  } else {
-    sql(
-      `UPDATE runs INDEXED BY runs_pending SET unmatched_since = :since WHERE ${PENDING_OF_CLASS} AND unmatched_since IS NULL`,
-    ).run({
-      demandClass,
-      since,
-    });
-  }
+/** Runs of which the no-match clock is set at once; a class can have any number. */
+const CLOCKS_AT_ONCE = 500;
+
+/**
+ * Starts the no-match clock of pending runs of a class that have none, or ends it, for as many as are written in a few
+ * milliseconds. Returns whether there are more.
+ */
+export function setUnmatched(sql: Sql, demandClass: string, since: number | undefined): boolean {
+  const some =
+    since === undefined
+      ? `SELECT seq FROM runs INDEXED BY runs_with_clock WHERE ${PENDING_OF_CLASS} AND unmatched_since IS NOT NULL LIMIT ${CLOCKS_AT_ONCE}`
+      : `SELECT seq FROM runs INDEXED BY runs_without_clock WHERE ${PENDING_OF_CLASS} AND unmatched_since IS NULL LIMIT ${CLOCKS_AT_ONCE}`;
+  const set = sql(`UPDATE runs SET unmatched_since = :since WHERE seq IN (${some})`);
+  return set.run({ demandClass, since: since ?? null }).changes === CLOCKS_AT_ONCE;
 }
 
 export function unmatchedClasses(sql: Sql, before: number): string[] {
-  const rows = sql<{ demand_class: string }>("SELECT DISTINCT demand_class FROM runs WHERE unmatched_since < ?").all(
-    before,
-  );
+  const rows = sql<{ demand_class: string }>(
+    "SELECT DISTINCT demand_class FROM runs INDEXED BY runs_unmatched WHERE unmatched_since < ?",
+  ).all(before);
   return rows.map((row) => row.demand_class);
 }
 

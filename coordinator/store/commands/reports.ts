@@ -286,10 +286,10 @@ function storeEvents(tx: Tx, row: RunRow, attempt: AttemptRow, events: readonly 
   return committed;
 }
 
-/** What an event counts against the bound of a run's output. What a newer runner says in words of its own counts whole. */
+/** What an event counts against the bound of a run's output: output its text, all else what is stored of it. */
 function sizeAsOutput(event: ExecutorEvent): number {
   if (event.event.case === "output") return Buffer.byteLength(event.event.value.text);
-  return event.event.case === undefined ? toBinary(ExecutorEventSchema, event).length : 0;
+  return toBinary(ExecutorEventSchema, event).length;
 }
 
 /** Stands where the output of a run passed its bound; what follows of it is not kept. */

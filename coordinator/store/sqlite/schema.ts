@@ -214,7 +214,12 @@ export const MIGRATIONS: readonly Migration[] = [
   ALTER TABLE attempts ADD COLUMN reported TEXT NOT NULL DEFAULT '[]';
   UPDATE attempts SET reported = json_array(json_array(last_seq, 0)) WHERE last_seq > 0;
   `,
-  "CREATE INDEX runs_open_of_session ON runs (session_seq, seq) WHERE ended_at IS NULL;",
+  `
+  CREATE INDEX runs_open_of_session ON runs (session_seq, seq) WHERE ended_at IS NULL;
+  CREATE INDEX runs_with_clock ON runs (demand_class) WHERE unmatched_since IS NOT NULL;
+  CREATE INDEX runs_without_clock ON runs (demand_class)
+    WHERE state = 'PENDING' AND at_head = 1 AND unmatched_since IS NULL;
+  `,
 ];
 
 /** Stores of the time when an executor profile was called executor type have that name in two tables. */

@@ -3,8 +3,10 @@ import { mkdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { newId } from "../../../lib/ids.ts";
 import { bug } from "../../../lib/bug.ts";
+import { FilesInPlace } from "../../../lib/files-in-place.ts";
 import { GroupCommit, openDatabase, statements } from "../../../lib/sqlite.ts";
 import type { CommitError, DatabaseSync } from "../../../lib/sqlite.ts";
+import type { ClockNote } from "../../core/retention.ts";
 import { settleEnded } from "../commands/callbacks.ts";
 import { ChangeSet } from "../changes.ts";
 import type { OpenState } from "../changes.ts";
@@ -18,7 +20,6 @@ import type { Sql, Tx } from "../commands/tx.ts";
 import { APPLICATION_ID, MIGRATIONS } from "./schema.ts";
 import * as commands from "../commands/sessions.ts";
 import * as sessions from "../commands/session-queries.ts";
-import { Refusal } from "../refusal.ts";
 import type { Committed, Store } from "../store.ts";
 
 export interface SqliteStoreOptions {
@@ -45,13 +46,8 @@ export function openSqliteStore({ path, onCommit, onFailure, ...options }: Sqlit
     what: "store",
     ...options,
   });
-  return new SqliteStore(db, path, new GroupCommit(db, onCommit, onFailure));
-}
-
-/** Which file stands at the path; empty for none. */
-function inodeOf(path: string): string {
-  const found = statSync(path, { throwIfNoEntry: false });
-  return found === undefined ? "" : `${found.dev}.${found.ino}`;
+  const inPlace = path === undefined ? undefined : new FilesInPlace(path);
+  return new SqliteStore(db, path, new GroupCommit(db, onCommit, onFailure, inPlace));
 }
 
 /** Every command in one file-backed database that this process alone has open. */
@@ -60,15 +56,16 @@ class SqliteStore implements Store {
   readonly secret: string;
   readonly #db: DatabaseSync;
   readonly #path: string | undefined;
-  readonly #inode: string;
   readonly #sql: Sql;
   readonly #group: GroupCommit;
   readonly #openRuns: Record<OpenState, number>;
+  /** The no-match clocks that are to be set and not yet begun with, by what is to be done. */
+  readonly #clockTurns = new Map<string, Promise<void>>();
+  #lastClockTurn: Promise<void> = Promise.resolve();
 
   constructor(db: DatabaseSync, path: string | undefined, group: GroupCommit) {
     this.#db = db;
     this.#path = path;
-    this.#inode = path === undefined ? "" : inodeOf(path);
     this.#sql = statements(db);
     this.#group = group;
     this.#openRuns = this.#countOpenRuns();
@@ -105,18 +102,26 @@ class SqliteStore implements Store {
     return { PENDING, OFFERED, CLAIMED, RUNNING: of("RUNNING"), STOPPING: of("STOPPING") };
   }
 
-  /** Whoever acknowledges a run for a file that is gone loses it at the next start. */
-  #mustBeInPlace(): void {
-    if (this.#path === undefined || this.#inode === inodeOf(this.#path)) return;
-    throw new Refusal(
-      "FAILED_PRECONDITION",
-      `the store ${this.#path} was deleted or replaced while the coordinator runs, and takes no runs: restart the coordinator`,
-    );
+  async clockNote(now: number): Promise<ClockNote> {
+    const kept = this.#sql<{ value: string }>("SELECT value FROM meta WHERE key = ?").first("clock");
+    if (kept !== undefined) return JSON.parse(kept.value) as ClockNote;
+    const newest = this.#sql<{ at: number | null }>("SELECT max(ended_at) AS at FROM runs WHERE ended_at IS NOT NULL");
+    return { seenAt: newest.first()?.at ?? now, pruneFrom: 0 };
+  }
+
+  async keepClockNote(note: ClockNote): Promise<void> {
+    await this.#group.run(() => this.#sql("INSERT OR REPLACE INTO meta VALUES ('clock', ?)").run(JSON.stringify(note)));
   }
 
   async probe(): Promise<void> {
-    this.#mustBeInPlace();
     await this.#group.run(() => this.#sql("INSERT OR REPLACE INTO meta VALUES ('probe', ?)").run(String(Date.now())));
+  }
+
+  /** One after the other: clocks that are started slice by slice must not overtake those that are ended. */
+  async #clockTurn(key: string, demandClass: string, since: number | undefined, before: Promise<void>): Promise<void> {
+    await before;
+    this.#clockTurns.delete(key);
+    while (await this.#group.run(() => offers.setUnmatched(this.#sql, demandClass, since)));
   }
 
   async close(): Promise<void> {
@@ -136,7 +141,6 @@ class SqliteStore implements Store {
   }
 
   createRun: Store["createRun"] = async (request, agent, ids, limits, now) => {
-    this.#mustBeInPlace();
     return this.#commit(now, (tx) => runs.createRun(tx, request, agent, ids, limits));
   };
   agentNameOf: Store["agentNameOf"] = async (session) => runs.agentNameOf(this.#sql, session);
@@ -192,8 +196,16 @@ class SqliteStore implements Store {
   clampTimes: Store["clampTimes"] = (leaseTtlMs, acceptDeadlineMs, now) =>
     this.#commit(now, (tx) => offers.clampTimes(tx, leaseTtlMs, acceptDeadlineMs));
   holders: Store["holders"] = async () => offers.holders(this.#sql);
-  setUnmatched: Store["setUnmatched"] = (demandClass, since) =>
-    this.#group.run(() => offers.setUnmatched(this.#sql, demandClass, since));
+  setUnmatched: Store["setUnmatched"] = (demandClass, since) => {
+    const key = `${since === undefined ? "end" : "start"} ${demandClass}`;
+    const known = this.#clockTurns.get(key);
+    if (known !== undefined) return known;
+    const turn = this.#clockTurn(key, demandClass, since, this.#lastClockTurn);
+    this.#clockTurns.set(key, turn);
+    // Whoever asked for it hears of its error.
+    this.#lastClockTurn = turn.catch(() => undefined);
+    return turn;
+  };
   unmatchedClasses: Store["unmatchedClasses"] = async (before) => offers.unmatchedClasses(this.#sql, before);
   failPending: Store["failPending"] = (demandClass, event, message, unmatchedBefore, now) =>
     this.#commit(now, (tx) => offers.failPending(tx, demandClass, event, message, unmatchedBefore));

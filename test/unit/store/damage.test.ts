@@ -45,16 +45,21 @@ it("a large store is opened without being read as a whole; what is damaged in it
   await store.close();
 });
 
-it.each(["deleted", "replaced"])("a store that is %s while it is open takes no runs and is not ready", async (how) => {
-  const path = join(directory, "store.db");
-  const yard = await new StoreHarness(openSqliteStore({ path })).open();
-  await yard.createRun({});
-  await yard.store.probe();
-  if (how === "replaced") copyFileSync(path, `${path}.copy`);
-  rmSync(path);
-  if (how === "replaced") renameSync(`${path}.copy`, path);
-  await expect(yard.createRun({})).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
-  await expect(yard.store.probe()).rejects.toThrow("was deleted or replaced while the coordinator runs");
-  expect((await yard.store.gauges()).openRuns["PENDING"]).toBe(1);
-  await yard.store.close();
-});
+it.each(["deleted", "replaced", "robbed of its log"])(
+  "a store that is %s while it is open acknowledges nothing and is not ready",
+  async (how) => {
+    const path = join(directory, "store.db");
+    const yard = await new StoreHarness(openSqliteStore({ path })).open();
+    const { runId } = await yard.createRun({});
+    await yard.store.probe();
+    if (how === "replaced") copyFileSync(path, `${path}.copy`);
+    rmSync(how === "robbed of its log" ? `${path}-wal` : path);
+    if (how === "replaced") renameSync(`${path}.copy`, path);
+    for (const write of [yard.createRun({}), yard.store.probe(), yard.begin(runId)]) {
+      await expect(write).rejects.toThrow(/store\.db(-wal)? was deleted or replaced while it is open/);
+      await expect(write).rejects.toMatchObject({ name: "CommitError", gone: true });
+    }
+    expect((await yard.store.gauges()).openRuns["PENDING"]).toBe(1);
+    await yard.store.close();
+  },
+);

@@ -70,6 +70,7 @@ const BOUNDED: readonly (readonly [statement: string, index: string, reason: str
   ["DELETE FROM runs WHERE session_seq = ?", "", "a session is deleted"],
   ["DELETE FROM events WHERE session_seq = ?", "", "a session is deleted"],
   ["r.state = 'OFFERED'", "runs_by_state", "offers that are open"],
+  ["SELECT max(ended_at)", "runs_ended", "the last entry"],
   ["(ended_at, seq) > (?1, ?3)", "runs_ended", "pruning goes on after what it has seen, 100 rows at a time"],
   ["ORDER BY r.ended_at DESC, r.seq DESC LIMIT 1", "runs_by_session", "the turns of the session that is asked for"],
   ["DELETE FROM events WHERE seq IN", "events_by_session", "pruning, 500 rows at a time"],

@@ -159,4 +159,29 @@ describe("finished runs", () => {
     await until(async () => (await c.fleet.listRunners({})).runners.length === 0, "the runner is forgotten");
     await until(() => c.logged.some(({ runs, runners }) => runs === 1 && runners === 1), "it is said");
   });
+
+  it("are kept for a day when the clock may have jumped while no coordinator looked", async () => {
+    vi.useFakeTimers({ toFake: ["setInterval"] });
+    const passed = { ms: 0 };
+    const begin = Date.now();
+    const clock = () => ({ wallMs: begin + passed.ms, steadyMs: passed.ms });
+    const c = await startTestCoordinator({ memory: false, retainMs: 86_400_000 }, clock);
+    const runner = await RawRunner.online(c);
+    const { runId } = await c.create();
+    await runner.ok(await runner.take(), "COMPLETED");
+    await runner.stream.leave();
+    await c.stop();
+    passed.ms = 31 * 86_400_000;
+    for (let restarts = 0; restarts < 2; restarts += 1) {
+      await c.restart();
+      vi.advanceTimersByTime(60_000);
+      const seen = async () => (await c.store.clockNote(0)).seenAt === clock().wallMs;
+      await until(seen, "it was the time to delete");
+      expect(c.logged.filter(({ msg }) => String(msg).includes("may have jumped"))).toHaveLength(restarts + 1);
+      expect(await c.state(runId)).toBe("COMPLETED");
+    }
+    passed.ms += 86_400_001;
+    vi.advanceTimersByTime(60_000);
+    await until(async () => (await c.runs.listRuns({})).runs.length === 0, "the run is deleted");
+  });
 });

@@ -1,0 +1,27 @@
+import { describe, expect, it } from "vitest";
+import { clockAfterJump, clockAtStart, clockSeen, NO_PRUNE_MS } from "../../../coordinator/core/retention.ts";
+
+const NOW = 1_800_000_000_000;
+const DAY = 86_400_000;
+const HOUR = 3_600_000;
+
+describe("a coordinator that starts", () => {
+  it.each([
+    ["an hour after the last look", NOW - HOUR, 30 * DAY, 0],
+    ["a day after the last look", NOW - DAY, 30 * DAY, 0],
+    ["more than a day after it", NOW - DAY - 1, 30 * DAY, NOW + NO_PRUNE_MS],
+    ["before the last look", NOW + 1, 30 * DAY, NOW + NO_PRUNE_MS],
+    ["after a tenth of what is retained", NOW - 6 * 60_000, HOUR, 0],
+    ["after more than a tenth of it", NOW - 6 * 60_000 - 1, HOUR, NOW + NO_PRUNE_MS],
+  ])("%s", (_, seenAt, retainMs, pruneFrom) => {
+    expect(clockAtStart({ seenAt, pruneFrom: 0 }, NOW, retainMs)).toEqual({ seenAt: NOW, pruneFrom });
+  });
+
+  it("goes on holding back what the process before it held back", () => {
+    const jumped = clockAfterJump(NOW);
+    expect(clockAtStart(clockSeen(jumped, NOW + HOUR), NOW + 2 * HOUR, 30 * DAY)).toEqual({
+      seenAt: NOW + 2 * HOUR,
+      pruneFrom: NOW + NO_PRUNE_MS,
+    });
+  });
+});
