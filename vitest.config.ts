@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    exclude: ["test/chaos/**"],
+    exclude: ["test/chaos/**", "test/soak/**"],
     // Only says when a test gives up; see test/support/until.ts.
     testTimeout: 120_000,
     hookTimeout: 120_000,

@@ -22,18 +22,26 @@ export class Program {
   readonly #args: readonly string[];
   readonly #logPath: string;
   readonly #env: NodeJS.ProcessEnv;
+  readonly #nodeArgs: readonly string[];
   #child: ChildProcess | undefined;
 
-  constructor(file: string, args: readonly string[], logPath: string, env: NodeJS.ProcessEnv = process.env) {
+  constructor(
+    file: string,
+    args: readonly string[],
+    logPath: string,
+    env: NodeJS.ProcessEnv = process.env,
+    nodeArgs: readonly string[] = [],
+  ) {
     this.#file = join(ROOT, file);
     this.#args = args;
     this.#logPath = logPath;
     this.#env = env;
+    this.#nodeArgs = nodeArgs;
   }
 
   start(): void {
     const log = createWriteStream(this.#logPath, { flags: "a" });
-    const child = spawn(process.execPath, [this.#file, ...this.#args], {
+    const child = spawn(process.execPath, [...this.#nodeArgs, this.#file, ...this.#args], {
       stdio: ["ignore", "pipe", "pipe"],
       detached: true,
       env: this.#env,
@@ -49,6 +57,11 @@ export class Program {
 
   get exitCode(): number | null | undefined {
     return this.#child?.exitCode;
+  }
+
+  /** Sends the signal to the process alone. */
+  signal(signal: NodeJS.Signals): void {
+    if (this.running) this.#child?.kill(signal);
   }
 
   /** Sends the signal to the process alone, and waits until it has ended. */

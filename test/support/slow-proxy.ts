@@ -38,6 +38,7 @@ export class SlowProxy {
   readonly #target: URL;
   readonly #up: Narrow | undefined;
   readonly #down: Narrow | undefined;
+  #blocked = false;
 
   private constructor({ url, up, down }: SlowProxyOptions) {
     this.#target = new URL(url);
@@ -56,13 +57,27 @@ export class SlowProxy {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
-  async stop(): Promise<void> {
+  /** Breaks every connection, and each new one. */
+  block(): void {
+    this.#blocked = true;
     for (const socket of this.#sockets) socket.destroy();
+  }
+
+  unblock(): void {
+    this.#blocked = false;
+  }
+
+  async stop(): Promise<void> {
+    this.block();
     this.#server.close();
     await once(this.#server, "close");
   }
 
   #join(client: Socket): void {
+    if (this.#blocked) {
+      client.destroy();
+      return;
+    }
     const server = connect(Number(this.#target.port), this.#target.hostname);
     for (const socket of [client, server]) {
       this.#sockets.add(socket);
