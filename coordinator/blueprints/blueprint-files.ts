@@ -3,6 +3,7 @@ import { open, realpath, rename, rm, stat } from "node:fs/promises";
 import { basename, join, sep } from "node:path";
 import { BlueprintError, DISABLED_FILE, FILES } from "../core/blueprints/blueprint.ts";
 import type { BlueprintFiles } from "../core/blueprints/blueprint.ts";
+import { NotText, utf8Text } from "../../lib/text.ts";
 
 /** Largest file of a blueprint: a blueprint of three such files fits a message. */
 export const FILE_MAX_BYTES = 512 * 1024;
@@ -38,7 +39,10 @@ async function readInside(root: string, path: string): Promise<string | undefine
     if (status.size > FILE_MAX_BYTES) {
       throw new BlueprintError(`${file} has ${status.size} bytes; at most ${FILE_MAX_BYTES} are read`);
     }
-    return await handle.readFile("utf8");
+    return utf8Text(await handle.readFile());
+  } catch (error) {
+    if (error instanceof NotText) throw new BlueprintError(`${file} ${error.message}`);
+    throw error;
   } finally {
     await handle.close();
   }

@@ -6,7 +6,8 @@ import { McpServerSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import type { McpServer } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import { DemandsSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
 import type { Demands } from "../../../gen/agentrunner/v1/run_pb.ts";
-import { jsonDepthProblem } from "../../../lib/protocol/depth.ts";
+import { readJson } from "../../../lib/protocol/json-text.ts";
+import { jsonProblem } from "../../../lib/protocol/json-values.ts";
 
 /** Names of the files of a blueprint, in its directory. */
 export const FILES = { agent: "agent.json", systemPrompt: "agent.system-prompt.md", mcp: "agent.mcp.json" } as const;
@@ -274,7 +275,7 @@ type Read<T> = (value: JsonValue | undefined, at: string) => T;
 function parseObject(text: string, file: string): JsonObject {
   let value: JsonValue;
   try {
-    value = JSON.parse(text) as JsonValue;
+    value = readJson(text);
   } catch (error) {
     throw new BlueprintError(`${file}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
@@ -326,8 +327,8 @@ function tagList(value: JsonValue | undefined, at: string): string[] {
 /** A JSON Schema. Whether it can be used is found out where it is compiled. */
 function schema(value: JsonValue | undefined, at: string): JsonObject {
   const json = object(value, at);
-  const tooDeep = jsonDepthProblem(json, at);
-  if (tooDeep !== undefined) throw new BlueprintError(tooDeep);
+  const problem = jsonProblem(json, at);
+  if (problem !== undefined) throw new BlueprintError(problem);
   return json;
 }
 
