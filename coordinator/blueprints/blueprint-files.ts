@@ -26,6 +26,11 @@ export async function readFiles(root: string, name: string): Promise<BlueprintFi
   return { agent, systemPrompt, mcp, disabled: marker !== undefined };
 }
 
+/** True for a folder that holds nothing of a blueprint, as node_modules: whoever put it there meant none. */
+export function isForeign({ agent, systemPrompt, mcp, disabled }: BlueprintFiles): boolean {
+  return agent === undefined && systemPrompt === undefined && mcp === undefined && !disabled;
+}
+
 async function readInside(root: string, path: string): Promise<string | undefined> {
   const file = basename(path);
   const real = await orUndefined(realpath(path));
@@ -49,14 +54,17 @@ async function readInside(root: string, path: string): Promise<string | undefine
 }
 
 function mustBeInside(root: string, real: string, what: string): void {
-  if (!real.startsWith(`${root}${sep}`)) throw new BlueprintError(`${what} is a link that leads out of ${root}`);
+  if (!real.startsWith(`${root}${sep}`))
+    throw new BlueprintError(
+      `${what} is a link that leads out of ${root}; put a copy there, or name the other place by --agents-dir`,
+    );
 }
 
 async function orUndefined<T>(found: Promise<T>): Promise<T | undefined> {
   try {
     return await found;
   } catch (error) {
-    if (isCode(error, "ENOENT")) return undefined;
+    if (isCode(error, "ENOENT", "ENOTDIR")) return undefined;
     throw error;
   }
 }

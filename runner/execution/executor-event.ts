@@ -7,6 +7,7 @@ import { boundResult } from "../../lib/protocol/bound-result.ts";
 import { jsonProblemIn } from "../../lib/protocol/json-values.ts";
 import { heldNumber, numberProblem } from "../../lib/protocol/json-numbers.ts";
 import { READ_MAX_DEPTH } from "../../lib/protocol/limits.ts";
+import { isPrintable, UNPRINTABLE_RULE } from "../../lib/protocol/printable.ts";
 
 /** Largest event, as a line and as protobuf: four of them fit one message. A longer line is output. */
 export const EVENT_MAX_BYTES = 1024 * 1024;
@@ -27,24 +28,26 @@ const EVENT_FIELDS: Readonly<Record<EventType, readonly (readonly string[])[]>> 
   status: [["text"]],
 };
 
-interface Lengths {
+interface TextRule {
   /** Name of the field in ExecutorEvent's messages. */
   readonly field: string;
   readonly min: number;
   readonly max: number;
+  readonly printable: boolean;
 }
 
-/** Shortest and longest strings of each type, by the rules in executor.proto: a coordinator refuses others. */
-const LENGTHS: ReadonlyMap<string, readonly Lengths[]> = new Map(
-  ExecutorEventSchema.fields.map(({ localName, message }) => [localName, (message?.fields ?? []).flatMap(lengthsOf)]),
+/** What strings of each type must be, by the rules in executor.proto: a coordinator refuses others. */
+const TEXT_RULES: ReadonlyMap<string, readonly TextRule[]> = new Map(
+  ExecutorEventSchema.fields.map(({ localName, message }) => [localName, (message?.fields ?? []).flatMap(textRulesOf)]),
 );
 
-function lengthsOf(field: DescField): Lengths[] {
-  const { type } = getOption(field, fieldOption);
+function textRulesOf(field: DescField): TextRule[] {
+  const { type, cel } = getOption(field, fieldOption);
   if (type.case !== "string") return [];
   const { minLen, maxLen } = type.value;
   const max = isFieldSet(type.value, StringRulesSchema.field.maxLen) ? Number(maxLen) : Infinity;
-  return [{ field: field.localName, min: Number(minLen), max }];
+  const printable = cel.some(({ id }) => id === "printable");
+  return [{ field: field.localName, min: Number(minLen), max, printable }];
 }
 
 /** What a line is: an event, an event of a known type with the wrong shape, or neither. */
@@ -82,9 +85,11 @@ export function readEvent(line: Buffer): Reading {
   }
   const problem = jsonProblemIn(ExecutorEventSchema, event);
   if (problem !== undefined) return malformed(unheld ?? problem);
-  for (const { field, min, max } of LENGTHS.get(type) ?? []) {
+  for (const { field, min, max, printable } of TEXT_RULES.get(type) ?? []) {
     const text: unknown = Reflect.get(event.event.value ?? {}, field);
-    if (typeof text === "string" && (text.length < min || text.length > max)) {
+    if (typeof text !== "string") continue;
+    if (printable && !isPrintable(text)) return malformed(`${field} ${UNPRINTABLE_RULE}`);
+    if (text.length < min || text.length > max) {
       return malformed(`${field} has ${text.length} characters, ${min} to ${max} are allowed`);
     }
   }
