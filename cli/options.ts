@@ -10,7 +10,9 @@ import type { Readable } from "node:stream";
 import { DemandsSchema, OnLostSchema, OnLost_Policy } from "../gen/agentrunner/v1/run_pb.ts";
 import type { CreateRunRequest } from "../gen/agentrunner/v1/run_service_pb.ts";
 import { parseDurationMs } from "../lib/config/kinds.ts";
+import { readJson } from "../lib/protocol/json-text.ts";
 import { INVOCATION_MAX_BYTES } from "../lib/protocol/limits.ts";
+import { NotText, utf8Text } from "../lib/text.ts";
 import type { Io } from "./cli.ts";
 import { usage } from "./errors.ts";
 
@@ -114,9 +116,10 @@ function tooLarge(from: string): Error {
 
 function utf8(bytes: Uint8Array, from: string): string {
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch {
-    throw usage(`the prompt from ${from} is not UTF-8 text`);
+    return utf8Text(bytes);
+  } catch (error) {
+    if (error instanceof NotText) throw usage(`the prompt from ${from} ${error.message}`);
+    throw error;
   }
 }
 
@@ -159,7 +162,7 @@ function absolute(dir: string): string {
 function jsonObject(text: string): JsonObject {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = readJson(text);
   } catch (error) {
     throw new InvalidArgumentError(error instanceof Error ? error.message : String(error));
   }

@@ -1,5 +1,4 @@
 import { create, fromJson } from "@bufbuild/protobuf";
-import type { JsonValue } from "@bufbuild/protobuf";
 import { FieldMaskSchema } from "@bufbuild/protobuf/wkt";
 import type { Command } from "commander";
 import { readFile } from "node:fs/promises";
@@ -7,6 +6,10 @@ import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import { AgentBlueprintSchema } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import type { BrokenBlueprint } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
 import { ListBlueprintsResponseSchema } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
+import { jsonProblemIn } from "../../lib/protocol/json-values.ts";
+import { readJson } from "../../lib/protocol/json-text.ts";
+import { READ_MAX_DEPTH } from "../../lib/protocol/limits.ts";
+import { NotText, utf8Text } from "../../lib/text.ts";
 import type { Cli, Verbs } from "../cli.ts";
 import { json } from "../cli.ts";
 import { present, usage } from "../errors.ts";
@@ -114,8 +117,13 @@ function show(cli: Cli, received: AgentBlueprint | undefined): void {
 /** Reads what `get -o json` prints. @throws CliError (usage) naming the file. */
 async function readBlueprint(file: string): Promise<AgentBlueprint> {
   try {
-    return fromJson(AgentBlueprintSchema, JSON.parse(await readFile(file, "utf8")) as JsonValue);
+    const json = readJson(utf8Text(await readFile(file)));
+    const blueprint = fromJson(AgentBlueprintSchema, json, { recursionLimit: READ_MAX_DEPTH });
+    const problem = jsonProblemIn(AgentBlueprintSchema, blueprint);
+    if (problem !== undefined) throw new Error(problem);
+    return blueprint;
   } catch (error) {
+    if (error instanceof NotText) throw usage(`cannot read a blueprint from ${file}: it ${error.message}`);
     throw usage(`cannot read a blueprint from ${file}: ${error instanceof Error ? error.message : String(error)}`);
   }
 }

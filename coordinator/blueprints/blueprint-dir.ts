@@ -5,7 +5,7 @@ import { toBinary } from "@bufbuild/protobuf";
 import { AgentBlueprintSchema } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import type { Log } from "../../lib/log.ts";
-import { FILE_MAX_BYTES, isCode, readFiles, writeFiles } from "./blueprint-files.ts";
+import { FILE_MAX_BYTES, isCode, isForeign, readFiles, writeFiles } from "./blueprint-files.ts";
 import {
   BlueprintError,
   FIELDS,
@@ -18,7 +18,7 @@ import {
 import type { BlueprintFiles, Field } from "../core/blueprints/blueprint.ts";
 import { SchemaUnanswered, unavailable } from "../schemas/schema-judge.ts";
 import type { SchemaJudge } from "../schemas/schema-judge.ts";
-import { nearNames } from "./near-names.ts";
+import { nearNames } from "../../lib/near-names.ts";
 import { Refusal } from "../store/store.ts";
 
 /** A page of a list ends here, so that it fits a message. */
@@ -93,6 +93,7 @@ export class BlueprintDir {
     let last: string | undefined;
     for (const name of names) {
       const found = await this.#read(name);
+      if (found === undefined) continue;
       const wanted =
         "error" in found || ((includeDisabled || found.enabled) && tags.every((tag) => found.tags.includes(tag)));
       if (!wanted) continue;
@@ -115,8 +116,12 @@ export class BlueprintDir {
       const { name } = blueprint;
       const files = { ...withFields(NO_FILES, blueprint, FIELDS), disabled: false };
       const made = await this.#accepted(name, files);
-      const exists = new Refusal("ALREADY_EXISTS", `agent blueprint ${name} exists; update it, or choose another name`);
-      if (await this.#exists(name)) throw exists;
+      const foreign = await this.#isForeign(name);
+      const what = foreign
+        ? `a folder ${name} is there, of something else;`
+        : `agent blueprint ${name} exists; update it, or`;
+      const exists = new Refusal("ALREADY_EXISTS", `${what} choose another name`);
+      if (!foreign && (await this.#exists(name))) throw exists;
       const unfinished = this.#hidden("new");
       await mkdir(unfinished, { recursive: true });
       try {
@@ -201,8 +206,13 @@ export class BlueprintDir {
     return status !== undefined && (status.isDirectory() || status.isSymbolicLink());
   }
 
+  async #isForeign(name: string): Promise<boolean> {
+    if (!(await this.#exists(name))) return false;
+    return readFiles(this.#path, name).then(isForeign, () => false);
+  }
+
   async #mustExist(name: string): Promise<void> {
-    if (await this.#exists(name)) return;
+    if ((await this.#exists(name)) && !(await this.#isForeign(name))) return;
     const names = await this.#names();
     const near = nearNames(name, names);
     const hint =
@@ -215,14 +225,17 @@ export class BlueprintDir {
   }
 
   async #usable(name: string): Promise<AgentBlueprint> {
-    const found = await this.#read(name);
+    const found = (await this.#read(name)) ?? { error: "it was removed meanwhile" };
     if ("error" in found) throw broken(name, found.error);
     return found;
   }
 
-  async #read(name: string): Promise<AgentBlueprint | { error: string }> {
+  /** Undefined for a folder of something else. */
+  async #read(name: string): Promise<AgentBlueprint | { error: string } | undefined> {
     try {
-      const { blueprint, warnings } = parseBlueprint(name, await readFiles(this.#path, name));
+      const files = await readFiles(this.#path, name);
+      if (isForeign(files)) return undefined;
+      const { blueprint, warnings } = parseBlueprint(name, files);
       for (const warning of warnings) this.#warnOnce(name, warning);
       await this.#checkSchemas(blueprint);
       return blueprint;

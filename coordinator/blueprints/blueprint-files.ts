@@ -3,6 +3,7 @@ import { open, realpath, rename, rm, stat } from "node:fs/promises";
 import { basename, join, sep } from "node:path";
 import { BlueprintError, DISABLED_FILE, FILES } from "../core/blueprints/blueprint.ts";
 import type { BlueprintFiles } from "../core/blueprints/blueprint.ts";
+import { NotText, utf8Text } from "../../lib/text.ts";
 
 /** Largest file of a blueprint: a blueprint of three such files fits a message. */
 export const FILE_MAX_BYTES = 512 * 1024;
@@ -25,6 +26,11 @@ export async function readFiles(root: string, name: string): Promise<BlueprintFi
   return { agent, systemPrompt, mcp, disabled: marker !== undefined };
 }
 
+/** True for a folder that holds nothing of a blueprint, as node_modules: whoever put it there meant none. */
+export function isForeign({ agent, systemPrompt, mcp, disabled }: BlueprintFiles): boolean {
+  return agent === undefined && systemPrompt === undefined && mcp === undefined && !disabled;
+}
+
 async function readInside(root: string, path: string): Promise<string | undefined> {
   const file = basename(path);
   const real = await orUndefined(realpath(path));
@@ -38,21 +44,27 @@ async function readInside(root: string, path: string): Promise<string | undefine
     if (status.size > FILE_MAX_BYTES) {
       throw new BlueprintError(`${file} has ${status.size} bytes; at most ${FILE_MAX_BYTES} are read`);
     }
-    return await handle.readFile("utf8");
+    return utf8Text(await handle.readFile());
+  } catch (error) {
+    if (error instanceof NotText) throw new BlueprintError(`${file} ${error.message}`);
+    throw error;
   } finally {
     await handle.close();
   }
 }
 
 function mustBeInside(root: string, real: string, what: string): void {
-  if (!real.startsWith(`${root}${sep}`)) throw new BlueprintError(`${what} is a link that leads out of ${root}`);
+  if (!real.startsWith(`${root}${sep}`))
+    throw new BlueprintError(
+      `${what} is a link that leads out of ${root}; put a copy there, or name the other place by --agents-dir`,
+    );
 }
 
 async function orUndefined<T>(found: Promise<T>): Promise<T | undefined> {
   try {
     return await found;
   } catch (error) {
-    if (isCode(error, "ENOENT")) return undefined;
+    if (isCode(error, "ENOENT", "ENOTDIR")) return undefined;
     throw error;
   }
 }

@@ -14,9 +14,9 @@ import { authorityOf, bracketed, hostGuard, isLoopback } from "../../lib/rpc/hos
 import type { HttpRequest, HttpResponse } from "../../lib/rpc/http.ts";
 import { MESSAGE_MAX_BYTES } from "../../lib/protocol/limits.ts";
 import type { Log } from "../../lib/log.ts";
+import { BODY_OPTIONS, boundedJson } from "./bodies.ts";
 import { createHealthBoard, ServingStatus } from "./health.ts";
 import type { HealthBoard } from "./health.ts";
-import { boundedJson } from "./json-depth.ts";
 import { openOnePort } from "./one-port.ts";
 import { mountReflection } from "./reflection.ts";
 
@@ -151,8 +151,7 @@ export function routerOptions(
     writeMaxBytes: messageMaxBytes,
     // No brotli: at Node's default quality one large reply keeps a thread busy for seconds.
     acceptCompression: [compressionGzip],
-    // People write JSON by hand: a misspelt field must not be taken for one that was left out.
-    jsonOptions: { useProtoFieldName: true, ignoreUnknownFields: false },
+    ...BODY_OPTIONS,
     interceptors: [
       hideUnexpected(options.log),
       ...(options.interceptors ?? []),

@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { durationFromMs, durationMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
-import type { ConnectRouter } from "@connectrpc/connect";
+import type { ConnectRouter, ServiceImpl } from "@connectrpc/connect";
 import { newToken, tokenHash } from "../../lib/ids.ts";
 import {
   EVENT_CHUNK_MAX_BYTES,
@@ -20,6 +20,7 @@ import { judgedResults } from "./judged.ts";
 import { PROTOCOL, protocolVersion } from "../../lib/protocol/version.ts";
 import { leaseWithReportAfterAccept } from "../core/reports/report-batch.ts";
 import { sortBatches, sortReports } from "./valid-items.ts";
+import { PROGRAMS } from "../http/bodies.ts";
 import { RunnerStream } from "../dispatch/runner-stream.ts";
 
 /** Names of verdicts by number, for the metrics. */
@@ -34,7 +35,7 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
     suitable: (demandClass: string) => dispatcher.suitable(demandClass),
   };
 
-  router.service(RunnerService, {
+  const implementation: ServiceImpl<typeof RunnerService> = {
     async register(request) {
       const protocol = protocolVersion(request.protocolMin, request.protocolMax);
       if (protocol === undefined) {
@@ -118,7 +119,8 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
       coordinator.log.info({ runner_id: runnerId }, "runner deregistered");
       return {};
     },
-  });
+  };
+  router.service(RunnerService, implementation, PROGRAMS);
 }
 
 function runnerConfig(config: CoordinatorConfig): RunnerConfig {

@@ -1,5 +1,3 @@
-import type { DescField, DescMessage, Message } from "@bufbuild/protobuf";
-import type { Value } from "@bufbuild/protobuf/wkt";
 import { JSON_MAX_DEPTH } from "./limits.ts";
 
 /** Levels of objects and lists in JSON, from 0 for a number or a text. Counting ends where `max` is passed. */
@@ -12,75 +10,4 @@ export function depthOf(json: unknown, max = JSON_MAX_DEPTH): number {
     if (deepest >= max) break;
   }
   return deepest + 1;
-}
-
-/** What is wrong with a JSON value that stands at `at`; undefined when its nesting is within the bound. */
-export function jsonDepthProblem(json: unknown, at: string): string | undefined {
-  return depthOf(json) > JSON_MAX_DEPTH ? tooDeep(at) : undefined;
-}
-
-function tooDeep(at: string): string {
-  return `${at}: nested more than ${JSON_MAX_DEPTH} levels deep; many readers of protobuf stop there: flatten it or pass it as a string`;
-}
-
-/** The same for every google.protobuf.Struct and Value in a message. The problem names the field by its path. */
-export function depthProblem(schema: DescMessage, message: Message, at = ""): string | undefined {
-  for (const field of jsonFields(schema)) {
-    const value = valueOf(message, field);
-    if (value === undefined) continue;
-    const path = at === "" ? field.name : `${at}.${field.name}`;
-    for (const [place, one] of placesOf(field, value, path)) {
-      const problem = problemOf(field, one, place);
-      if (problem !== undefined) return problem;
-    }
-  }
-  return undefined;
-}
-
-function problemOf({ message: schema }: DescField, value: unknown, at: string): string | undefined {
-  if (schema?.typeName === "google.protobuf.Struct") return jsonDepthProblem(value, at);
-  if (schema?.typeName === "google.protobuf.Value") {
-    return valueDepth(value as Value, JSON_MAX_DEPTH) > JSON_MAX_DEPTH ? tooDeep(at) : undefined;
-  }
-  return schema === undefined ? undefined : depthProblem(schema, value as Message, at);
-}
-
-function valueDepth({ kind }: Value, max: number): number {
-  if (kind.case !== "structValue" && kind.case !== "listValue") return 0;
-  if (max === 0) return 1;
-  const items = kind.case === "structValue" ? Object.values(kind.value.fields) : kind.value.values;
-  return 1 + items.reduce((deepest, item) => Math.max(deepest, valueDepth(item, max - 1)), 0);
-}
-
-/** The value of a field; of a oneof only the one that is set. */
-function valueOf(message: Message, field: DescField): unknown {
-  if (field.oneof === undefined) return Reflect.get(message, field.localName);
-  const chosen = Reflect.get(message, field.oneof.localName) as { case?: string; value?: unknown };
-  return chosen.case === field.localName ? chosen.value : undefined;
-}
-
-function placesOf({ fieldKind }: DescField, value: unknown, at: string): [string, unknown][] {
-  if (fieldKind === "list") return (value as unknown[]).map((item, i) => [`${at}[${i}]`, item]);
-  if (fieldKind === "map") {
-    return Object.entries(value as Record<string, unknown>).map(([key, item]) => [`${at}[${key}]`, item]);
-  }
-  return [[at, value]];
-}
-
-const known = new Map<string, readonly DescField[]>();
-
-/** Fields of a message that are JSON or hold some. Most messages have none, and calls with much output must stay cheap. */
-function jsonFields(schema: DescMessage): readonly DescField[] {
-  const before = known.get(schema.typeName);
-  if (before !== undefined) return before;
-  // A message that holds itself ends here; none of the protocol's does.
-  known.set(schema.typeName, []);
-  const fields = schema.fields.filter(({ message }) => message !== undefined && holdsJson(message));
-  known.set(schema.typeName, fields);
-  return fields;
-}
-
-function holdsJson(schema: DescMessage): boolean {
-  if (schema.typeName === "google.protobuf.Struct" || schema.typeName === "google.protobuf.Value") return true;
-  return jsonFields(schema).length > 0;
 }

@@ -76,3 +76,9 @@ function isContinuation(byte: number | undefined): boolean {
  * and readers in Python, Java and C++ stop at 100.
  */
 export const JSON_MAX_DEPTH = 24;
+
+/**
+ * Deepest nesting that is followed at all, of messages and of JSON: what is between this and the bound above is refused with the
+ * name of its field. Readers use the stack, which ends at some three times as many.
+ */
+export const READ_MAX_DEPTH = 500;

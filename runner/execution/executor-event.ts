@@ -4,7 +4,10 @@ import { field as fieldOption, StringRulesSchema } from "@bufbuild/protovalidate
 import { ExecutorEventSchema } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { ExecutorEvent } from "../../gen/agentrunner/v1/executor_pb.ts";
 import { boundResult } from "../../lib/protocol/bound-result.ts";
-import { JSON_MAX_DEPTH } from "../../lib/protocol/limits.ts";
+import { jsonProblemIn } from "../../lib/protocol/json-values.ts";
+import { heldNumber, numberProblem } from "../../lib/protocol/json-numbers.ts";
+import { READ_MAX_DEPTH } from "../../lib/protocol/limits.ts";
+import { isPrintable, UNPRINTABLE_RULE } from "../../lib/protocol/printable.ts";
 
 /** Largest event, as a line and as protobuf: four of them fit one message. A longer line is output. */
 export const EVENT_MAX_BYTES = 1024 * 1024;
@@ -25,24 +28,26 @@ const EVENT_FIELDS: Readonly<Record<EventType, readonly (readonly string[])[]>> 
   status: [["text"]],
 };
 
-interface Lengths {
+interface TextRule {
   /** Name of the field in ExecutorEvent's messages. */
   readonly field: string;
   readonly min: number;
   readonly max: number;
+  readonly printable: boolean;
 }
 
-/** Shortest and longest strings of each type, by the rules in executor.proto: a coordinator refuses others. */
-const LENGTHS: ReadonlyMap<string, readonly Lengths[]> = new Map(
-  ExecutorEventSchema.fields.map(({ localName, message }) => [localName, (message?.fields ?? []).flatMap(lengthsOf)]),
+/** What strings of each type must be, by the rules in executor.proto: a coordinator refuses others. */
+const TEXT_RULES: ReadonlyMap<string, readonly TextRule[]> = new Map(
+  ExecutorEventSchema.fields.map(({ localName, message }) => [localName, (message?.fields ?? []).flatMap(textRulesOf)]),
 );
 
-function lengthsOf(field: DescField): Lengths[] {
-  const { type } = getOption(field, fieldOption);
+function textRulesOf(field: DescField): TextRule[] {
+  const { type, cel } = getOption(field, fieldOption);
   if (type.case !== "string") return [];
   const { minLen, maxLen } = type.value;
   const max = isFieldSet(type.value, StringRulesSchema.field.maxLen) ? Number(maxLen) : Infinity;
-  return [{ field: field.localName, min: Number(minLen), max }];
+  const printable = cel.some(({ id }) => id === "printable");
+  return [{ field: field.localName, min: Number(minLen), max, printable }];
 }
 
 /** What a line is: an event, an event of a known type with the wrong shape, or neither. */
@@ -58,7 +63,7 @@ export type Reading =
 export function readEvent(line: Buffer): Reading {
   // Most lines that begin with a brace are not events, and finding that out with JSON.parse costs 7 µs and an error each.
   if (!line.includes('"type"')) return { type: "output" };
-  const json = parseObject(line.toString("utf8"));
+  const { json, unheld } = parseObject(line.toString("utf8"));
   const type = json?.["type"];
   if (json === undefined || !isEventType(type)) return { type: "output" };
   const malformed = (reason: string): Reading => ({
@@ -73,16 +78,18 @@ export function readEvent(line: Buffer): Reading {
     event = fromJson(
       ExecutorEventSchema,
       { [type]: json },
-      { ignoreUnknownFields: true, recursionLimit: JSON_MAX_DEPTH },
+      { ignoreUnknownFields: true, recursionLimit: READ_MAX_DEPTH },
     );
   } catch (error) {
-    return malformed(error instanceof Error ? error.message : String(error));
+    return malformed(unheld ?? (error instanceof Error ? error.message : String(error)));
   }
-  if (![json["input"], json["output"], json["data"]].every(isSound))
-    return malformed("a number or text has no JSON form");
-  for (const { field, min, max } of LENGTHS.get(type) ?? []) {
+  const problem = jsonProblemIn(ExecutorEventSchema, event);
+  if (problem !== undefined) return malformed(unheld ?? problem);
+  for (const { field, min, max, printable } of TEXT_RULES.get(type) ?? []) {
     const text: unknown = Reflect.get(event.event.value ?? {}, field);
-    if (typeof text === "string" && (text.length < min || text.length > max)) {
+    if (typeof text !== "string") continue;
+    if (printable && !isPrintable(text)) return malformed(`${field} ${UNPRINTABLE_RULE}`);
+    if (text.length < min || text.length > max) {
       return malformed(`${field} has ${text.length} characters, ${min} to ${max} are allowed`);
     }
   }
@@ -97,20 +104,21 @@ function isEventType(type: JsonValue | undefined): type is EventType {
   return typeof type === "string" && Object.hasOwn(EVENT_FIELDS, type);
 }
 
-function parseObject(text: string): JsonObject | undefined {
+/**
+ * The object that a line is. `unheld` is what is wrong with a number in it that a double cannot hold; that number is NaN in
+ * `json`, so that it counts only where it is used.
+ */
+function parseObject(text: string): { json: JsonObject | undefined; unheld: string | undefined } {
   try {
-    const json = JSON.parse(text) as JsonValue;
-    return typeof json === "object" && json !== null && !Array.isArray(json) ? json : undefined;
+    const unheld = numberProblem(text);
+    const json = (unheld === undefined ? JSON.parse(text) : JSON.parse(text, held)) as JsonValue;
+    const isObject = typeof json === "object" && json !== null && !Array.isArray(json);
+    return { json: isObject ? json : undefined, unheld };
   } catch {
     // No error: most of what a program prints is not JSON.
-    return undefined;
+    return { json: undefined, unheld: undefined };
   }
 }
 
-/** JSON.parse reads `1e400` as Infinity and `"\\ud800"` as half a character, which no reader of protobuf JSON can write again. */
-function isSound(value: JsonValue | undefined): boolean {
-  if (typeof value === "number") return Number.isFinite(value);
-  if (typeof value === "string") return value.isWellFormed();
-  if (typeof value !== "object" || value === null) return true;
-  return Object.entries(value).every(([key, item]) => key.isWellFormed() && isSound(item));
-}
+const held = (_key: string, value: unknown, { source }: { source?: string } = {}): unknown =>
+  typeof value === "number" && source !== undefined ? heldNumber(source) : value;

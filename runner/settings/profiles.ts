@@ -1,6 +1,9 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import type { JsonObject } from "@bufbuild/protobuf";
+import { jsonProblem } from "../../lib/protocol/json-values.ts";
+import { readJson } from "../../lib/protocol/json-text.ts";
+import { utf8Text } from "../../lib/text.ts";
 import type { Discovery } from "./discovery.ts";
 import { passEnvProblem } from "../execution/environment.ts";
 import { findExecutor } from "./discovery.ts";
@@ -107,7 +110,7 @@ const KEYS: Readonly<Record<string, { is: string; check: (value: unknown) => boo
 function readProfile(name: string, file: string, discovery: Discovery): ExecutorProfile {
   const { size } = statSync(file);
   if (size > PROFILE_MAX_BYTES) throw new ProfileError(`has ${size} bytes; at most ${PROFILE_MAX_BYTES} are read`);
-  const json = JSON.parse(readFileSync(file, "utf8")) as unknown;
+  const json: unknown = readJson(utf8Text(readFileSync(file)));
   if (typeof json !== "object" || json === null || Array.isArray(json)) throw new ProfileError("must be a JSON object");
   for (const [key, value] of Object.entries(json)) {
     const rule = Object.hasOwn(KEYS, key) ? KEYS[key] : undefined;
@@ -117,6 +120,8 @@ function readProfile(name: string, file: string, discovery: Discovery): Executor
   const problems = ((json as Partial<ExecutorProfile>).env ?? []).flatMap((name) => passEnvProblem(name) ?? []);
   if (problems[0] !== undefined) throw new ProfileError(`"env": ${problems[0]}`);
   const { type, command, config = {}, portable = false, env = [], tags = [] } = json as Partial<ExecutorProfile>;
+  const unfit = jsonProblem(config, '"config"');
+  if (unfit !== undefined) throw new ProfileError(unfit);
   if (type === undefined) throw new ProfileError(`"type" is missing; it must be ${KEYS["type"]!.is}`);
   const path = command === undefined ? findExecutor(discovery, type).path : resolve(dirname(file), command);
   const problem = executableProblem(path);

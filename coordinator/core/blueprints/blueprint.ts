@@ -2,11 +2,25 @@ import { create } from "@bufbuild/protobuf";
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { AgentBlueprintSchema } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
 import type { AgentBlueprint } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
-import { McpServerSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import type { McpServer } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import { DemandsSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
 import type { Demands } from "../../../gen/agentrunner/v1/run_pb.ts";
-import { jsonDepthProblem } from "../../../lib/protocol/depth.ts";
+import { jsonProblem } from "../../../lib/protocol/json-values.ts";
+import { serverJson, serversOf } from "./mcp-servers.ts";
+import {
+  BlueprintError,
+  isFilled,
+  name as nameOf,
+  object,
+  optional,
+  parseObject,
+  refuse,
+  string,
+  tagList,
+} from "./reads.ts";
+import { meantKey } from "./slips.ts";
+
+export { BlueprintError } from "./reads.ts";
 
 /** Names of the files of a blueprint, in its directory. */
 export const FILES = { agent: "agent.json", systemPrompt: "agent.system-prompt.md", mcp: "agent.mcp.json" } as const;
@@ -27,11 +41,6 @@ export interface ParsedBlueprint {
   readonly warnings: readonly string[];
 }
 
-/** A blueprint cannot be used. The message names the file, the key and what belongs there. */
-export class BlueprintError extends Error {
-  override readonly name = "BlueprintError";
-}
-
 const NAME = /^[A-Za-z0-9][A-Za-z0-9_-]{0,59}$/;
 
 export function isBlueprintName(name: string): boolean {
@@ -42,8 +51,27 @@ export function isBlueprintName(name: string): boolean {
 export const NAME_RULE = "1 to 60 letters, digits, _ and -, the first a letter or a digit";
 
 /** Keys of agent.json that are read. */
-const KEYS = ["name", "description", "system_prompt", "mcp_servers", "demands", "parameters_schema", "output_schema"];
-const KNOWN = new Set([...KEYS, "tags"]);
+const KNOWN = [
+  "name",
+  "description",
+  "system_prompt",
+  "mcp_servers",
+  "demands",
+  "parameters_schema",
+  "output_schema",
+  "tags",
+];
+
+/** What other programs call them, in small letters without `-` and `_`. */
+const OTHER_NAMES: Readonly<Record<string, string>> = {
+  prompt: "system_prompt",
+  instructions: "system_prompt",
+  systemmessage: "system_prompt",
+  servers: "mcp_servers",
+  mcp: "mcp_servers",
+  inputschema: "parameters_schema",
+  resultschema: "output_schema",
+};
 
 /**
  * Keys of agent.json that elsewhere change what an agent is. Ignoring them would run another agent than the one that was
@@ -76,7 +104,10 @@ export function parseBlueprint(name: string, files: BlueprintFiles): ParsedBluep
   for (const [key, value] of Object.entries(json)) {
     const foreign = Object.hasOwn(FOREIGN, key) ? FOREIGN[key] : undefined;
     if (foreign?.says(value) === true) throw new BlueprintError(`${at}: ${key}: ${foreign.advice}`);
-    if (foreign === undefined && !KNOWN.has(key)) warnings.push(`${at}: ${key} is not known and ignored`);
+    if (foreign !== undefined || KNOWN.includes(key)) continue;
+    const meant = isFilled(value) ? meantKey(key, KNOWN, OTHER_NAMES) : undefined;
+    if (meant !== undefined) throw new BlueprintError(`${at}: ${key} is not known; did you mean ${meant}?`);
+    warnings.push(`${at}: ${key} is not known and ignored`);
   }
   const named = optional(string)(json["name"], `${at}: name`) ?? name;
   if (named !== name) refuse(`${at}: name`, `${JSON.stringify(name)}, as the directory is named`, named);
@@ -113,13 +144,8 @@ function systemPromptOf(json: JsonObject, { systemPrompt }: BlueprintFiles): str
 }
 
 function mcpServersOf(json: JsonObject, { mcp }: BlueprintFiles, warnings: string[]): Record<string, McpServer> {
-  const read = (value: JsonValue | undefined, at: string): [string, McpServer][] =>
-    Object.entries(optional(object)(value, at) ?? {}).map(([name, item]) => [
-      name,
-      serverOf(object(item, `${at}.${name}`), `${at}.${name}`, warnings),
-    ]);
-  const inline = read(json["mcp_servers"], `${FILES.agent}: mcp_servers`);
-  const own = mcp === undefined ? [] : read(ownServers(mcp), `${FILES.mcp}: mcpServers`);
+  const inline = serversOf(json["mcp_servers"], `${FILES.agent}: mcp_servers`, warnings);
+  const own = mcp === undefined ? [] : serversOf(ownServers(mcp), `${FILES.mcp}: mcpServers`, warnings);
   const servers = new Map(inline);
   for (const [name, server] of own) {
     if (servers.has(name)) {
@@ -138,43 +164,13 @@ function ownServers(mcp: string): JsonValue | undefined {
   throw new BlueprintError(`${FILES.mcp}: ${other} is not known; the servers, by name, belong under "mcpServers"`);
 }
 
-/** Names that transports have in other files. */
-const TYPES: Readonly<Record<string, "http" | "sse" | "stdio">> = {
-  http: "http",
-  "streamable-http": "http",
-  streamable_http: "http",
-  sse: "sse",
-  stdio: "stdio",
-};
-
-function serverOf(json: JsonObject, at: string, warnings: string[]): McpServer {
-  const written = optional(string)(json["type"], `${at}.type`) ?? (json["command"] === undefined ? "http" : "stdio");
-  const type = Object.hasOwn(TYPES, written) ? TYPES[written] : undefined;
-  if (type === undefined) return refuse(`${at}.type`, '"http", "sse" or "stdio"', written);
-  const known = type === "stdio" ? ["command", "args", "env"] : ["url", "headers"];
-  for (const key of Object.keys(json)) {
-    if (key !== "type" && !known.includes(key))
-      warnings.push(`${at}.${key} is not known of a ${type} server and ignored`);
-  }
-  if (type !== "stdio") {
-    const headers = optional(strings)(json["headers"], `${at}.headers`) ?? {};
-    return create(McpServerSchema, { type, url: filled(json["url"], `${at}.url`), headers });
-  }
-  return create(McpServerSchema, {
-    type,
-    command: filled(json["command"], `${at}.command`),
-    args: optional(list(string))(json["args"], `${at}.args`) ?? [],
-    env: optional(strings)(json["env"], `${at}.env`) ?? {},
-  });
-}
-
 function demandsOf(json: JsonObject, at: string, warnings: string[]): Demands {
   const known = ["executor_profile", "executor_type", "hostname", "project_dir", "tags"];
   for (const key of Object.keys(json)) {
     // A demand that is not made would send the run to a runner that does not suit it.
     if (!known.includes(key)) throw new BlueprintError(`${at}.${key} is not known; known: ${known.join(", ")}`);
   }
-  const text = (key: string, max: number): string => optional(atMost(max))(json[key], `${at}.${key}`) ?? "";
+  const text = (key: string, max: number): string => optional(nameOf(max))(json[key], `${at}.${key}`) ?? "";
   const old = text("executor_type", 256);
   const profile = text("executor_profile", 256);
   if (old !== "") warnings.push(`${at}.executor_type is the old name of executor_profile and read as that`);
@@ -222,7 +218,7 @@ export function withFields(
   const mcpServers = mapValues(blueprint.mcpServers, serverJson);
   const set = (field: Field, value: JsonValue | undefined): void => {
     if (!has(field)) return;
-    if (isFilled(value ?? null)) json[field] = value as JsonValue;
+    if (isFilled(value)) json[field] = value as JsonValue;
     else delete json[field];
   };
   json["name"] = blueprint.name;
@@ -255,11 +251,6 @@ function demandsJson({ executorProfile, hostname, projectDir, tags }: Demands): 
   return Object.fromEntries(Object.entries(all).filter(([, value]) => isFilled(value)));
 }
 
-function serverJson({ type, url, headers, command, args, env }: McpServer): JsonObject {
-  const of = type === "stdio" ? { command, args: [...args], env: { ...env } } : { url, headers: { ...headers } };
-  return { type, ...Object.fromEntries(Object.entries(of).filter(([, value]) => isFilled(value))) };
-}
-
 function jsonText(json: JsonObject): string {
   return `${JSON.stringify(json, undefined, 2)}\n`;
 }
@@ -268,75 +259,10 @@ function mapValues<T>(map: Readonly<Record<string, T>>, each: (value: T) => Json
   return Object.fromEntries(Object.entries(map).map(([key, value]) => [key, each(value)]));
 }
 
-/** Takes the value that stands at a place, or throws BlueprintError. */
-type Read<T> = (value: JsonValue | undefined, at: string) => T;
-
-function parseObject(text: string, file: string): JsonObject {
-  let value: JsonValue;
-  try {
-    value = JSON.parse(text) as JsonValue;
-  } catch (error) {
-    throw new BlueprintError(`${file}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
-  }
-  return object(value, file);
-}
-
-function object(value: JsonValue | undefined, at: string): JsonObject {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
-  return refuse(at, "an object", value);
-}
-
-function string(value: JsonValue | undefined, at: string): string {
-  return typeof value === "string" ? value : refuse(at, "a string", value);
-}
-
-function filled(value: JsonValue | undefined, at: string): string {
-  return typeof value === "string" && value !== "" ? value : refuse(at, "a non-empty string", value);
-}
-
-function atMost(max: number): Read<string> {
-  return (value, at) => {
-    const text = string(value, at);
-    return text.length <= max ? text : refuse(at, `a string of at most ${max} characters`, value);
-  };
-}
-
-function optional<T>(read: Read<T>): Read<T | undefined> {
-  return (value, at) => (value === undefined || value === null ? undefined : read(value, at));
-}
-
-function list<T>(read: Read<T>): Read<T[]> {
-  return (value, at) =>
-    Array.isArray(value) ? value.map((item, i) => read(item, `${at}[${i}]`)) : refuse(at, "a list", value);
-}
-
-function strings(value: JsonValue | undefined, at: string): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(object(value, at)).map(([key, item]) => [key, string(item, `${at}.${key}`)]),
-  );
-}
-
-/** Tags as a run may name them (run.proto), each once. */
-function tagList(value: JsonValue | undefined, at: string): string[] {
-  const tags = [...new Set(list(string)(value, at))];
-  const fits = tags.length <= 64 && tags.every((tag) => tag.length > 0 && tag.length <= 128);
-  return fits ? tags : refuse(at, "at most 64 strings of 1 to 128 characters", value);
-}
-
 /** A JSON Schema. Whether it can be used is found out where it is compiled. */
 function schema(value: JsonValue | undefined, at: string): JsonObject {
   const json = object(value, at);
-  const tooDeep = jsonDepthProblem(json, at);
-  if (tooDeep !== undefined) throw new BlueprintError(tooDeep);
+  const problem = jsonProblem(json, at);
+  if (problem !== undefined) throw new BlueprintError(problem);
   return json;
-}
-
-function isFilled(value: JsonValue): boolean {
-  if (value === null || value === "" || value === false) return false;
-  return typeof value !== "object" || Object.keys(value).length > 0;
-}
-
-function refuse(at: string, expected: string, value: JsonValue | undefined): never {
-  const text = value === undefined ? "nothing" : JSON.stringify(value);
-  throw new BlueprintError(`${at}: expected ${expected}, found ${text.length > 60 ? `${text.slice(0, 60)}…` : text}`);
 }

@@ -1,7 +1,7 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { boundResult } from "../../../lib/protocol/bound-result.ts";
-import { depthProblem } from "../../../lib/protocol/depth.ts";
+import { jsonProblemIn } from "../../../lib/protocol/json-values.ts";
 import { isFinalKind } from "../../../lib/protocol/final.ts";
 import { OUTPUT_MAX_BYTES } from "../../../lib/protocol/limits.ts";
 import { ExecutorEventSchema, ExecutorResultSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
@@ -91,8 +91,8 @@ function decide(tx: Tx, runnerId: string, one: Report, terms: ReportTerms): Verd
   if (one.attempt !== 0 && one.attempt !== number) {
     return { kind: "INVALID", message: `the offer named attempt ${number}, not ${one.attempt}`, row };
   }
-  const tooDeep = depthProblem(ReportSchema, one);
-  if (tooDeep !== undefined) return { kind: "INVALID", message: tooDeep, row };
+  const problem = jsonProblemIn(ReportSchema, one);
+  if (problem !== undefined) return { kind: "INVALID", message: problem, row };
   const said = eventOf(one, one.permanent ? finality(tx.sql, row, runnerId, terms) : "for-now");
   if (said === undefined) return { kind: "INVALID", message: `unknown kind ${one.kind}`, row };
   const event = judged(tx.sql, row, said, one.result, terms.violations.get(one));
@@ -256,8 +256,8 @@ export function appendEvents(tx: Tx, runnerId: string, batches: readonly EventBa
     if (row.lease_id !== batch.leaseId || row.ended_at !== null) {
       return verdict("STALE", attempt.events_seq, `the lease is over; the run is ${row.state}`);
     }
-    const tooDeep = depthProblem(EventBatchSchema, batch);
-    if (tooDeep !== undefined) return verdict("INVALID", attempt.events_seq, tooDeep);
+    const problem = jsonProblemIn(EventBatchSchema, batch);
+    if (problem !== undefined) return verdict("INVALID", attempt.events_seq, problem);
     const first = Number(batch.firstSeq);
     if (first > attempt.events_seq + 1)
       return verdict("OK", attempt.events_seq, `send on from ${attempt.events_seq + 1}`);

@@ -78,6 +78,17 @@ Be kind.\\x1b[2J
     ["that is not there", undefined, /cannot read a blueprint from .*ENOENT/],
     ["that is no JSON", "{", /JSON/],
     ["with an unknown key", '{"nam": "x"}', /nam/],
+    [
+      "with a large integer",
+      '{"name": "x", "output_schema": {"const": 1029384756610293847}}',
+      /1029384756610293847 .*string/,
+    ],
+    ["in Latin-1", Buffer.from('{"name": "caf\xe9"}', "latin1"), /b\.json: it is not UTF-8 text/],
+    [
+      "with a deep schema",
+      `{"name": "x", "output_schema": ${'{"a":'.repeat(40)}1${"}".repeat(40)}}`,
+      /nested more than 24/,
+    ],
   ])("says what is wrong with a file %s: exit 2", async (_, text, message) => {
     const file = join(tempDir(), "b.json");
     if (text !== undefined) writeFileSync(file, text);
@@ -85,6 +96,13 @@ Be kind.\\x1b[2J
       exitCode: 2,
       stderr: expect.stringMatching(message),
     });
+  });
+
+  it("reads a file that begins with a byte order mark", async () => {
+    const file = join(tempDir(), "b.json");
+    writeFileSync(file, '\ufeff{"name": "notepad"}');
+    expect((await at("blueprints", "create", "-f", file)).exitCode).toBe(0);
+    expect((await at("blueprints", "rm", "notepad")).exitCode).toBe(0);
   });
 
   it("disables, enables and removes", async () => {
@@ -105,6 +123,14 @@ Be kind.\\x1b[2J
 });
 
 describe("ao start --agent", () => {
+  it.each(["--parameters", "--metadata"])("refuses numbers in %s that a double cannot hold: exit 2", async (option) => {
+    for (const number of ["1029384756610293847", "1e400"]) {
+      const refused = await at("start", "--agent", "reviewer", "--prompt", "x", option, `{"channel_id": ${number}}`);
+      expect(refused).toMatchObject({ exitCode: 2, stdout: "" });
+      expect(refused.stderr).toMatch(new RegExp(`${option}.*${number}.*write it as a string`, "s"));
+    }
+  });
+
   it("makes a run of the agent, whose text may come from its parameters", async () => {
     expect((await at("start", "r", "--agent", "reviewer", "--parameters", '{"branch":"main"}')).exitCode).toBe(0);
     const [run] = (await house.c.runs.listRuns({})).runs;

@@ -8,7 +8,7 @@ import {
   withFields,
 } from "../../../coordinator/core/blueprints/blueprint.ts";
 import type { BlueprintFiles, Field } from "../../../coordinator/core/blueprints/blueprint.ts";
-import { nearNames } from "../../../coordinator/blueprints/near-names.ts";
+import { nearNames } from "../../../lib/near-names.ts";
 import { AgentBlueprintSchema } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
 
 function files(agent: unknown, more: Partial<BlueprintFiles> = {}): BlueprintFiles {
@@ -142,6 +142,91 @@ describe("a blueprint's files", () => {
     expect(errorOf({}, { mcp: "[]" })).toMatch(/^agent\.mcp\.json: expected an object/);
     expect(() => parseBlueprint("reviewer", NO_FILES)).toThrow("agent.json is missing");
     expect(() => parseBlueprint("../x", files({}))).toThrow("the name of a blueprint is 1 to 60 letters");
+  });
+
+  it.each([
+    ["mcpServers", { mcpServers: { a: { url: "x" } } }, "mcp_servers"],
+    ["mcp-servers", { "mcp-servers": { a: { url: "x" } } }, "mcp_servers"],
+    ["servers", { servers: { a: { url: "x" } } }, "mcp_servers"],
+    ["systemPrompt", { systemPrompt: "You are X." }, "system_prompt"],
+    ["sytem_prompt", { sytem_prompt: "You are X." }, "system_prompt"],
+    ["instructions", { instructions: "You are X." }, "system_prompt"],
+    ["parametersSchema", { parametersSchema: {}, x: 1 }, "parameters_schema"],
+    ["parameter_schema", { parameter_schema: { type: "object" } }, "parameters_schema"],
+    ["outputSchema", { outputSchema: { type: "object" } }, "output_schema"],
+    ["output_shema", { output_shema: { type: "object" } }, "output_schema"],
+    ["Demands", { Demands: { tags: ["gpu"] } }, "demands"],
+    ["tag", { tag: ["a"] }, "tags"],
+    ["descripton", { descripton: "x" }, "description"],
+  ])("with a slip in a key that is read are broken, with the key that was meant: %s", (key, agent, meant) => {
+    const filled = Object.values(agent).every((value) => typeof value !== "object" || Object.keys(value).length > 0);
+    if (filled) expect(errorOf(agent)).toBe(`agent.json: ${key} is not known; did you mean ${meant}?`);
+    else expect(parse(agent).warnings).toContain(`agent.json: ${key} is not known and ignored`);
+  });
+
+  it.each(["model", "color", "version", "author", "skills", "tools", "$schema", "title", "namespace", "timeout", "id"])(
+    "may have a key of another program, which is ignored with a warning: %s",
+    (key) => {
+      expect(parse({ [key]: "x" }).warnings).toEqual([`agent.json: ${key} is not known and ignored`]);
+    },
+  );
+
+  it.each([
+    ["disabled", { url: "x", disabled: true }, /a\.disabled: a server cannot be turned off here; take it out/],
+    ["enabled", { command: "x", enabled: false }, /a\.enabled: a server cannot be turned off here/],
+    ["serverUrl", { serverUrl: "http://x" }, /a\.serverUrl is not known; did you mean url\?/],
+    ["httpUrl", { httpUrl: "http://x" }, /a\.httpUrl is not known; did you mean url\?/],
+    ["URL", { URL: "http://x" }, /a\.URL is not known; did you mean url\?/],
+    ["header", { url: "x", header: { a: "b" } }, /a\.header is not known; did you mean headers\?/],
+    ["arguments", { command: "x", arguments: ["a"] }, /a\.arguments is not known; did you mean args\?/],
+    ["environment", { command: "x", environment: { A: "1" } }, /a\.environment is not known; did you mean env\?/],
+    ["transport", { url: "x", transport: "sse" }, /a\.transport is not known; did you mean type\?/],
+    [
+      "a name with an escape",
+      { url: "x", headers: { "a\x1b": "b" } },
+      /a\.headers: "a\\u001b" is no name of an HTTP header/,
+    ],
+    ["a header of two lines", { url: "x", headers: { a: "b\r\nc: d" } }, /a\.headers\.a: must not hold control/],
+    ["a url of two lines", { url: "x\ny" }, /a\.url: must not hold control/],
+    ["a variable without name", { command: "x", env: { "": "1" } }, /a\.env: "" is no name of a variable/],
+    ["a variable with =", { command: "x", env: { "A=B": "1" } }, /a\.env: "A=B" is no name/],
+    ["NUL in a variable", { command: "x", env: { A: "\0" } }, /a\.env\.A: must not hold a NUL/],
+    ["NUL in an argument", { command: "x", args: ["\0"] }, /a\.args: must not hold a NUL/],
+    ["NUL in the command", { command: "x\0" }, /a\.command: must not hold a NUL/],
+  ])("with a server that would be another one are broken, in either file: %s", (_, server, expected) => {
+    expect(errorOf({ mcp_servers: { a: server } })).toMatch(expected);
+    expect(errorOf({}, { mcp: JSON.stringify({ mcpServers: { a: server } }) })).toMatch(expected);
+  });
+
+  it("take the transports by all their names, and servers that other programs have switched on", () => {
+    for (const type of ["http", "streamable-http", "streamable_http", "streamableHttp", "StreamableHTTP"]) {
+      const { blueprint, warnings } = parse({ mcp_servers: { a: { type, url: "http://x", disabled: false } } });
+      expect(blueprint.mcpServers["a"]?.type).toBe("http");
+      expect(warnings).toEqual(["agent.json: mcp_servers.a.disabled is not known of a http server and ignored"]);
+    }
+    expect(
+      parse({ mcp_servers: { a: { command: "x", args: ["two\nlines"], timeout: 60, cwd: "/x" } } }).warnings,
+    ).toHaveLength(2);
+  });
+
+  it.each([
+    [
+      "a server's name",
+      { mcp_servers: { "a\u202eb": { url: "x" } } },
+      /^agent\.json: mcp_servers: must not hold control/,
+    ],
+    ["demands.executor_profile", { demands: { executor_profile: "a\0" } }, /demands\.executor_profile: must not hold/],
+    ["demands.hostname", { demands: { hostname: "a\n" } }, /demands\.hostname: must not hold/],
+    ["demands.project_dir", { demands: { project_dir: "/a\u2066" } }, /demands\.project_dir: must not hold/],
+    ["demands.tags", { demands: { tags: ["a\x1b"] } }, /demands\.tags: must not hold/],
+    ["tags", { tags: ["a\u202e"] }, /^agent\.json: tags: must not hold/],
+  ])("with control characters or such as turn the text are broken: %s", (_, agent, expected) => {
+    expect(errorOf(agent)).toMatch(expected);
+  });
+
+  it("with numbers that a double cannot hold are broken", () => {
+    expect(errorOf('{"output_schema": {"const": 1029384756610293847}}')).toMatch(/^agent\.json: 1029384756610293847 /);
+    expect(errorOf('{"parameters_schema": {"maximum": 1e400}}')).toMatch(/^agent\.json: 1e400 /);
   });
 
   it("of other systems are read when their further keys say nothing, with a warning for each that is ignored", () => {

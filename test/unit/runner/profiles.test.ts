@@ -24,7 +24,7 @@ afterEach(() => rmSync(root, { recursive: true, force: true }));
 function write(name: string, content: unknown, where = dir): string {
   mkdirSync(where, { recursive: true });
   const file = join(where, `${name}.json`);
-  writeFileSync(file, typeof content === "string" ? content : JSON.stringify(content));
+  writeFileSync(file, typeof content === "string" || Buffer.isBuffer(content) ? content : JSON.stringify(content));
   return file;
 }
 
@@ -54,6 +54,11 @@ describe("profiles", () => {
     write("full", { ...all, command: "../../ao-echo-exec" });
     const profile = findProfile(listProfiles([dir], discovery), "full");
     expect(profile).toMatchObject({ ...all, command: join(root, "ao-echo-exec") });
+  });
+
+  it("may begin with a byte order mark", () => {
+    write("notepad", '\ufeff{"type":"echo"}');
+    expect(listProfiles([dir], discovery).profiles).toMatchObject([{ name: "notepad", type: "echo" }]);
   });
 
   it("are none where there is no directory", () => {
@@ -92,6 +97,17 @@ describe("profiles", () => {
     ["a long wrong value", { type: "echo", tags: "x".repeat(500) }, /not "x{59}…$/],
     ["a type without executor", { type: "nope" }, /no executor is named "nope"; found: echo/],
     ["a command that is not there", { type: "x", command: "gone" }, /"command": executor .*\/gone does not exist/],
+    [
+      "a large integer",
+      `{"type":"echo","config":{"id":1029384756610293847}}`,
+      /1029384756610293847 .*write it as a string$/,
+    ],
+    [
+      "a deep config",
+      `{"type":"echo","config":${'{"a":'.repeat(25)}1${"}".repeat(25)}}`,
+      /"config": nested more than 24/,
+    ],
+    ["Latin-1", Buffer.from('{"type":"caf\xe9"}', "latin1"), /: is not UTF-8 text \(line 1\)/],
     ["too many bytes", `{"type":"echo"}${" ".repeat(300_000)}`, /has 300015 bytes; at most 262144 are read$/],
   ])("with %s are reported with file and key, beside the good ones", (_, content, message) => {
     const file = write("bad", content);

@@ -84,7 +84,13 @@ describe("the directory of blueprints", () => {
     house.write("good", { "agent.json": {} });
     house.write("bad json", { "agent.json": {} });
     house.write("bad-demands", { "agent.json": { demands: 7 } });
-    house.write("bad-empty", {});
+    house.write("bad-incomplete", { "agent.system-prompt.md": "You are lost." });
+    house.write("bad-latin1", { "agent.json": {} });
+    writeFileSync(join(house.dir, "bad-latin1", "agent.system-prompt.md"), Buffer.from("You are caf\xe9.", "latin1"));
+    house.write("good-bom", {
+      "agent.json": '\ufeff{"description":"saved by Notepad"}',
+      "agent.system-prompt.md": "\ufeffYou.",
+    });
     house.write("bad-link", {});
     symlinkSync(join(outside, "agent.json"), join(house.dir, "bad-link", "agent.json"));
     symlinkSync(outside, join(house.dir, "bad-linked-dir"));
@@ -96,13 +102,17 @@ describe("the directory of blueprints", () => {
     mkdirSync(join(house.dir, "linked"));
     symlinkSync(join(house.dir, "good", "agent.json"), join(house.dir, "linked", "agent.json"));
     writeFileSync(join(house.dir, "README.md"), "hello");
-    mkdirSync(join(house.dir, ".git"));
+    for (const folder of [".git", "empty", "node_modules/.bin"])
+      mkdirSync(join(house.dir, folder), { recursive: true });
+    symlinkSync(join(house.dir, "README.md"), join(house.dir, "link-to-a-file"));
     const { blueprints, broken } = await house.blueprints.listBlueprints({});
-    expect(blueprints.map(({ name }) => name)).toEqual(["good", "linked"]);
+    expect(blueprints.map(({ name }) => name)).toEqual(["good", "good-bom", "linked"]);
+    expect(blueprints[1]).toMatchObject({ description: "saved by Notepad", systemPrompt: "You." });
     expect(Object.fromEntries(broken.map(({ name, error }) => [name, error]))).toEqual({
       "bad json": "the name of a blueprint is 1 to 60 letters, digits, _ and -, the first a letter or a digit",
       "bad-demands": "agent.json: demands: expected an object, found 7",
-      "bad-empty": "agent.json is missing",
+      "bad-incomplete": "agent.json is missing",
+      "bad-latin1": "agent.system-prompt.md is not UTF-8 text (line 1): save it as UTF-8",
       "bad-link": expect.stringMatching(/^agent\.json is a link that leads out of /),
       "bad-linked-dir": expect.stringMatching(/^the directory is a link that leads out of /),
       "bad-dangling": expect.stringMatching(/^it cannot be read: ENOENT/),
@@ -112,6 +122,21 @@ describe("the directory of blueprints", () => {
     expect(await refusal(house.blueprints.getBlueprint({ name: "bad-demands" }))).toBe(
       "FailedPrecondition: agent blueprint bad-demands is broken: agent.json: demands: expected an object, found 7",
     );
+  });
+
+  it("leaves folders of something else alone: they are no blueprints, and nothing is removed from them", async () => {
+    const house = await startHouse();
+    mkdirSync(join(house.dir, "node_modules", "left-pad"), { recursive: true });
+    const name = "node_modules";
+    expect(await refusal(house.blueprints.getBlueprint({ name }))).toMatch(
+      /^NotFound: no agent blueprint node_modules/,
+    );
+    expect(await refusal(house.blueprints.deleteBlueprint({ name }))).toMatch(/^NotFound: /);
+    expect(await refusal(house.blueprints.updateBlueprint({ blueprint: { name } }))).toMatch(/^NotFound: /);
+    expect(await refusal(house.blueprints.createBlueprint({ blueprint: { name } }))).toMatch(
+      /^AlreadyExists: a folder node_modules is there, of something else/,
+    );
+    expect(readdirSync(join(house.dir, name))).toEqual(["left-pad"]);
   });
 
   it("that cannot be read is said to be so", async () => {

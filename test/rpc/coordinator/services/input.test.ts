@@ -23,7 +23,7 @@ async function expectNothingLeft(c: TestCoordinator): Promise<void> {
 }
 
 describe("control characters", () => {
-  const CONTROLS = ["\0", "\n", "\x1b", "\x7f", "\x85"];
+  const CONTROLS = ["\0", "\n", "\x1b", "\x7f", "\x85", "\u2028", "\u202e", "\u2066"];
   const refused = (field: string) =>
     expect.objectContaining({
       code: Code.InvalidArgument,
@@ -31,6 +31,7 @@ describe("control characters", () => {
     }) as unknown;
 
   it.each<[string, (text: string) => NewRun]>([
+    ["request_id", (requestId) => ({ requestId })],
     ["session_name", (sessionName) => ({ sessionName })],
     ["agent_name", (agentName) => ({ agentName })],
     ["project_dir", (text) => ({ projectDir: `/${text}` })],
@@ -52,10 +53,27 @@ describe("control characters", () => {
     ["executor_profile", (executorProfile) => ({ executorProfile })],
     ["tags[0]", (tag) => ({ tags: [tag] })],
     ["name", (name) => ({ name })],
+    ["executor.type", (type) => ({ executor: { type } })],
+    ["executor.command", (command) => ({ executor: { type: "x", command } })],
   ])("in %s are refused by Register, which names the field", async (field, about) => {
     const c = await startTestCoordinator();
-    await expect(RawRunner.register(c, about("a\0b"))).rejects.toEqual(refused(field));
+    for (const control of CONTROLS) {
+      await expect(RawRunner.register(c, about(`a${control}b`))).rejects.toEqual(refused(field));
+    }
     await RawRunner.register(c, about("größer 漢字"));
+  });
+
+  it("in what a runner says of an executor are refused, alone of their batch", async () => {
+    const c = await startTestCoordinator();
+    const runner = await RawRunner.online(c);
+    await c.create();
+    const offer = await runner.take();
+    for (const control of ["\0", "\u202e"]) {
+      expect(await runner.report(offer, "PROGRESS", { executorSessionId: `a${control}` })).toBe("INVALID");
+      const tool = { event: { case: "tool", value: { name: `a${control}` } } } as const;
+      expect((await runner.append(offer, 1, [tool])).kind).toBe(ReportVerdict_Kind.INVALID);
+    }
+    expect(await runner.report(offer, "PROGRESS", { executorSessionId: "größer" })).toBe("OK");
   });
 
   it("in a new name of a session are refused, and in a prompt they are text", async () => {
