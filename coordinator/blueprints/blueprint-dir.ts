@@ -18,7 +18,7 @@ import {
 import type { BlueprintFiles, Field } from "../core/blueprints/blueprint.ts";
 import { SchemaUnanswered, unavailable } from "../schemas/schema-judge.ts";
 import type { SchemaJudge } from "../schemas/schema-judge.ts";
-import { nearNames } from "./near-names.ts";
+import { nearNames } from "../../lib/near-names.ts";
 import { Refusal } from "../store/store.ts";
 
 /** A page of a list ends here, so that it fits a message. */
