@@ -120,8 +120,9 @@ function lostIn(value: unknown, at: string): string | undefined {
 /** The value that a model meant; undefined when it meant to leave the argument out. */
 function meantBy(value: unknown, schema: ArgumentSchema): unknown {
   if (value === null || value === "") return undefined;
-  if (schema.type === "array") return listMeantBy(value);
+  if (schema.type === "array") return listMeantBy(value, schema.items ?? {});
   if (typeof value !== "string") return value;
+  if (schema.enum !== undefined) return wordOf(value, schema.enum);
   switch (schema.type) {
     case "integer":
       return /^\s*-?\d+(?:\.0+)?\s*$/.test(value) ? Number(value) : value;
@@ -134,10 +135,17 @@ function meantBy(value: unknown, schema: ArgumentSchema): unknown {
   }
 }
 
-function listMeantBy(value: unknown): unknown {
+/** A word as the tool spells it: ASYNC_POLL and async-poll are async_poll. */
+function wordOf(value: string, words: readonly string[]): string {
+  const spelt = value.trim().toLowerCase().replaceAll("-", "_");
+  return words.includes(spelt) ? spelt : value;
+}
+
+function listMeantBy(value: unknown, items: ArgumentSchema): unknown {
   const held = typeof value === "string" && value.trimStart().startsWith("[") ? jsonIn(value) : undefined;
   const list = held ?? (typeof value === "string" ? [value] : value);
-  return Array.isArray(list) ? list.filter((item) => item !== null && item !== "") : list;
+  if (!Array.isArray(list)) return list;
+  return list.map((item: unknown) => meantBy(item, items)).filter((item) => item !== undefined);
 }
 
 function problemAt(path: readonly PropertyKey[], taken: Readonly<Record<string, unknown>>, root: ObjectSchema): string {

@@ -5,6 +5,9 @@ const PARSE_ERROR = -32_700;
 const INVALID_REQUEST = -32_600;
 const INVALID_PARAMS = -32_602;
 
+/** Characters of what a client sent that an error repeats. */
+const MAX_REPEATED = 64;
+
 /** The body of a request, as far as it is understood. */
 export type Body =
   /** A message or a batch of them, in the form that the library takes. */
@@ -60,7 +63,7 @@ function batchOf(messages: readonly unknown[]): Body {
     if (id === undefined || message["method"] === undefined) continue;
     // The library answers only one of them.
     if (ids.has(id)) {
-      const what = `two requests of this batch have the id ${JSON.stringify(id)}`;
+      const what = `two requests of this batch have the id ${JSON.stringify(id).slice(0, MAX_REPEATED)}`;
       return refused(400, null, INVALID_REQUEST, `Invalid Request: ${what}`);
     }
     ids.add(id);
@@ -76,7 +79,7 @@ function isCall(message: unknown): boolean {
 function repair(message: Record<string, unknown>): string | undefined {
   if (message["params"] === null) delete message["params"];
   if (message["id"] instanceof LostNumber) {
-    return `the id ${message["id"].source} is no number that an answer can repeat: send a smaller one or a text`;
+    return `the id ${message["id"].source.slice(0, MAX_REPEATED)} is no number that an answer can repeat: send a smaller one or a text`;
   }
   if (!isCall(message)) return undefined;
   const params = message["params"];
@@ -96,7 +99,7 @@ function repairArguments(params: Record<string, unknown>): string | undefined {
   const held = typeof given === "string" ? objectIn(given) : undefined;
   if (held === undefined) {
     const what = Array.isArray(given) ? "a list" : `a ${typeof given}`;
-    return `arguments of ${String(params["name"])} must be an object such as {"session_id": "ses_…"}, not ${what}`;
+    return `arguments of ${String(params["name"]).slice(0, MAX_REPEATED)} must be an object such as {"session_id": "ses_…"}, not ${what}`;
   }
   params["arguments"] = held;
   return undefined;

@@ -10,7 +10,7 @@ import { readArguments } from "./arguments.ts";
 import { readBody, rpcError } from "./body.ts";
 import type { ToolCaller } from "./caller.ts";
 import { adviceOf } from "./errors.ts";
-import { admitPage, BODY_MAX_BYTES, exchange, refuse } from "./exchange.ts";
+import { admitPage, BODY_MAX_BYTES, exchange, METHODS, refuse } from "./exchange.ts";
 import { TOOLS } from "./tools.ts";
 import type { Tool } from "./tools.ts";
 
@@ -55,7 +55,8 @@ export function mcpEndpoint({ callerOf, maxExchanges, log }: EndpointOptions): E
   const answer = async (request: Request, body: Uint8Array | undefined, response: HttpResponse): Promise<Response> => {
     const { headers } = request;
     const { events } = acceptable(headers);
-    if (body === undefined) return handler.fetch(request);
+    if (body === undefined)
+      return refusal(405, `${NO_STREAM}, so that ${request.method} has nothing to do`, { allow: METHODS });
     if (headers.has("content-encoding"))
       return refusal(415, "the body is read as it is: send it without content-encoding");
     const message = readBody(body);
@@ -84,8 +85,11 @@ export function mcpEndpoint({ callerOf, maxExchanges, log }: EndpointOptions): E
   };
 }
 
-function refusal(status: number, message: string): Response {
-  return Response.json(rpcError(-32_000, message), { status });
+const NO_STREAM =
+  "this is MCP's streamable HTTP: POST a message of JSON-RPC. There are no sessions and no stream of the server's own";
+
+function refusal(status: number, message: string, headers: Record<string, string> = {}): Response {
+  return Response.json(rpcError(-32_000, message), { status, headers });
 }
 
 const LISTED: ListedTool[] = TOOLS.map(({ name, description, schema, hints }) => ({

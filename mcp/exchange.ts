@@ -7,6 +7,9 @@ import { rpcError } from "./body.ts";
 /** Largest request; a prompt of that size belongs into a file. */
 export const BODY_MAX_BYTES = 1024 * 1024;
 
+/** Methods that mean something to the tools. */
+export const METHODS = "POST, OPTIONS";
+
 /** A body that is larger is still read to this point, so that its sender receives the refusal instead of a reset. */
 const DISCARDED_MAX_BYTES = 16 * BODY_MAX_BYTES;
 
@@ -67,8 +70,6 @@ export function admitPage(request: HttpRequest, response: HttpResponse): boolean
   either.end();
   return true;
 }
-
-const METHODS = "POST, OPTIONS";
 
 async function bodyOf(request: HttpRequest): Promise<Buffer | "TOO_LARGE"> {
   const chunks: Buffer[] = [];

@@ -104,13 +104,14 @@ describe.each(Object.keys(ERAS) as (keyof typeof ERAS)[])("a model over a client
 });
 
 describe("arguments", () => {
-  it.each([null, "", [], undefined, '{"status": "idle"}', { status: '["idle","failed"]' }, { status: ["idle", null] }])(
-    "%j are taken for what they mean",
-    async (args) => {
-      const { status, text } = await post(await page(), call("list_agent_sessions", args));
-      expect([status, text]).toEqual([200, expect.stringContaining('"structuredContent":{"sessions":[]}')]);
-    },
-  );
+  it.each(
+    [null, "", [], undefined, '{"status": "idle"}', { status: '["idle","failed"]' }, { status: ["IDLE", null] }].map(
+      (args) => [args],
+    ),
+  )("%j are taken for what they mean", async (args) => {
+    const { status, text } = await post(await page(), call("list_agent_sessions", args));
+    expect([status, text]).toEqual([200, expect.stringContaining('"structuredContent":{"sessions":[]}')]);
+  });
 
   it.each([
     [5, "a number"],
@@ -190,6 +191,17 @@ describe("a body", () => {
   it("that is compressed is refused with the reason", async () => {
     const refused = await post(await page(), rpc("ping"), { "content-encoding": "gzip" });
     expect(refused).toMatchObject({ status: 415, text: expect.stringContaining("without content-encoding") });
+  });
+});
+
+describe("a request that is no POST", () => {
+  it.each(["GET", "DELETE", "PUT"])("as %s is told what is served here", async (method) => {
+    const response = await fetch(await page(), {
+      method,
+      headers: { accept: "text/event-stream", "mcp-session-id": "old" },
+    });
+    expect([response.status, response.headers.get("allow")]).toEqual([405, "POST, OPTIONS"]);
+    expect(await response.text()).toContain("POST a message of JSON-RPC");
   });
 });
 
