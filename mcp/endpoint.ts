@@ -1,13 +1,18 @@
-import { createMcpHandler, McpServer } from "@modelcontextprotocol/server";
-import type { CallToolResult } from "@modelcontextprotocol/server";
+import { createMcpHandler, ProtocolError, ProtocolErrorCode, Server } from "@modelcontextprotocol/server";
+import type { CallToolResult, Tool as ListedTool } from "@modelcontextprotocol/server";
 import type { JsonObject } from "@bufbuild/protobuf";
+import { nearNames } from "../lib/near-names.ts";
 import type { HttpRequest, HttpResponse } from "../lib/rpc/http.ts";
 import type { Log } from "../lib/log.ts";
 import { VERSION } from "../lib/version.ts";
+import { acceptable, asJson } from "./answer.ts";
+import { readArguments } from "./arguments.ts";
+import { readBody, rpcError } from "./body.ts";
 import type { ToolCaller } from "./caller.ts";
 import { adviceOf } from "./errors.ts";
-import { BODY_MAX_BYTES, exchange, refuse } from "./exchange.ts";
+import { admitPage, BODY_MAX_BYTES, exchange, METHODS, refuse } from "./exchange.ts";
 import { TOOLS } from "./tools.ts";
+import type { Tool } from "./tools.ts";
 
 /** Streams on which a client listens for changes of the tools; there are none. */
 const MAX_SUBSCRIPTIONS = 4;
@@ -19,7 +24,7 @@ const INSTRUCTIONS =
 export interface EndpointOptions {
   /** Who calls, by the headers of the request. */
   readonly callerOf: (headers: Headers) => ToolCaller;
-  /** Requests that are served at a time; a further one gets 429. */
+  /** Requests, and calls of tools in them, that are served at a time; a further one gets 429. */
   readonly maxExchanges: number;
   readonly log: Log;
 }
@@ -42,40 +47,98 @@ export function mcpEndpoint({ callerOf, maxExchanges, log }: EndpointOptions): E
       onerror: (error) => log.debug({ reason: error.message }, "an MCP request was refused"),
     },
   );
-  const open = new Set<HttpResponse>();
+  /** Responses that are open, and the calls that each is the answer to. */
+  const open = new Map<HttpResponse, number>();
+  const busy = () => [...open.values()].reduce((sum, calls) => sum + Math.max(1, calls), 0);
+  const tooMany = `${maxExchanges} requests are being answered; repeat when one of them has been`;
+
+  const answer = async (request: Request, body: Uint8Array | undefined, response: HttpResponse): Promise<Response> => {
+    const { headers } = request;
+    const { events } = acceptable(headers);
+    if (body === undefined)
+      return refusal(405, `${NO_STREAM}, so that ${request.method} has nothing to do`, { allow: METHODS });
+    if (headers.has("content-encoding"))
+      return refusal(415, "the body is read as it is: send it without content-encoding");
+    const message = readBody(body);
+    if (message.type === "refused") return Response.json(message.error, { status: message.status });
+    if (busy() - 1 + message.calls > maxExchanges) return refusal(429, tooMany);
+    open.set(response, message.calls);
+    const { json: parsedBody } = message;
+    const answered = await handler.fetch(request, { parsedBody });
+    return events ? answered : asJson(answered, Array.isArray(parsedBody));
+  };
+
   return {
     async handle(request, response) {
       if (closing) return refuse(response, 503, "this server ends");
-      if (open.size >= maxExchanges) {
-        return refuse(response, 429, `${maxExchanges} requests are being answered; repeat when one of them has been`);
-      }
-      open.add(response);
-      await exchange(request, response, handler.fetch);
+      if (admitPage(request, response)) return;
+      if (busy() >= maxExchanges) return refuse(response, 429, tooMany);
+      open.set(response, 0);
+      await exchange(request, response, (web, body) => answer(web, body, response));
       open.delete(response);
     },
     async close() {
       closing = true;
-      for (const response of open) response.destroy();
+      for (const response of open.keys()) response.destroy();
       await handler.close();
     },
   };
 }
 
-function serverFor(caller: ToolCaller, log: Log): McpServer {
-  const server = new McpServer({ name: "agent-runner", version: VERSION }, { instructions: INSTRUCTIONS });
-  for (const { name, description, input, hints, call } of TOOLS) {
-    const config = { description, inputSchema: input, annotations: { ...hints, openWorldHint: false } };
-    server.registerTool(name, config, async (args, { mcpReq }) => {
-      try {
-        return answered(await call(args, caller, mcpReq.signal));
-      } catch (error) {
-        const text = adviceOf(error);
-        log.info({ tool: name, session_id: caller.sessionId, reason: text }, "a tool call failed");
-        return { content: [{ type: "text", text }], isError: true };
-      }
-    });
-  }
+const NO_STREAM =
+  "this is MCP's streamable HTTP: POST a message of JSON-RPC. There are no sessions and no stream of the server's own";
+
+function refusal(status: number, message: string, headers: Record<string, string> = {}): Response {
+  return Response.json(rpcError(-32_000, message), { status, headers });
+}
+
+const LISTED: ListedTool[] = TOOLS.map(({ name, description, schema, hints }) => ({
+  name,
+  description,
+  inputSchema: schema as ListedTool["inputSchema"],
+  annotations: { ...hints, openWorldHint: false },
+}));
+
+/** The low level of the library: its high one reads arguments itself, and refuses them in the words of its schemas. */
+function serverFor(caller: ToolCaller, log: Log): Server {
+  const capabilities = { tools: { listChanged: false } };
+  const server = new Server({ name: "agent-runner", version: VERSION }, { instructions: INSTRUCTIONS, capabilities });
+  server.setRequestHandler("tools/list", () => ({ tools: LISTED }));
+  server.setRequestHandler("tools/call", async ({ params }, { mcpReq }) =>
+    called(toolNamed(params.name), params.arguments ?? {}, caller, mcpReq.signal, log),
+  );
   return server;
+}
+
+/** @throws ProtocolError, as MCP wants it for a tool that is not there. */
+function toolNamed(name: string): Tool {
+  const tool = TOOLS.find((tool) => tool.name === name);
+  if (tool !== undefined) return tool;
+  const names = TOOLS.map((tool) => tool.name);
+  const [near] = nearNames(name.slice(0, 64), names);
+  const hint = near === undefined ? "" : ` Did you mean ${near}?`;
+  const what = `there is no tool ${JSON.stringify(name.slice(0, 64))}.${hint} The tools are ${names.join(", ")}.`;
+  throw new ProtocolError(ProtocolErrorCode.InvalidParams, what);
+}
+
+async function called(
+  tool: Tool,
+  given: Readonly<Record<string, unknown>>,
+  caller: ToolCaller,
+  signal: AbortSignal,
+  log: Log,
+): Promise<CallToolResult> {
+  let hints: readonly string[] = [];
+  try {
+    const { args, ignored } = readArguments(tool, given);
+    hints = ignored;
+    const answer = await tool.call(args, caller, signal);
+    return answered(hints.length === 0 ? answer : { ...answer, ignored_arguments: [...hints] });
+  } catch (error) {
+    const text = [adviceOf(error, caller), ...hints].join(" ");
+    log.info({ tool: tool.name, session_id: caller.sessionId, reason: text }, "a tool call failed");
+    return { content: [{ type: "text", text }], isError: true };
+  }
 }
 
 function answered(answer: JsonObject): CallToolResult {

@@ -27,10 +27,15 @@ const ADVICE: ReadonlyMap<Code, string> = new Map([
   [Code.DeadlineExceeded, "The coordinator does not answer. Call again in a minute, a start with the same request_id."],
 ]);
 
-/** Says what went wrong and what to do, for a model. */
-export function adviceOf(error: unknown): string {
+/** What a person is told whose client sends a token: they need none. */
+const NO_TOKEN =
+  "Nothing was changed. Only agents send a token, that of their run: take `authorization` out of the client's headers.";
+
+/** Says what went wrong and what to do, for the model of an agent or of a person's client. */
+export function adviceOf(error: unknown, { sessionId }: { readonly sessionId: string | undefined }): string {
   if (error instanceof ToolError) return error.message;
   const { code, rawMessage } = ConnectError.from(error);
-  const advice = isStoreTrouble(error) ? AGAIN : ADVICE.get(code);
+  const ofPerson = code === Code.Unauthenticated && sessionId === undefined ? NO_TOKEN : ADVICE.get(code);
+  const advice = isStoreTrouble(error) ? AGAIN : ofPerson;
   return advice === undefined ? `${Code[code]}: ${rawMessage}` : `${rawMessage}. ${advice}`;
 }

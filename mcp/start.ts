@@ -6,7 +6,7 @@ import type { CreateRunRequestSchema } from "../gen/agentrunner/v1/run_service_p
 import { isFinalState } from "../lib/protocol/final.ts";
 import type { ToolCaller } from "./caller.ts";
 import { ToolError } from "./errors.ts";
-import { facts, resultView, runView, word } from "./views.ts";
+import { facts, nameOf, resultView, runView, word } from "./views.ts";
 import { firstOf, runEnd, runStuck } from "./waiting.ts";
 
 /** How the caller learns of the end of what it starts. */
@@ -68,10 +68,15 @@ function nextOf({ state, sessionId }: Run): string {
   );
 }
 
-function started({ sessionId, runId, state }: Run, next: string): JsonObject {
-  return { session_id: sessionId, run_id: runId, state: word(RunStateSchema, state), next };
+function started(run: Run, next: string): JsonObject {
+  const { sessionId, runId, state } = run;
+  return {
+    ...facts({ session_id: sessionId, session_name: nameOf(run), run_id: runId }),
+    state: word(RunStateSchema, state),
+    next,
+  };
 }
 
 function outcome(run: Run): JsonObject {
-  return facts({ session_id: run.sessionId, ...runView(run), ...resultView(run.result) });
+  return facts({ session_id: run.sessionId, session_name: nameOf(run), ...runView(run), ...resultView(run.result) });
 }

@@ -1,11 +1,15 @@
 import type { JsonObject } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { z } from "zod";
-import type { Services } from "../client/connect.ts";
 import { InvocationMode, RunStateSchema } from "../gen/agentrunner/v1/run_pb.ts";
 import { OPEN_STATES } from "../lib/protocol/final.ts";
-import { SessionStatus, SessionStatusSchema } from "../gen/agentrunner/v1/session_pb.ts";
+import { SessionStatus } from "../gen/agentrunner/v1/session_pb.ts";
+import { jsonObject, schemaOf } from "./arguments.ts";
+import type { ObjectSchema } from "./arguments.ts";
 import type { ToolCaller } from "./caller.ts";
 import { ToolError } from "./errors.ts";
+import { refuseOwn, sessionId, sessionIds, sessionName, sessionNames, sessionOf } from "./session-ref.ts";
+import type { SessionRef } from "./session-ref.ts";
 import { begin, MODES } from "./start.ts";
 import {
   blueprintView,
@@ -14,19 +18,19 @@ import {
   treeView,
   pageOf,
   RESULT_SHOWN_CHARS,
-  resultView,
   runView,
   sessionView,
   word,
 } from "./views.ts";
-import { firstOf, hasSettled, sessionSettled } from "./waiting.ts";
-import type { Wait } from "./waiting.ts";
+import { waitForSessions } from "./wait-for-sessions.ts";
 
 /** One tool: what a model reads of it, what it takes, and what it does. */
 export interface Tool<Input extends z.ZodObject = z.ZodObject> {
   readonly name: string;
   readonly description: string;
   readonly input: Input;
+  /** What it takes, as clients are told. */
+  readonly schema: ObjectSchema;
   /** As MCP annotates tools. */
   readonly hints: { readonly readOnlyHint?: boolean; readonly destructiveHint?: boolean };
   /** @throws ToolError and ConnectError, which become the tool's error. */
@@ -39,16 +43,15 @@ const DESTROYS = { destructiveHint: true };
 
 const BLUEPRINTS_PAGE = 25;
 const SESSIONS_PAGE = 50;
-const MAX_WAITED = 50;
 const RESULT_MAX_CHARS = 100_000;
 
-const sessionId = z.string().min(1).max(64).describe("The session, `ses_…`, as start_agent_session returned it.");
 const pageToken = z.string().max(256).optional().describe("`next_page_token` of the page before.");
 const mode = z
   .enum(MODES)
   .default("sync")
   .describe(
-    "sync waits for the result, at most 45 s. async_poll returns at once; wait_for_agent_sessions gets the result. " +
+    "sync waits for the result, at most 45 s; the agent works on when that is over, and when the call is cut off or cancelled. " +
+      "async_poll returns at once; wait_for_agent_sessions gets the result. " +
       "async_callback returns at once; end your turn, and you are resumed with the result: the only mode that holds no slot.",
   );
 const timeoutSeconds = z.int().min(1).max(604_800).optional().describe("Stops the agent after this long.");
@@ -57,8 +60,9 @@ const requestId = z
   .min(1)
   .max(64)
   .optional()
-  .describe("A name for this start. A call with the same name and content starts nothing twice.");
-const parameters = z.record(z.string(), z.json());
+  .describe(
+    "A name for this start. A call with the same name and content starts nothing twice: repeat it after a call that was cut off.",
+  );
 
 /** The tools, in the order in which models are shown them. */
 export const TOOLS: readonly Tool[] = [
@@ -67,7 +71,7 @@ export const TOOLS: readonly Tool[] = [
     description:
       "Lists the kinds of agents that can be started, with what they are for and the parameters they take. " +
       "Give the name of one to start_agent_session as agent_name.",
-    input: z.strictObject({ page_token: pageToken }),
+    input: z.object({ page_token: pageToken }),
     hints: READS,
     async call({ page_token = "" }, { services, tags }, signal) {
       const page = await services.blueprints.listBlueprints(
@@ -85,10 +89,10 @@ export const TOOLS: readonly Tool[] = [
     description:
       "Starts an agent in a session of its own and gives it a prompt. Returns its session_id, which every other tool " +
       "takes. `next` in the answer says what to do next.",
-    input: z.strictObject({
+    input: z.object({
       agent_name: z.string().max(60).optional().describe("Blueprint of the agent. Default: none, a plain agent."),
       prompt: z.string().optional().describe("What it is to do. It knows nothing but this and its blueprint."),
-      parameters: parameters.optional().describe("Parameters, when the blueprint has a parameters_schema."),
+      parameters: jsonObject.optional().describe("Parameters, when the blueprint has a parameters_schema."),
       mode,
       session_name: z.string().min(1).max(128).optional().describe("A name for people; must not exist yet."),
       project_dir: z.string().max(4_096).optional().describe("Absolute directory to work in. Default: the runner's."),
@@ -119,18 +123,20 @@ export const TOOLS: readonly Tool[] = [
     description:
       "Gives a further prompt to an agent that has ended its turn, failed or was stopped; it remembers what came before. " +
       "While it is still busy the prompt waits for its turn.",
-    input: z.strictObject({
+    input: z.object({
       session_id: sessionId,
+      session_name: sessionName,
       prompt: z.string().optional().describe("What it is to do now."),
-      parameters: parameters.optional().describe("Parameters instead, when its blueprint has a parameters_schema."),
+      parameters: jsonObject.optional().describe("Parameters instead, when its blueprint has a parameters_schema."),
       mode,
       timeout_seconds: timeoutSeconds,
       request_id: requestId,
     }),
     hints: STARTS,
-    call(args, caller, signal) {
-      refuseOwn(caller, args.session_id, "end your turn instead of resuming it");
-      const request = { mode: InvocationMode.RESUME, sessionId: args.session_id, ...textOf(args) };
+    async call(args, caller, signal) {
+      const sessionId = await sessionOf(args, caller, signal);
+      refuseOwn(caller, sessionId, "end your turn instead of resuming it");
+      const request = { mode: InvocationMode.RESUME, sessionId, ...textOf(args) };
       return begin(
         caller,
         { ...request, ...timeoutOf(args.timeout_seconds) },
@@ -144,11 +150,13 @@ export const TOOLS: readonly Tool[] = [
     description:
       "Says where a session stands: pending, running, stopping, idle (its turn completed), failed or stopped; and while a " +
       "run of it waits, why.",
-    input: z.strictObject({ session_id: sessionId }),
+    input: z.object({ session_id: sessionId, session_name: sessionName }),
     hints: READS,
-    async call({ session_id }, { services }, signal) {
-      const { session } = await services.sessions.getSession({ sessionId: session_id }, { signal });
-      if (session === undefined) throw new ToolError(`no session ${session_id}`);
+    async call(args, caller, signal) {
+      const { services } = caller;
+      const sessionId = await sessionOf(args, caller, signal);
+      const { session } = await services.sessions.getSession({ sessionId }, { signal });
+      if (session === undefined) throw new ToolError(`no session ${sessionId}`);
       const runId = session.activeRunId || session.lastRunId;
       const run = runId === "" ? undefined : (await services.runs.getRun({ runId }, { signal })).run;
       return { ...sessionView(session), ...treeView(session), ...facts({ run: run && runView(run) }) };
@@ -159,16 +167,24 @@ export const TOOLS: readonly Tool[] = [
     description:
       "Reads the result of a session's last run that has ended, or of one run. A long result comes in pieces: while the " +
       "answer has next_offset, call again with it.",
-    input: z.strictObject({
+    input: z.object({
       session_id: sessionId,
+      session_name: sessionName,
       run_id: z.string().max(64).optional().describe("The run, `run_…`. Default: the last that has ended."),
       part: z.enum(["text", "data"]).default("text").describe("data reads the JSON of result_data instead."),
       offset: z.int().min(0).default(0).describe("Where to begin, in characters."),
       limit: z.int().min(1).max(RESULT_MAX_CHARS).default(RESULT_SHOWN_CHARS).describe("Most characters to read."),
     }),
     hints: READS,
-    async call({ session_id, run_id = "", part, offset, limit }, { services }, signal) {
-      const answer = await services.sessions.getSessionResult({ sessionId: session_id, runId: run_id }, { signal });
+    async call({ run_id: runId = "", part, offset, limit, ...ref }, caller, signal) {
+      const sessionId = await sessionOf(ref, caller, signal);
+      const answer = await caller.services.sessions
+        .getSessionResult({ sessionId, runId }, { signal })
+        .catch((error: unknown) => {
+          if (ConnectError.from(error).code !== Code.FailedPrecondition) throw error;
+          const what = `${runId || sessionId} has no result yet, because it has not ended`;
+          throw new ToolError(`${what}. wait_for_agent_sessions waits for it.`);
+        });
       const { result } = answer;
       const text = part === "text" ? result?.text : result?.data && JSON.stringify(result.data);
       const page = pageOf(text ?? "", offset, limit);
@@ -189,19 +205,23 @@ export const TOOLS: readonly Tool[] = [
     name: "list_agent_sessions",
     description:
       "Lists sessions with their status, newest first: for an agent its own session and those below it, for people all.",
-    input: z.strictObject({
+    input: z.object({
       status: z
         .array(z.enum(["pending", "running", "stopping", "idle", "failed", "stopped"]))
         .default([])
         .describe("Only sessions with one of these. Default: all."),
-      parent_session_id: z.string().max(64).default("").describe("Only sessions that this session started."),
+      parent_session_id: z.string().max(64).optional().describe("Only sessions that this session started."),
+      parent_session_name: z.string().max(128).optional().describe("The same, by the name of that session."),
       page_token: pageToken,
     }),
     hints: READS,
-    async call({ status, parent_session_id, page_token = "" }, { services }, signal) {
+    async call({ status, parent_session_id, parent_session_name, page_token: pageToken = "" }, caller, signal) {
       const statuses = status.map((name) => SessionStatus[name.toUpperCase() as keyof typeof SessionStatus]);
-      const page = await services.sessions.listSessions(
-        { statuses, parentSessionId: parent_session_id, pageSize: SESSIONS_PAGE, pageToken: page_token },
+      const parent = { session_id: parent_session_id, session_name: parent_session_name };
+      const anyParent = parent_session_id === undefined && parent_session_name === undefined;
+      const parentSessionId = anyParent ? "" : await sessionOf(parent, caller, signal);
+      const page = await caller.services.sessions.listSessions(
+        { statuses, parentSessionId, pageSize: SESSIONS_PAGE, pageToken },
         { signal },
       );
       return { sessions: page.sessions.map(sessionView), ...facts({ next_page_token: page.nextPageToken }) };
@@ -213,8 +233,9 @@ export const TOOLS: readonly Tool[] = [
       "Waits until sessions have settled: nothing of them runs or waits, and nothing that they started is to call them back. " +
       "Returns after 45 s at the latest, with the results of those that have settled and with what is still open and why; " +
       "call it again to wait on.",
-    input: z.strictObject({
-      session_ids: z.array(sessionId).min(1).max(MAX_WAITED).describe("The sessions."),
+    input: z.object({
+      session_ids: sessionIds,
+      session_names: sessionNames,
       until: z.enum(["all", "any"]).default("all").describe("any returns as soon as one has settled."),
       timeout_seconds: z.int().min(1).max(45).default(45).describe("Longest wait."),
     }),
@@ -226,8 +247,9 @@ export const TOOLS: readonly Tool[] = [
     description:
       "Stops what a session runs and what waits in it. The session stays; resume_agent_session continues it. Returns at " +
       "once, and the processes end within seconds.",
-    input: z.strictObject({
+    input: z.object({
       session_id: sessionId,
+      session_name: sessionName,
       include_children: z.boolean().default(false).describe("Also stop every session below it."),
       reason: z.string().max(1_024).default("").describe("Shown to people."),
     }),
@@ -239,23 +261,21 @@ export const TOOLS: readonly Tool[] = [
     description:
       "Deletes a session with its runs, events and results, for ever. Refused while it or a session below it is at work: " +
       "stop_agent_session first.",
-    input: z.strictObject({ session_id: sessionId }),
+    input: z.object({ session_id: sessionId, session_name: sessionName }),
     hints: DESTROYS,
-    async call({ session_id }, caller, signal) {
-      refuseOwn(caller, session_id, "it cannot be deleted while you work");
-      await caller.services.sessions.deleteSession({ sessionId: session_id }, { signal });
-      return { session_id, deleted: true };
+    async call(args, caller, signal) {
+      const sessionId = await sessionOf(args, caller, signal);
+      refuseOwn(caller, sessionId, "it cannot be deleted while you work");
+      await caller.services.sessions.deleteSession({ sessionId }, { signal });
+      return { session_id: sessionId, deleted: true };
     },
   }),
 ];
 
 /** Keeps the type of the arguments between schema and call, and forgets it outside. */
-function tool<Input extends z.ZodObject>(definition: Tool<Input>): Tool {
-  return definition;
-}
-
-function refuseOwn({ sessionId }: ToolCaller, target: string, instead: string): void {
-  if (target === sessionId) throw new ToolError(`${target} is your own session: ${instead}`);
+function tool<Input extends z.ZodObject>(definition: Omit<Tool<Input>, "schema">): Tool {
+  const whole: Tool<Input> = { ...definition, schema: schemaOf(definition.input) };
+  return whole;
 }
 
 /** What the coordinator makes the text for the agent of: without a prompt, of the parameters, or it says what is missing. */
@@ -267,66 +287,13 @@ function timeoutOf(seconds: number | undefined) {
   return seconds === undefined ? {} : { timeout: { seconds: BigInt(seconds), nanos: 0 } };
 }
 
-async function waitForSessions(
-  args: { session_ids: string[]; until: "all" | "any"; timeout_seconds: number },
-  caller: ToolCaller,
-  signal: AbortSignal,
-): Promise<JsonObject> {
-  const { services, waits, waitMs } = caller;
-  const sessionIds = [...new Set(args.session_ids)];
-  for (const sessionId of sessionIds) refuseOwn(caller, sessionId, "waiting for it would never end");
-  const waiting = AbortSignal.any([signal, AbortSignal.timeout(Math.min(waitMs, args.timeout_seconds * 1_000))]);
-  const look = () => settledOf(services, sessionIds, signal);
-  const enough = (settled: ReadonlySet<string>): boolean =>
-    args.until === "any" ? settled.size > 0 : settled.size === sessionIds.length;
-  let settled = await look();
-  if (!enough(settled)) {
-    const each = sessionIds.map((sessionId): Wait<string> => async (signal) => {
-      const done = await sessionSettled(services, sessionId, waits)(signal);
-      return args.until === "any" ? done : undefined;
-    });
-    await waits.within(sessionIds.length, () => firstOf(each, waiting));
-    settled = await look();
-  }
-  const shownChars = Math.floor(RESULT_SHOWN_CHARS / Math.max(1, settled.size));
-  const open = sessionIds.filter((sessionId) => !settled.has(sessionId));
-  return {
-    settled: await Promise.all([...settled].map((sessionId) => settledView(caller, sessionId, shownChars, signal))),
-    open: await Promise.all(open.map((sessionId) => openView(caller, sessionId, signal))),
-    ...facts({ next: open.length === 0 ? undefined : WAIT_AGAIN }),
-  };
-}
-
-async function settledOf(services: Services, sessionIds: readonly string[], signal: AbortSignal): Promise<Set<string>> {
-  const answers = await Promise.all(sessionIds.map((sessionId) => hasSettled(services, sessionId, signal)));
-  return new Set(sessionIds.filter((_, i) => answers[i]));
-}
-
-const WAIT_AGAIN =
-  "Call wait_for_agent_sessions again with the open ones. One that is pending because you hold the slot it needs starts " +
-  "only when you end your turn.";
-
-async function settledView({ services }: ToolCaller, sessionId: string, maxChars: number, signal: AbortSignal) {
-  const { runId, state, result, ...end } = await services.sessions.getSessionResult({ sessionId }, { signal });
-  const view = { session_id: sessionId, run_id: runId, state: word(RunStateSchema, state) };
-  return { ...view, ...endView(end), ...resultView(result, maxChars) };
-}
-
-async function openView({ services }: ToolCaller, sessionId: string, signal: AbortSignal): Promise<JsonObject> {
-  const { session } = await services.sessions.getSession({ sessionId }, { signal });
-  const runId = session?.activeRunId ?? "";
-  const run = runId === "" ? undefined : (await services.runs.getRun({ runId }, { signal })).run;
-  const status = session && word(SessionStatusSchema, session.status);
-  const why = run === undefined ? "no run is open; it waits to be called back by sessions that it started" : undefined;
-  return facts({ session_id: sessionId, status, why, ...(run === undefined ? {} : runView(run)) });
-}
-
 async function stopSession(
-  args: { session_id: string; include_children: boolean; reason: string },
+  args: SessionRef & { include_children: boolean; reason: string },
   caller: ToolCaller,
   signal: AbortSignal,
 ): Promise<JsonObject> {
-  const { session_id: sessionId, include_children: cascade, reason } = args;
+  const { include_children: cascade, reason } = args;
+  const sessionId = await sessionOf(args, caller, signal);
   refuseOwn(caller, sessionId, "end your turn instead of stopping it");
   const { runs, sessions } = caller.services;
   const { session } = await sessions.getSession({ sessionId }, { signal });

@@ -37,7 +37,7 @@ export function word(names: DescEnum, value: number): string {
 export function sessionView(session: Session): JsonObject {
   return facts({
     session_id: session.sessionId,
-    session_name: session.sessionName === session.sessionId ? undefined : session.sessionName,
+    session_name: nameOf(session),
     status: word(SessionStatusSchema, session.status),
     agent_name: session.agentName,
     parent_session_id: session.parentSessionId,
@@ -45,6 +45,11 @@ export function sessionView(session: Session): JsonObject {
     created_at: iso(session.createdAt),
     updated_at: iso(session.updatedAt),
   });
+}
+
+/** The name that somebody gave a session; undefined when it has only its id. */
+export function nameOf({ sessionId, sessionName }: Pick<Session, "sessionId" | "sessionName">): string | undefined {
+  return sessionName === sessionId ? undefined : sessionName;
 }
 
 /** Sessions below, and notifications that wait: what GetSession knows besides. */

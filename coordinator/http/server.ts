@@ -206,7 +206,8 @@ function requestHandler(
       if (request.method === "GET" || request.method === "HEAD") return send(response, await page());
       return send(response, { ...text(405, `${path} answers GET only`), headers: { allow: "GET, HEAD" } });
     }
-    const protocol = protocolByPath.get(path);
+    // Some clients put a slash after every URL that they are given.
+    const protocol = protocolByPath.get(path.replace(/\/$/, ""));
     if (protocol !== undefined) return protocol(request, response);
     const rpc = rpcs.get(path);
     if (rpc === undefined) return send(response, text(404, `nothing is served at ${path}`));

@@ -12,16 +12,19 @@ const AUTHORITY = /^(\[[\da-f:.]+\]|[^\s:/?#@[\]]+)(?::(\d{1,5}))?$/;
  * name, pointed at 127.0.0.1 (then Host gives it away), or directly (then Origin does). Both must be loopback or allowed. An IP
  * address as Host passes as well: the first trick needs a name, and probes and load balancers call by address.
  *
- * Returns the reason of a refusal, which names the program as `whose`, or undefined. A request without Host passes, because
+ * `namesOfThis` are names under which clients reach this machine and that nobody else can make point to it: they pass as Host
+ * alone. Returns the reason of a refusal, which names the program as `whose`, or undefined. A request without Host passes, because
  * browsers always send one.
  */
 export function hostGuard(
   allowedHosts: readonly string[],
   whose: "coordinator" | "runner",
+  namesOfThis: readonly string[] = [],
 ): (request: HttpRequest) => string | undefined {
   const allowed = new Set(allowedHosts.map((host) => host.toLowerCase()));
   const mayCall = (host: string | undefined) => host !== undefined && (LOOPBACK.test(host) || allowed.has(host));
-  const mayBeCalled = (host: string | undefined) => mayCall(host) || (host !== undefined && isAddress(host));
+  const mayBeCalled = (host: string | undefined) =>
+    mayCall(host) || (host !== undefined && (isAddress(host) || namesOfThis.includes(host)));
   return (request) => {
     const authority = authorityOf(request);
     if (authority !== undefined && !mayBeCalled(hostOf(authority))) return refusal("Host", authority, whose);

@@ -21,6 +21,18 @@ const MAX_WAITS = 200;
 /** Open connections of all runs. */
 const MAX_CONNECTIONS = 4_096;
 
+/**
+ * Names by which containers reach the machine that they run on. The domain `internal` is reserved, so that no page of another
+ * machine can bear one of them and point it here; and who calls must know the capability besides.
+ */
+const CONTAINER_HOSTS = [
+  "host.docker.internal",
+  "gateway.docker.internal",
+  "host.containers.internal",
+  "host.lima.internal",
+  "host.orb.internal",
+];
+
 /** Longest that a request may take to arrive, and that a connection may stay idle: longer than clients keep theirs. */
 const TIMEOUTS = { requestTimeout: 30_000, keepAliveTimeout: 65_000 };
 
@@ -83,13 +95,14 @@ export async function startMcp(options: McpOptions): Promise<ToolServer> {
   const watches = connectTransport(coordinatorUrl, { ca: tlsCaPem });
   const links = { calls: calls.transport, watches: watches.transport };
   const capabilities = new Map<string, Capability>();
-  const refusalOf = hostGuard([], "runner");
+  const refusalOf = hostGuard([], "runner", CONTAINER_HOSTS);
 
   const serve = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const refusal = refusalOf(request);
     if (refusal !== undefined) return refuse(response, 403, refusal);
     const [path = ""] = (request.url ?? "").split("?", 1);
-    const capability = capabilities.get(path);
+    // Some clients put a slash after every URL that they are given.
+    const capability = capabilities.get(path.replace(/\/$/, ""));
     if (capability === undefined) return refuse(response, 404, "no run has this URL, or it has ended");
     await capability.serve(request, response);
   };

@@ -1,4 +1,6 @@
 import { once } from "node:events";
+import { request } from "node:http";
+import type { IncomingMessage } from "node:http";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -61,6 +63,19 @@ function call(
     headers: { "content-type": "application/json", accept: "application/json, text/event-stream", ...headers },
     body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/call", params: { name: tool, arguments: args } }),
   });
+}
+
+/** What a ping is answered; fetch cannot name another Host. */
+async function statusOf(url: string, headers: Record<string, string> = {}): Promise<number | undefined> {
+  const sent = request(url, {
+    method: "POST",
+    headers: { "content-type": "application/json", ...headers },
+    agent: false,
+  });
+  sent.end(JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" }));
+  const [response] = (await once(sent, "response")) as [IncomingMessage];
+  response.resume();
+  return response.statusCode;
 }
 
 describe.each(Object.keys(ERAS) as (keyof typeof ERAS)[])("to a client of %s the runner", (era) => {
@@ -153,6 +168,24 @@ describe("the capability of a run", () => {
     expect([large.status, await large.text()]).toEqual([413, expect.stringContaining("1048576 bytes")]);
   });
 
+  it("is reached by the names that containers have for their host, but not from pages there", async () => {
+    const tools = await toolsFor("http://127.0.0.1:1", { patienceMs: 10 });
+    const { url } = tools.open({ runId: "run_1", sessionId: "ses_1", runToken: "t" });
+    const status = (host: string, headers: Record<string, string> = {}) => statusOf(url, { host, ...headers });
+    expect(await status("host.docker.internal:8765")).toBe(200);
+    expect(await status("host.containers.internal")).toBe(200);
+    expect(await status("evil.internal")).toBe(403);
+    expect(await status("host.docker.internal.evil.example")).toBe(403);
+    expect(await status("localhost", { origin: "http://host.docker.internal" })).toBe(403);
+  });
+
+  it("is the same with a slash behind it", async () => {
+    const tools = await toolsFor("http://127.0.0.1:1", { patienceMs: 10 });
+    const { url } = tools.open({ runId: "run_1", sessionId: "ses_1", runToken: "t" });
+    expect(await statusOf(`${url}/`)).toBe(200);
+    expect(await statusOf(`${url}//`)).toBe(404);
+  });
+
   it("answers no more than 32 calls at a time", async () => {
     const { coordinator, sessionId, capability } = await scene();
     const child = await coordinator.create({ parentSessionId: sessionId, demands: { hostname: "nowhere" } });
@@ -165,6 +198,23 @@ describe("the capability of a run", () => {
     await coordinator.runs.stopRun({ runId: child.runId });
     for (const waited of waits) expect(await (await waited).text()).toContain("stopped");
     expect((await wait()).status).toBe(200);
+  });
+
+  it("counts the calls of a batch one by one", async () => {
+    const { capability } = await scene();
+    const batch = (calls: number) =>
+      fetch(capability.url, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(
+          Array.from({ length: calls }, (_, id) => ({
+            ...{ jsonrpc: "2.0", id, method: "tools/call", params: { name: "list_agent_sessions" } },
+          })),
+        ),
+      });
+    expect((await batch(33)).status).toBe(429);
+    const answers = (await (await batch(32)).json()) as { id: number }[];
+    expect(answers.map(({ id }) => id).toSorted((a, b) => a - b)).toEqual(Array.from({ length: 32 }, (_, i) => i));
   });
 
   it("lets the agent of a run touch its own tree only", async () => {
@@ -206,7 +256,11 @@ describe("a sync start", () => {
     const started = agent.call("start_agent_session", { prompt: "child" });
     const child = await runner.take();
     const answer = await started;
-    expect(answer).toMatchObject({ state: "running", next: expect.stringContaining("wait_for_agent_sessions") });
+    // The start was not reported yet when the wait was over, on a slow machine.
+    expect(answer).toMatchObject({
+      state: expect.stringMatching(/^(claimed|running)$/),
+      next: expect.stringContaining("wait_for_agent_sessions"),
+    });
     await runner.ok(child, "COMPLETED", { result: { text: "late" } });
     const waited = await agent.call("wait_for_agent_sessions", { session_ids: [answer["session_id"]] });
     expect(waited).toMatchObject({ settled: [{ result_text: "late" }], open: [] });

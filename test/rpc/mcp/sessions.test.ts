@@ -165,7 +165,9 @@ describe("get_agent_session_result", () => {
     const coordinator = await startTestCoordinator();
     const { sessionId } = await coordinator.create();
     const agent = await person(coordinator);
-    expect(await agent.refusal("get_agent_session_result", { session_id: sessionId })).toContain("Nothing was changed");
+    expect(await agent.refusal("get_agent_session_result", { session_id: sessionId })).toBe(
+      `${sessionId} has no result yet, because it has not ended. wait_for_agent_sessions waits for it.`,
+    );
   });
 });
 
@@ -226,5 +228,70 @@ describe("delete_agent_session", () => {
     expect(await agent.call("delete_agent_session", target)).toEqual({ session_id: sessionId, deleted: true });
     expect(await agent.refusal("get_agent_session_status", target)).toContain(`no session ${sessionId}`);
     expect(await agent.call("list_agent_sessions")).toEqual({ sessions: [] });
+  });
+});
+
+describe("a session by its name", () => {
+  it("is taken by every tool that takes its id", async () => {
+    const coordinator = await startTestCoordinator();
+    const runner = await RawRunner.online(coordinator);
+    const agent = await person(coordinator);
+    const named = { session_name: "par-1" };
+    const started = await agent.call("start_agent_session", { prompt: "x", mode: "async_poll", ...named });
+    expect(started).toMatchObject(named);
+    const session_id = String(started["session_id"]);
+    const waited = agent.call("wait_for_agent_sessions", { session_names: ["par-1"] });
+    await completes(runner, "first");
+    expect(await waited).toMatchObject({ settled: [{ session_id, ...named, result_text: "first" }], open: [] });
+    expect(await agent.call("get_agent_session_status", named)).toMatchObject({ session_id, ...named, status: "idle" });
+    expect(await agent.call("get_agent_session_result", named)).toMatchObject({ result_text: "first" });
+    await coordinator.create({ parentSessionId: session_id, demands: { hostname: "nowhere" } });
+    const { sessions } = await agent.call("list_agent_sessions", { parent_session_name: "par-1" });
+    expect(sessions).toMatchObject([{ parent_session_id: session_id }]);
+    const again = await agent.call("resume_agent_session", { prompt: "y", mode: "async_poll", ...named });
+    expect(again).toMatchObject({ session_id, ...named });
+    const turn = await runner.take();
+    const { stopped_run_ids } = await agent.call("stop_agent_session", { ...named, include_children: true });
+    expect(stopped_run_ids).toContain(again["run_id"]);
+    await runner.ok(turn, "STOPPED");
+    await coordinator.reached(String(again["run_id"]), "STOPPED");
+    expect(await agent.call("delete_agent_session", named)).toEqual({ session_id, deleted: true });
+  });
+
+  it("is meant when session_id is no id", async () => {
+    const coordinator = await startTestCoordinator();
+    const { sessionId } = await coordinator.create({ sessionName: "par-1" });
+    const agent = await person(coordinator);
+    const status = (args: Record<string, string>) => agent.call("get_agent_session_status", args);
+    expect(await status({ session_id: "par-1" })).toMatchObject({ session_id: sessionId });
+    expect(await status({ session_id: sessionId, session_name: "par-1" })).toMatchObject({ session_id: sessionId });
+  });
+
+  it("is refused when there is none, when it is another than session_id, and when it is the caller's own", async () => {
+    const coordinator = await startTestCoordinator();
+    const { sessionId } = await coordinator.create({ sessionName: "mine" });
+    const other = await coordinator.create({ sessionName: "other" });
+    const agent = await person(coordinator, { "X-Agent-Session-Id": sessionId });
+    expect(await agent.refusal("stop_agent_session", { session_name: "nobody" })).toContain("no session nobody");
+    const both = { session_id: other.sessionId, session_name: "mine" };
+    expect(await agent.refusal("delete_agent_session", both)).toContain("are two sessions. Nothing was done");
+    expect(await agent.refusal("stop_agent_session", { session_name: "mine" })).toContain("is your own session");
+    expect(await agent.refusal("wait_for_agent_sessions", { session_names: ["mine"] })).toContain(
+      "is your own session",
+    );
+    expect(await coordinator.state(other.runId)).toBe("PENDING");
+  });
+
+  it("is none of an agent's business when the session is not in its tree", async () => {
+    const coordinator = await startTestCoordinator();
+    const runner = await RawRunner.online(coordinator);
+    const { sessionId } = await coordinator.create();
+    const { runToken } = await runner.take();
+    await coordinator.create({ sessionName: "stranger", demands: { hostname: "nowhere" } });
+    const headers = { authorization: `Bearer ${runToken}`, "X-Agent-Session-Id": sessionId };
+    const agent = await person(coordinator, headers);
+    for (const tool of ["get_agent_session_status", "stop_agent_session", "delete_agent_session"]) {
+      expect(await agent.refusal(tool, { session_name: "stranger" })).toContain("An agent may use its own session");
+    }
   });
 });

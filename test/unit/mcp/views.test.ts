@@ -87,6 +87,11 @@ describe("errors", () => {
     [new ConnectError("internal error err_1", Code.Internal), "Internal: internal error err_1"],
     [new Error("a bug"), "Unknown: a bug"],
   ])("%s is said with what to do", (error, text) => {
-    expect(adviceOf(error)).toContain(text);
+    expect(adviceOf(error, { sessionId: "ses_1" })).toContain(text);
+  });
+
+  it("a token that is not good is no reason for a person's client to stop working", () => {
+    const error = new ConnectError("the token is not a run token of this store", Code.Unauthenticated);
+    expect(adviceOf(error, { sessionId: undefined })).toMatch(/^the token is not .* take `authorization` out/);
   });
 });
