@@ -6,6 +6,7 @@ import type { Readable } from "node:stream";
 import { getCACertificates, setDefaultCACertificates } from "node:tls";
 import { connect } from "../client/connect.ts";
 import type { Services } from "../client/connect.ts";
+import type { CoordinatorLink } from "../lib/rpc/transport.ts";
 import { usage } from "./errors.ts";
 import type { Paint } from "./text/format.ts";
 import { ansi, plain } from "./text/format.ts";
@@ -44,6 +45,8 @@ export interface Cli extends Services {
   readonly io: Io;
   readonly options: GlobalOptions;
   readonly url: string;
+  /** The connection of the services, for pages and other services. */
+  readonly link: CoordinatorLink;
   /** Paints for stdout. */
   readonly paint: Paint;
   /** Paints for stderr. */
@@ -91,8 +94,9 @@ export function createCli(io: Io, options: GlobalOptions): Cli & { close(): void
   const url = coordinatorUrl(options.coordinatorUrl ?? io.env["AGENT_ORCHESTRATOR_API_URL"] ?? DEFAULT_URL);
   if (options.tlsCa !== undefined) trust(options.tlsCa);
   // An executor that calls `ao` speaks with the token of its run.
-  const { runs, sessions, fleet, blueprints, close } = connect(url, {
+  const { runs, sessions, fleet, blueprints, link, close } = connect(url, {
     token: io.env["AGENT_ORCHESTRATOR_TOKEN"] || undefined,
+    env: io.env,
   });
   const print = (line: string): void => void io.stdout.write(`${line}\n`);
   const paint = painter(io, io.stdout, options.color);
@@ -100,6 +104,7 @@ export function createCli(io: Io, options: GlobalOptions): Cli & { close(): void
     io,
     options,
     url,
+    link,
     runs,
     sessions,
     fleet,

@@ -172,6 +172,7 @@ class Runner implements RunningRunner {
       },
       pollTimeoutMs: this.#settings.pollTimeoutMs,
       onceOnly: this.#settings.once,
+      onAttached: () => this.#heartbeat.beatNow(),
       log: deps.log,
       ...(deps.twinPatienceMs === undefined ? {} : { twinPatienceMs: deps.twinPatienceMs }),
       ...(deps.random === undefined ? {} : { random: deps.random }),

@@ -1,9 +1,12 @@
 import { create } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { createClient } from "@connectrpc/connect";
 import { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import { CreateRunRequestSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { Runner_Presence } from "../../gen/agentrunner/v1/runner_pb.ts";
+import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
+import type { Page } from "../../lib/rpc/transport.ts";
 import type { Cli } from "../cli.ts";
 import type { Check } from "./check.ts";
 import { cliError } from "../errors.ts";
@@ -12,61 +15,83 @@ import { pendingText, why } from "../text/runs.ts";
 import { watchRun } from "../follow/watch.ts";
 
 const PAGE_TIMEOUT_MS = 3_000;
+/** Longest wait for the first message of a stream. */
+const STREAM_TIMEOUT_MS = 5_000;
+const STREAM_HELP = "a proxy on the way keeps it back: docs/guide/operating.md, Proxies, has configurations that work";
 /** Longest time that an echo run may take. */
 const ECHO_TIMEOUT_MS = 20_000;
 /** Difference between two clocks that matters to no lease. A Date header has whole seconds. */
 const SKEW_MAX_MS = 5_000;
 const ECHO_PROFILE = "test-executor";
 
-/** The coordinator answers, its store can be written, and its clock agrees with ours. Returns whether it can be reached. */
+/** The coordinator answers, its store can be written, streams come through, and its clock agrees with ours. Returns whether it can be reached. */
 export async function* coordinatorChecks(cli: Cli): AsyncGenerator<Check, boolean> {
   const start = performance.now();
-  let health: Response;
+  let health: Page;
   try {
-    health = await page(cli, "/health");
+    health = await cli.link.page("/health", PAGE_TIMEOUT_MS);
   } catch (error) {
-    const help = "start one with `ao dev`, or name it with -c or AGENT_ORCHESTRATOR_API_URL";
-    yield { name: "coordinator", status: "fail", detail: `cannot reach ${cli.url} (${reason(error)})`, help };
+    yield failed("coordinator", error, cli.url);
     return false;
   }
   const took = duration(performance.now() - start);
-  if (!health.ok) {
+  if (health.status !== 200) {
     const help = "is that a coordinator? check the URL, and the log of what listens there";
     yield { name: "coordinator", status: "fail", detail: `${cli.url}/health answers ${health.status}`, help };
     return false;
   }
   yield { name: "coordinator", status: "pass", detail: `${cli.url} answers in ${took}` };
   yield await readyCheck(cli);
-  yield skewCheck(health.headers.get("date"), Date.now());
+  yield await streamCheck(cli);
+  yield skewCheck(health.headers.date, Date.now());
   return true;
 }
 
-function page(cli: Cli, path: string): Promise<Response> {
-  return fetch(cli.url + path, { signal: AbortSignal.timeout(PAGE_TIMEOUT_MS), redirect: "error" });
-}
-
-function reason(error: unknown): string {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  if (!(cause instanceof Error)) return String(cause);
-  return "code" in cause && typeof cause.code === "string" ? cause.code : cause.message;
+/** The text for the error is the one that every verb prints. */
+function failed(name: string, error: unknown, url: string): Check {
+  const { message, hint } = cliError(error, url);
+  return { name, status: "fail", detail: message, ...(hint !== undefined && { help: hint }) };
 }
 
 async function readyCheck(cli: Cli): Promise<Check> {
   try {
-    const ready = await page(cli, "/ready");
-    if (ready.ok) return { name: "store", status: "pass", detail: "the coordinator is ready and its store writable" };
-    const text = (await ready.text()).trim().slice(0, 200);
+    const ready = await cli.link.page("/ready", PAGE_TIMEOUT_MS);
+    if (ready.status === 200)
+      return { name: "store", status: "pass", detail: "the coordinator is ready and its store writable" };
+    const text = ready.text.trim().slice(0, 200);
     const help = "see the coordinator's log; a full disk or a lost volume are usual";
     return { name: "store", status: "fail", detail: `/ready answers ${ready.status}: ${text}`, help };
   } catch (error) {
-    return { name: "store", status: "fail", detail: `/ready does not answer (${reason(error)})` };
+    return failed("store", error, cli.url);
+  }
+}
+
+/** The first message of a stream comes while the stream is open: runners wait for offers on one. */
+async function streamCheck(cli: Cli): Promise<Check> {
+  const name = "stream";
+  const leave = new AbortController();
+  const timer = setTimeout(() => leave.abort(), STREAM_TIMEOUT_MS);
+  const start = performance.now();
+  try {
+    const health = createClient(Health, cli.link.transport);
+    for await (const _ of health.watch({}, { signal: leave.signal })) {
+      return { name, status: "pass", detail: `its first message comes in ${duration(performance.now() - start)}` };
+    }
+    return { name, status: "fail", detail: "a stream ends before its first message", help: STREAM_HELP };
+  } catch (error) {
+    if (!leave.signal.aborted) return failed(name, error, cli.url);
+    const detail = `the first message of a stream does not come in ${duration(STREAM_TIMEOUT_MS)}: runners hear of no run`;
+    return { name, status: "fail", detail, help: STREAM_HELP };
+  } finally {
+    clearTimeout(timer);
+    leave.abort();
   }
 }
 
 /** Compares the Date header of a response, in whole seconds, with our clock. */
-export function skewCheck(date: string | null, nowMs: number): Check {
+export function skewCheck(date: string | undefined, nowMs: number): Check {
   const name = "clock";
-  const serverMs = date === null ? Number.NaN : Date.parse(date);
+  const serverMs = date === undefined ? Number.NaN : Date.parse(date);
   if (Number.isNaN(serverMs)) return { name, status: "skip", detail: "the coordinator sends no Date header" };
   const skewMs = Math.abs(nowMs - serverMs);
   if (skewMs <= SKEW_MAX_MS) return { name, status: "pass", detail: "agrees with the coordinator's" };

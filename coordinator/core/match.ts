@@ -16,7 +16,7 @@ export interface RunnerFacts extends RunnerTraits {
   /** Runs that it can take now. */
   readonly freeSlots: number;
   readonly draining: boolean;
-  readonly presence: "ONLINE" | "NO_STREAM" | "AWAY";
+  readonly presence: "ONLINE" | "NO_STREAM" | "AWAY" | "UNCONFIRMED";
 }
 
 /** What a run asks for. Empty strings and lists ask for nothing. */
@@ -67,6 +67,8 @@ function obstacles(runner: RunnerTraits, requirements: Requirements): string[] {
 function delays(runner: RunnerFacts): string[] {
   if (runner.presence === "AWAY") return ["is away"];
   if (runner.presence === "NO_STREAM") return ["is reconnecting"];
+  if (runner.presence === "UNCONFIRMED")
+    return ["has not said that its stream arrives (a proxy on the way may keep it back)"];
   if (runner.draining) return ["is draining"];
   if (runner.activeRuns >= runner.maxRuns) return [`is full ${runner.activeRuns}/${runner.maxRuns}`];
   if (runner.freeSlots <= 0) return [`takes no more for now, at ${runner.activeRuns}/${runner.maxRuns}`];

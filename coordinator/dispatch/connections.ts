@@ -16,6 +16,8 @@ interface Connection {
   full: boolean;
   /** It let an offer lapse, and was not heard from since. */
   unresponsive: boolean;
+  /** What is sent on the stream arrives, or the runner is of those that do not say so. */
+  proven: boolean;
 }
 
 export interface ConnectionsDeps {
@@ -67,6 +69,7 @@ export class Connections {
       recycling: setTimeout(() => stream.close(StreamClosing_Reason.RECYCLE), ageMs),
       full: false,
       unresponsive: false,
+      proven: !stream.needsProof,
     };
     this.#byRunner.set(runnerId, connection);
     this.#turns.add(connection);
@@ -121,8 +124,21 @@ export class Connections {
 
   /** Streams of the runners that may be able to take a run and have room on their way, the least recently asked first. */
   *available(): Iterable<RunnerStream> {
-    for (const { stream, full, unresponsive } of this.#turns)
-      if (!full && !unresponsive && !stream.crowded) yield stream;
+    for (const { stream, full, unresponsive, proven } of this.#turns)
+      if (proven && !full && !unresponsive && !stream.crowded) yield stream;
+  }
+
+  /** The runner has read from the stream with this id; true when that is news of the stream that counts. */
+  noteProven(runnerId: string, streamId: string): boolean {
+    const connection = this.#byRunner.get(runnerId);
+    if (connection === undefined || connection.proven || connection.stream.streamId !== streamId) return false;
+    connection.proven = true;
+    return true;
+  }
+
+  /** False while a runner with a stream has not said that the stream arrives. */
+  isProven(runnerId: string): boolean {
+    return this.#byRunner.get(runnerId)?.proven !== false;
   }
 
   /** These were asked, in this order: they are the last to be asked again. */

@@ -22,6 +22,8 @@ export interface DemandIndexDeps {
   /** Acts on what a command changed. */
   readonly perform: (changes: Changes) => void;
   readonly hasStream: (runnerId: string, bootId: string) => boolean;
+  /** False while a runner with a stream has not said that the stream arrives. */
+  readonly isProven: (runnerId: string) => boolean;
 }
 
 /**
@@ -187,7 +189,7 @@ export class DemandIndex {
   }
 
   presence(runnerId: string, bootId: string, lastHeardAt: number): RunnerFacts["presence"] {
-    if (this.#deps.hasStream(runnerId, bootId)) return "ONLINE";
+    if (this.#deps.hasStream(runnerId, bootId)) return this.#deps.isProven(runnerId) ? "ONLINE" : "UNCONFIRMED";
     return this.#deps.now() - lastHeardAt < 2 * this.#deps.config.heartbeatMs ? "NO_STREAM" : "AWAY";
   }
 

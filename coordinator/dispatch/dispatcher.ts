@@ -20,7 +20,7 @@ import type { RunnerStream } from "./runner-stream.ts";
  * is followed by a round; a round too many costs one look and changes nothing.
  *
  * A round asks the store to offer runs to at most MAX_CANDIDATES runners, those that were asked longest ago, of those that
- *   - have a stream,
+ *   - have a stream, and have said that it arrives if they are of those that do,
  *   - are not known to be full,
  *   - are not unresponsive,
  *   - do not have large offers on their way already,
@@ -53,6 +53,7 @@ import type { RunnerStream } from "./runner-stream.ts";
  *   closed           A stream ended: its open offers are withdrawn, which makes their runs pending. When it was the runner's
  *                    end that broke it, the offer that was sent first counts as refused: it may be what broke it.
  *   lapsed           A runner let an offer lapse: it is unresponsive, and gets no offers.
+ *   proven           A runner has read from its stream, and said so: it can be asked. Wakes.
  *   heard            A sign of life: an unresponsive runner can be asked again. Wakes if it was unresponsive.
  *   stop             Every stream ends.
  */
@@ -64,7 +65,7 @@ const MAX_CANDIDATES = 64;
 /** Pause after a failure of the store. */
 const FAILURE_PAUSE_MS = 1000;
 
-export interface DispatcherDeps extends Omit<DemandIndexDeps, "hasStream"> {
+export interface DispatcherDeps extends Omit<DemandIndexDeps, "hasStream" | "isProven"> {
   readonly runToken: (leaseId: string) => string;
 }
 
@@ -81,7 +82,11 @@ export class Dispatcher {
   constructor(deps: DispatcherDeps) {
     this.#deps = deps;
     this.#connections = new Connections(deps);
-    this.#demand = new DemandIndex({ ...deps, hasStream: (runnerId, bootId) => this.hasStream(runnerId, bootId) });
+    this.#demand = new DemandIndex({
+      ...deps,
+      hasStream: (runnerId, bootId) => this.hasStream(runnerId, bootId),
+      isProven: (runnerId) => this.#connections.isProven(runnerId),
+    });
   }
 
   /** Takes back what an earlier coordinator offered, and learns which runs are pending. */
@@ -155,6 +160,11 @@ export class Dispatcher {
   /** A runner gave a sign of life. */
   heard(runnerId: string): void {
     if (this.#connections.noteHeard(runnerId)) this.#wake();
+  }
+
+  /** A runner has read from the stream with this id; empty names none. */
+  proven(runnerId: string, streamId: string): void {
+    if (this.#connections.noteProven(runnerId, streamId)) this.#wake();
   }
 
   /** These runners let an offer lapse: they get none until they are heard from. */

@@ -31,6 +31,8 @@ export class RunnerStream {
   readonly streamId = newId("stream");
   readonly runnerId: string;
   readonly bootId: string;
+  /** The runner says when the first message has come, and is offered nothing before. */
+  readonly needsProof: boolean;
   #queue: Queued[] = [];
   /** Of what is in the queue, and of the message that is being sent. */
   #bytes = 0;
@@ -39,9 +41,10 @@ export class RunnerStream {
   #broken = false;
   #wake: (() => void) | undefined;
 
-  constructor(runnerId: string, bootId: string) {
+  constructor(runnerId: string, bootId: string, needsProof = false) {
     this.runnerId = runnerId;
     this.bootId = bootId;
+    this.needsProof = needsProof;
   }
 
   /** True while everything that was sent has been read. */

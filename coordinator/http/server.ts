@@ -17,6 +17,7 @@ import type { Log } from "../../lib/log.ts";
 import { BODY_OPTIONS, boundedJson } from "./bodies.ts";
 import { createHealthBoard, ServingStatus } from "./health.ts";
 import type { HealthBoard } from "./health.ts";
+import { Rarely } from "../../lib/log-rarely.ts";
 import { openOnePort } from "./one-port.ts";
 import { mountReflection } from "./reflection.ts";
 
@@ -177,6 +178,9 @@ function mountRoutes(options: ServerOptions) {
   return { router, health };
 }
 
+/** Who calls by a wrong name calls often: it is logged at once, and then once in this time. */
+const REFUSALS_INTERVAL_MS = 60_000;
+
 /** Refusals that Connect makes without a word, and what people with curl need to read. */
 const WORDLESS: Readonly<Record<number, string>> = {
   405: "a call is a POST",
@@ -195,12 +199,21 @@ function requestHandler(
   const rpcs = new Map(router.handlers.map((rpc) => [rpc.requestPath, rpc]));
   const pageByPath = new Map(Object.entries(pages));
   const protocolByPath = new Map(Object.entries(protocols));
+  const refusals = new Rarely(REFUSALS_INTERVAL_MS);
   const refusalOf = hostGuard([...allowedHosts, bracketed(listen.host)], "coordinator");
 
   async function serve(request: HttpRequest, response: HttpResponse): Promise<void> {
     const refusal = refusalOf(request);
-    if (refusal !== undefined) return send(response, connectError(403, "permission_denied", refusal));
     const path = request.url?.split("?", 1)[0] ?? "";
+    if (refusal !== undefined) {
+      const times = refusals.again();
+      if (times !== undefined)
+        log.warn(
+          { times, path: path.slice(0, 200) },
+          `refused with 403: ${refusal.slice(0, 400)}; --allowed-host allows a name`,
+        );
+      return send(response, connectError(403, "permission_denied", refusal));
+    }
     const page = pageByPath.get(path);
     if (page !== undefined) {
       if (request.method === "GET" || request.method === "HEAD") return send(response, await page());

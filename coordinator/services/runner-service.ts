@@ -62,10 +62,10 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
       };
     },
 
-    async *watchRuns({ runnerId, bootId, held, freeSlots }, { signal }) {
+    async *watchRuns({ runnerId, bootId, held, freeSlots, confirmsStream }, { signal }) {
       const said = { bootId, held, freeSlots };
       const { verdicts } = await coordinator.renewal(store.beat(runnerId, said, config.leaseTtlMs, coordinator.now()));
-      const stream = new RunnerStream(runnerId, bootId);
+      const stream = new RunnerStream(runnerId, bootId, confirmsStream);
       stream.send({ case: "opened", value: { streamId: stream.streamId, verdicts } });
       try {
         await dispatcher.open(stream);
@@ -104,6 +104,7 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
         store.beat(runnerId, said, config.leaseTtlMs, coordinator.now()),
       );
       coordinator.listed(runnerId);
+      dispatcher.proven(runnerId, request.streamId);
       const nextHeartbeat = durationFromMs(config.heartbeatMs);
       return { verdicts, directives, nextHeartbeat, streamMissing: !dispatcher.hasStream(runnerId, bootId) };
     },

@@ -15,7 +15,7 @@ export type ConnectionState =
   /** Registered; the stream was asked for and has not said `opened`. */
   | { readonly type: "opening"; readonly stream: RunStream }
   /** The stream works: offers can come. */
-  | { readonly type: "attached"; readonly stream: RunStream; readonly sinceMs: number }
+  | { readonly type: "attached"; readonly stream: RunStream; readonly streamId: string; readonly sinceMs: number }
   /** A newer stream of this process counts. Only a heartbeat that finds none opens another: `wake` is resolved then. */
   | { readonly type: "superseded"; readonly wake: PromiseWithResolvers<void> }
   /** Waits before the next attempt. */
@@ -43,8 +43,17 @@ export interface ConnectionOptions {
   readonly onceOnly: boolean;
   /** How long another live process may have the identity before this one gives up. Default: lease_ttl + 15 s. */
   readonly twinPatienceMs?: number;
+  /** A stream has said `opened`: the coordinator offers nothing before a heartbeat names it. */
+  readonly onAttached?: () => void;
   readonly log: Log;
   readonly random?: () => number;
+}
+
+/** What the log says of a stream that was silent for `ms`. */
+export function silenceText(state: ConnectionState, ms: number): string {
+  const text = `nothing came on the stream for ${ms} ms; opening another one`;
+  if (state.type !== "opening") return text;
+  return `${text}. Not even its first message came: a proxy on the way may keep it back (docs/guide/operating.md, Proxies)`;
 }
 
 /** What Register says. */

@@ -13,7 +13,7 @@ import type { CoordinatorLink } from "../../lib/rpc/transport.ts";
 import { BUILT_IN, callTimeoutMs, timingOf } from "./timing.ts";
 import type { Timing } from "./timing.ts";
 import type { ConnectionListener } from "./connection-listener.ts";
-import { isRefusal, nextAfterClosing, registerRequest } from "./connection-state.ts";
+import { isRefusal, nextAfterClosing, registerRequest, silenceText } from "./connection-state.ts";
 import type { ConnectionEnd, ConnectionOptions, ConnectionState, Next } from "./connection-state.ts";
 import { oneItem } from "../one-item.ts";
 import { Membership } from "./membership.ts";
@@ -202,7 +202,8 @@ export class Connection {
 
   async #watch({ runnerId }: Registration): Promise<Next> {
     const { bootId } = this.#options;
-    const request = { runnerId, bootId, freeSlots: this.#listener.freeSlots, held: this.#listener.held() };
+    const { freeSlots } = this.#listener;
+    const request = { runnerId, bootId, freeSlots, held: this.#listener.held(), confirmsStream: true };
     const openedAtMs = performance.now();
     const stream = new RunStream(() => this.#silenceMs());
     this.#enter({ type: "opening", stream });
@@ -246,8 +247,9 @@ export class Connection {
 
   #attached(streamId: string): void {
     if (this.#state.type !== "opening") return;
-    this.#state = { type: "attached", stream: this.#state.stream, sinceMs: performance.now() };
+    this.#state = { type: "attached", stream: this.#state.stream, streamId, sinceMs: performance.now() };
     this.#log.debug({ stream_id: streamId }, "stream opened");
+    this.#options.onAttached?.();
   }
 
   #afterStream(end: StreamEnd): Next {
@@ -259,7 +261,7 @@ export class Connection {
         this.#log.debug("the stream ended");
         return "back-off";
       case "silent":
-        this.#log.warn(`nothing came on the stream for ${this.#silenceMs()} ms; opening another one`);
+        this.#log.warn(silenceText(this.#state, this.#silenceMs()));
         // What is silent is the connection, as a rule: calls that wait on it would wait for their deadline.
         this.#link.abort();
         return "back-off";

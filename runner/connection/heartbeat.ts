@@ -80,6 +80,7 @@ export class Heartbeat {
   async #beat(): Promise<number> {
     const listener = this.#listener;
     const sentAtMs = performance.now();
+    const { state } = this.#connection;
     const lagMs = Math.max(0, this.#lag.max / 1e6 - LAG_RESOLUTION_MS);
     const answer = await this.#connection.call(
       (client, runnerId, options) =>
@@ -90,6 +91,7 @@ export class Heartbeat {
             held: listener.held(),
             freeSlots: listener.freeSlots,
             draining: listener.draining,
+            streamId: state.type === "attached" ? state.streamId : "",
             eventLoopLag: durationFromMs(Math.round(lagMs)),
           },
           options,

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
+import { Rarely } from "../../lib/log-rarely.ts";
 import { hostGuard } from "../../lib/rpc/host-guard.ts";
 import type { Log } from "../../lib/log.ts";
 import { tagsOf, WAIT_MAX_MS } from "../../mcp/caller.ts";
@@ -84,6 +85,9 @@ function externalMcp(url: string): ToolServer {
   return { open: () => ({ url, close: () => undefined }), close: () => Promise.resolve() };
 }
 
+/** Who calls by a wrong name calls often: it is logged at once, and then once in this time. */
+const REFUSALS_INTERVAL_MS = 60_000;
+
 /**
  * Serves the tools on loopback, to each run at a URL that only its executor is told: no other local process can act for it.
  *
@@ -96,10 +100,15 @@ export async function startMcp(options: McpOptions): Promise<ToolServer> {
   const links = { calls: calls.transport, watches: watches.transport };
   const capabilities = new Map<string, Capability>();
   const refusalOf = hostGuard([], "runner", CONTAINER_HOSTS);
+  const refusals = new Rarely(REFUSALS_INTERVAL_MS);
 
   const serve = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const refusal = refusalOf(request);
-    if (refusal !== undefined) return refuse(response, 403, refusal);
+    if (refusal !== undefined) {
+      const times = refusals.again();
+      if (times !== undefined) log.warn({ times }, `an MCP request was refused with 403: ${refusal.slice(0, 400)}`);
+      return refuse(response, 403, refusal);
+    }
     const [path = ""] = (request.url ?? "").split("?", 1);
     // Some clients put a slash after every URL that they are given.
     const capability = capabilities.get(path.replace(/\/$/, ""));

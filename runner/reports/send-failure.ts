@@ -1,6 +1,7 @@
 import { Code } from "@connectrpc/connect";
 import type { ConnectError } from "@connectrpc/connect";
 import { isStoreTrouble } from "../../lib/rpc/error-info.ts";
+import { httpStatusOf } from "../../lib/rpc/foreign-answers.ts";
 
 /**
  * What a sender does after a batch that failed as a whole. It cuts or drops something only after `too-large` and `refused`,
@@ -19,8 +20,7 @@ export type Reaction =
 /** Decides by the error alone. RESOURCE_EXHAUSTED has many meanings, so it is none of the last two. */
 export function reactionTo(error: ConnectError): Reaction {
   if (isStoreTrouble(error)) return { type: "repeat" };
-  // What Connect makes of an answer of a proxy that is not in its protocol.
-  if (error.code === Code.Unknown && error.rawMessage === "HTTP 413") return { type: "too-large" };
+  if (httpStatusOf(error) === 413) return { type: "too-large" };
   if (error.code === Code.InvalidArgument) return { type: "refused" };
   return { type: "smaller" };
 }

@@ -90,6 +90,8 @@ export class FakeCoordinator {
   readonly config = create(RunnerConfigSchema, FAST);
   /** Sends keep-alives on open streams. */
   keepalive = true;
+  /** Sends what it has for a stream; without that nothing comes on it, as behind a proxy that keeps it back. */
+  opens = true;
   onRegister: (request: RegisterRequest) => void = () => undefined;
   onReport: (report: Report) => ReportAnswer = () => ReportVerdict_Kind.OK;
   /** Changes what is answered to a batch of reports. */
@@ -262,7 +264,7 @@ export class FakeCoordinator {
         const item = queue.shift();
         if (item === "end") return;
         if (item instanceof ConnectError) throw item;
-        if (item !== undefined) yield item;
+        if (item !== undefined && this.opens) yield item;
         else await new Promise<void>((resolve) => (wake = resolve));
       }
     } finally {

@@ -1,5 +1,6 @@
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { HeldLease_Phase } from "../../../gen/agentrunner/v1/runner_pb.ts";
@@ -140,6 +141,24 @@ describe("the stream", () => {
     const [first, second] = fake.of("watch");
     expect(second!.atMs - first!.atMs).toBeGreaterThanOrEqual(195);
     expect(log.some((line) => line.includes("nothing came on the stream for 200 ms"))).toBe(true);
+  });
+
+  it("is confirmed by a heartbeat as soon as its first message has come, each one anew", async () => {
+    fake.config.heartbeatInterval = durationFromMs(60_000);
+    await startTestRunner(fake, { heartbeatIntervalMs: 60_000 });
+    const named = (streamId: string) => fake.of("heartbeat").some(({ request }) => request.streamId === streamId);
+    await until(() => named("stream_0"), "the first is named");
+    await fake.close(StreamClosing_Reason.RECYCLE);
+    await until(() => named("stream_1"), "the second is named");
+    expect(fake.of("watch").map(({ request }) => request.confirmsStream)).toEqual([true, true]);
+  });
+
+  it("whose first message does not come is not confirmed, and the log says what may keep it back", async () => {
+    fake.opens = false;
+    const { log } = await startTestRunner(fake, { pollTimeoutMs: 200 });
+    await streams(2);
+    await until(() => log.some((line) => line.includes("a proxy on the way may keep it back")), "the log says so");
+    expect(fake.of("heartbeat").filter(({ request }) => request.streamId !== "")).toEqual([]);
   });
 
   it("is reopened at once and without complaint when the coordinator recycles it", async () => {

@@ -74,6 +74,16 @@ describe.each([
     expect((await get(port, { host: "localhost", origin: `https://${host}` })).status).toBe(403);
   });
 
+  it("what is refused is logged, with the name and what allows it, once however often it is repeated", async () => {
+    const { port, logged } = await startTestServer({ pages });
+    const host = `${"long-".repeat(200)}.example`;
+    for (let i = 0; i < 5; i += 1) await get(port, { host });
+    const lines = logged.map(({ msg }) => String(msg)).filter((line) => line.includes("refused with 403"));
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toMatch(/Host "long-long.*--allowed-host allows a name/);
+    expect(lines[0]!.length).toBeLessThan(600);
+  });
+
   it.each(["10.0.0.1", "10.0.0.1:8765", "[::2]", "[fe80::1]:8765", "::2", "::2:8765", "2001:db8::7:18491"])(
     "a request to the address %s is served, as probes send it, but not one from a page there",
     async (host) => {

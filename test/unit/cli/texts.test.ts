@@ -305,7 +305,7 @@ describe("checks of ao doctor", () => {
       status: "fail",
       detail: "differs from the coordinator's by 1 min",
     });
-    expect([skewCheck(null, T0).status, skewCheck("soon", T0).status]).toEqual(["skip", "skip"]);
+    expect([skewCheck(undefined, T0).status, skewCheck("soon", T0).status]).toEqual(["skip", "skip"]);
   });
   it("fail on another Node than the pinned one", () => {
     expect(nodeCheck("20.0.0")).toMatchObject({ status: "fail", detail: expect.stringContaining("pins v26") });
