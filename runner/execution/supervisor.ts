@@ -9,6 +9,7 @@ import { executableProblem } from "../settings/executable.ts";
 import { isShortage } from "./shortage.ts";
 import { OutputParser } from "./executor-output.ts";
 import type { OutputStream } from "./executor-output.ts";
+import type { Secrets } from "./secret-filter.ts";
 import { Intake } from "./intake.ts";
 import type { Room } from "./intake.ts";
 import { StopLadder } from "./stop-ladder.ts";
@@ -48,6 +49,8 @@ export interface ExecutionSpec {
   pipeDrainMs?: number;
   /** Output kept of the run. */
   outputMaxBytes?: number;
+  /** What is replaced by `***` in everything that the executor prints. */
+  secrets?: Secrets;
 }
 
 const DEFAULTS = { stopGraceMs: 10_000, resultGraceMs: 10_000, orphanGraceMs: 2_000, pipeDrainMs: 5_000 };
@@ -121,6 +124,13 @@ interface StartFailure {
 export function startFailure(command: string, error: unknown): StartFailure {
   const reason = error instanceof Error ? error.message : String(error);
   return { message: `executor ${command} could not be started: ${reason}`, shortage: isShortage(error) };
+}
+
+/** What an executor is told of the run could not be put together: no executor is to blame. */
+export function handOverFailure(error: unknown): StartFailure {
+  const reason = error instanceof Error ? error.message : String(error);
+  const message = `the runner could not put together what the executor is told of the run: ${reason}`;
+  return { message, shortage: isShortage(error) };
 }
 
 /** An execution that has ended before anything was spawned. */
