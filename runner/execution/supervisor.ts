@@ -96,8 +96,8 @@ export interface Execution {
 export function supervise(spec: ExecutionSpec, hooks: ExecutionHooks, deps: SupervisorDeps = {}): Execution {
   const { command, cwd, env } = spec;
   try {
-    const problem = projectProblem(cwd) ?? executableProblem(command);
-    if (problem !== undefined) return notSpawned({ message: problem, shortage: false });
+    const problem = projectProblem(cwd) ?? ofExecutor(executableProblem(command));
+    if (problem !== undefined) return notSpawned(problem);
     const child = spawn(command, { cwd, env, detached: true, stdio: "pipe" });
     if (child.pid !== undefined) return new Supervision(child, child.pid, spec, hooks, deps);
     return notSpawned(new Promise((resolve) => child.once("error", (error) => resolve(startFailure(command, error)))));
@@ -106,11 +106,16 @@ export function supervise(spec: ExecutionSpec, hooks: ExecutionHooks, deps: Supe
   }
 }
 
-function projectProblem(cwd: string): string | undefined {
+function ofExecutor(problem: string | undefined): StartFailure | undefined {
+  return problem === undefined ? undefined : { message: problem, shortage: false };
+}
+
+function projectProblem(cwd: string): StartFailure | undefined {
   const problem = directoryProblem(cwd);
   if (problem === undefined) return undefined;
   const remedy = problem.missing ? "create it or name another project_dir" : "name another project_dir";
-  return `project directory ${shownPath(cwd)} ${problem.what}; ${remedy}`;
+  const message = `project directory ${shownPath(cwd)} ${problem.what}; ${remedy}`;
+  return { message, shortage: problem.shortage };
 }
 
 /** Why nothing was spawned. */

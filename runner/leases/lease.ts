@@ -47,7 +47,7 @@ export interface LeaseOwner {
   /** The lease went from one state to another. */
   moved(lease: RunLease, before: LeaseState, after: LeaseState): void;
   /** Nothing was accepted; say so. */
-  refuse(lease: RunLease, storeId: string, reason: string): void;
+  refuse(lease: RunLease, storeId: string, why: reports.Refused): void;
   /** The executor of the lease runs. */
   started(): void;
   /** Nothing can be started on this machine now. */
@@ -123,7 +123,7 @@ export class RunLease implements reports.LeaseRef {
       case "send-accept":
         return this.#accept();
       case "refuse":
-        return this.#owner.refuse(this, this.storeId, effect.reason);
+        return this.#owner.refuse(this, this.storeId, effect);
       case "record-spawn":
         return this.#whenWritten(state.recordSpawning(this.leaseId));
       case "spawn":
@@ -134,7 +134,7 @@ export class RunLease implements reports.LeaseRef {
         sender.drop(this.leaseId);
         return events.drop(this.leaseId);
       case "send-not-started": {
-        const report = reports.notStartedReport(this, this.#nextSeq(), effect.reason);
+        const report = reports.notStartedReport(this, this.#nextSeq(), effect);
         return this.#send(report, () => this.apply({ type: "answered" }));
       }
       case "report": {
@@ -165,7 +165,7 @@ export class RunLease implements reports.LeaseRef {
   #whenWritten(written: Promise<void>): void {
     written.then(
       () => this.apply({ type: "recorded" }),
-      (error: unknown) => this.apply({ type: "unrecorded", reason: String(error) }),
+      (error: unknown) => this.apply({ type: "unrecorded", reason: String(error), about: "runner" }),
     );
   }
 

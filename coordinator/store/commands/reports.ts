@@ -93,7 +93,7 @@ function decide(tx: Tx, runnerId: string, one: Report, terms: ReportTerms): Verd
   }
   const tooDeep = depthProblem(ReportSchema, one);
   if (tooDeep !== undefined) return { kind: "INVALID", message: tooDeep, row };
-  const said = eventOf(one, one.permanent ? finality(tx.sql, row, runnerId, terms) : "for-now");
+  const said = eventOf(one, () => finality(tx.sql, row, runnerId, terms));
   if (said === undefined) return { kind: "INVALID", message: `unknown kind ${one.kind}`, row };
   const event = judged(tx.sql, row, said, one.result, terms.violations.get(one));
   const decision = apply(tx, row, event, { leaseTtlMs: terms.leaseTtlMs });
@@ -157,18 +157,19 @@ function finality(sql: Sql, row: RunRow, runnerId: string, { suitable }: ReportT
   return "for-good-by-all";
 }
 
-function eventOf(one: Report, finality: Finality): ReportEvent | undefined {
+function eventOf(one: Report, forGood: () => Finality): ReportEvent | undefined {
   const { leaseId, message } = one;
+  const finality = one.runnerTrouble ? "runner-trouble" : "for-now";
   const name = failureName(one.failure);
   switch (one.kind) {
     case Report_Kind.ACCEPT:
       return { leaseId, type: "ACCEPT" };
     case Report_Kind.REFUSE:
-      return { leaseId, type: "REFUSE", message, finality };
+      return { leaseId, type: "REFUSE", message, finality: one.permanent && !one.runnerTrouble ? forGood() : finality };
     case Report_Kind.STARTED:
       return { leaseId, type: "STARTED" };
     case Report_Kind.NOT_STARTED:
-      return { leaseId, type: "NOT_STARTED", message };
+      return { leaseId, type: "NOT_STARTED", message, finality };
     case Report_Kind.PROGRESS:
       return { leaseId, type: "PROGRESS" };
     case Report_Kind.COMPLETED:
