@@ -6,7 +6,16 @@ import type { Log } from "../lib/log.ts";
 import { CommitError } from "../lib/sqlite.ts";
 import { RunTokens } from "./access/run-tokens.ts";
 import type { CoordinatorConfig } from "./config.ts";
-import { grant, heard, isOver, missedTime, NO_PRUNE_MS, wallJump } from "./core/grace.ts";
+import {
+  graceAfterOutage,
+  graceAfterStart,
+  grant,
+  heard,
+  isOver,
+  missedTime,
+  NO_PRUNE_MS,
+  wallJump,
+} from "./core/grace.ts";
 import type { Grace, Reading } from "./core/grace.ts";
 import { Dispatcher } from "./dispatch/dispatcher.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
@@ -85,7 +94,7 @@ export class Coordinator {
   }
 
   async start(): Promise<void> {
-    await this.#grantGrace("start");
+    await this.#grantGrace("start", graceAfterStart(this.config));
     await this.dispatcher.start();
     const { leaseTtlMs, acceptDeadlineMs, noMatchTimeoutMs } = this.config;
     const tickMs = Math.min(MAX_TICK_MS, Math.max(10, Math.min(leaseTtlMs, acceptDeadlineMs) / 10));
@@ -208,9 +217,7 @@ export class Coordinator {
     this.heard(runnerId);
   }
 
-  async #grantGrace(why: string): Promise<void> {
-    const { leaseTtlMs, restartGraceMs } = this.config;
-    const graceMs = restartGraceMs ?? Math.max(leaseTtlMs, 60_000);
+  async #grantGrace(why: string, graceMs: number): Promise<void> {
     const before = this.#grace;
     this.#grace = grant(await this.store.holders(), this.#clock().steadyMs, graceMs);
     // One that is granted again and again, as while the disk is full, is said once.
@@ -245,7 +252,7 @@ export class Coordinator {
       const { leaseTtlMs, acceptDeadlineMs } = this.config;
       await this.command(this.store.clampTimes(leaseTtlMs, acceptDeadlineMs, this.now()));
     }
-    await this.#grantGrace(why);
+    await this.#grantGrace(why, graceAfterOutage(this.config));
     await this.dispatcher.resume();
   }
 

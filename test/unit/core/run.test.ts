@@ -248,7 +248,7 @@ describe("the own trouble of a runner", () => {
     let run = aRun("CLAIMED", { refusalReasons: ["lnch_a: no"] });
     for (let n = 0; n < 30; n += 1) {
       const lease = { ...CURRENT, runnerId: `lnch_${n % 15}` };
-      run = decided({ ...run, state: "OFFERED", lease, lapsed: undefined } as Run, said("REFUSE", `EMFILE ${n}`));
+      run = decided({ ...run, state: "OFFERED", lease, lapsed: undefined }, said("REFUSE", `EMFILE ${n}`));
     }
     expect(run.refusalReasons).toHaveLength(11);
     expect([run.refusalReasons[0], run.refusalReasons[10]]).toEqual([
