@@ -112,7 +112,7 @@ export class Leases implements ConnectionListener, LeaseOwner {
       const { leaseId, seq } = report;
       if (final) {
         const lease = this.#add(report, storeId, { type: "reporting" });
-        reports.send({ report, storeId, bytes, onVerdict: (verdict) => lease.onFinalVerdict(verdict) });
+        lease.sendFinal(report, bytes);
       } else {
         reports.send({ report, storeId, bytes, onVerdict: () => outbox.remove(leaseId, seq) });
       }

@@ -50,13 +50,14 @@ export function outputSchemas(sql: Sql, runIds: readonly string[]): Map<string, 
 /** Decides and stores each report of a batch, in order. */
 export function report(tx: Tx, runnerId: string, reports: readonly Report[], terms: ReportTerms): ReportVerdict[] {
   return reports.map((one) => {
-    const { kind, message, row } = decide(tx, runnerId, one, terms);
+    const { kind, message, row, nextSeq = 0 } = decide(tx, runnerId, one, terms);
     return create(ReportVerdictSchema, {
       leaseId: one.leaseId,
       seq: one.seq,
       kind: ReportVerdict_Kind[kind],
       message,
       runState: row === undefined ? RunState.UNSPECIFIED : RunState[row.state],
+      nextSeq: BigInt(nextSeq),
     });
   });
 }
@@ -68,6 +69,8 @@ interface Verdict {
   readonly kind: "OK" | "STALE" | "UNKNOWN" | "INVALID";
   readonly message: string;
   readonly row: RunRow | undefined;
+  /** The lowest number that is free, when that of the report was used. */
+  readonly nextSeq?: number;
 }
 
 function decide(tx: Tx, runnerId: string, one: Report, terms: ReportTerms): Verdict {
@@ -84,7 +87,8 @@ function decide(tx: Tx, runnerId: string, one: Report, terms: ReportTerms): Verd
     const live = counts(row, one);
     const low = lowReport(recordedOf(attempt), Number(one.seq), one.kind, live && isFinalKind(one.kind));
     if (low === "repeat") return { kind: "OK", message: "", row };
-    if (live) return { kind: "INVALID", message: lowSeqMessage(one.seq, attempt.last_seq), row };
+    const nextSeq = attempt.last_seq + 1;
+    if (live) return { kind: "INVALID", message: lowSeqMessage(one.seq, attempt.last_seq), row, nextSeq };
   }
   if (one.seq > MAX_SEQ) return { kind: "INVALID", message: `seq ${one.seq} is above ${MAX_SEQ}`, row };
   const number = attempt?.attempt ?? (row.lease_id === one.leaseId ? row.attempt + 1 : one.attempt);
