@@ -146,7 +146,7 @@ function startNoOpRunner(
     hostname: "bench",
     projectDir: workshop.dir,
     executorProfile: "no-op",
-    executor: { type: "no-op", command: "/no-op", config: {}, portable: false, passEnv: [] },
+    executor: { type: "no-op", command: "/no-op", config: {}, portable: false, passEnv: [], maskEnv: [] },
     tags: [],
     requireMatchingTags: false,
     maxRuns,

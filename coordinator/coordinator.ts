@@ -6,7 +6,7 @@ import type { Log } from "../lib/log.ts";
 import { CommitError } from "../lib/sqlite.ts";
 import { RunTokens } from "./access/run-tokens.ts";
 import type { CoordinatorConfig } from "./config.ts";
-import { grant, heard, isOver, missedTime, wallJump } from "./core/grace.ts";
+import { graceAfterOutage, graceAfterStart, grant, heard, isOver, missedTime, wallJump } from "./core/grace.ts";
 import { clockAfterJump, clockAtStart, clockSeen } from "./core/retention.ts";
 import type { ClockNote } from "./core/retention.ts";
 import type { Grace, Reading } from "./core/grace.ts";
@@ -88,7 +88,7 @@ export class Coordinator {
 
   async start(): Promise<void> {
     await this.#lookAtStart();
-    await this.#grantGrace("start");
+    await this.#grantGrace("start", graceAfterStart(this.config));
     await this.dispatcher.start();
     const { leaseTtlMs, acceptDeadlineMs, noMatchTimeoutMs } = this.config;
     const tickMs = Math.min(MAX_TICK_MS, Math.max(10, Math.min(leaseTtlMs, acceptDeadlineMs) / 10));
@@ -211,9 +211,7 @@ export class Coordinator {
     this.heard(runnerId);
   }
 
-  async #grantGrace(why: string): Promise<void> {
-    const { leaseTtlMs, restartGraceMs } = this.config;
-    const graceMs = restartGraceMs ?? Math.max(leaseTtlMs, 60_000);
+  async #grantGrace(why: string, graceMs: number): Promise<void> {
     const before = this.#grace;
     this.#grace = grant(await this.store.holders(), this.#clock().steadyMs, graceMs);
     // One that is granted again and again, as while the disk is full, is said once.
@@ -262,7 +260,7 @@ export class Coordinator {
 
   async #recover(why: string, setBack: boolean): Promise<void> {
     if (setBack) await this.#clampTimes();
-    await this.#grantGrace(why);
+    await this.#grantGrace(why, graceAfterOutage(this.config));
     await this.dispatcher.resume();
   }
 

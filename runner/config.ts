@@ -5,7 +5,7 @@ import { parseConfig } from "../lib/config/config.ts";
 import type { Environment, Parsed, Program, ReadFile, Source, Table } from "../lib/config/config.ts";
 import type { LogFormat } from "../lib/log.ts";
 import { VERSION } from "../lib/version.ts";
-import { passEnvProblem } from "./execution/environment.ts";
+import { maskEnvProblem, passEnvProblem } from "./execution/environment.ts";
 
 /** Settings of a runner. */
 export interface RunnerOptions {
@@ -29,6 +29,8 @@ export interface RunnerOptions {
   readonly projectDir: string;
   /** Names of variables that executors get beside the usual ones. */
   readonly passEnv: readonly string[];
+  /** Names and patterns of variables whose values are masked in what executors print. */
+  readonly maskEnv: readonly string[];
   readonly tags: readonly string[];
   readonly requireMatchingTags: boolean;
   readonly maxRuns: number;
@@ -143,6 +145,13 @@ export function runnerTable(env: Environment, cwd: string): Table<RunnerOptions>
       default: [],
       help: "Variable that executors get beside the usual ones, or with * at its end all that begin so",
     },
+    maskEnv: {
+      kind: list("NAME"),
+      flag: "mask-env",
+      env: "AGENT_RUNNER_MASK_ENV",
+      default: [],
+      help: "Variable whose value is replaced by *** in what executors print; *_TOKEN and AWS_* mean all such names",
+    },
     tags: {
       kind: list("TAG"),
       flag: "tag",
@@ -256,7 +265,11 @@ export function runnerProgram(env: Environment, cwd: string): Program<RunnerOpti
     table: runnerTable(env, cwd),
     defaultFile: ".agent-orchestrator/runner.yaml",
     check: (options, sources) =>
-      chosenTwice(options, sources) ?? mcpTwice(options, sources) ?? tagsMissing(options) ?? passEnvWrong(options),
+      chosenTwice(options, sources) ??
+      mcpTwice(options, sources) ??
+      tagsMissing(options) ??
+      passEnvWrong(options) ??
+      maskEnvWrong(options),
     effective: withStrongestChoice,
   };
 }
@@ -305,6 +318,11 @@ function withStrongestChoice(options: RunnerOptions, sources: Sources): RunnerOp
 function passEnvWrong({ passEnv }: RunnerOptions): string | undefined {
   const [problem] = passEnv.flatMap((name) => passEnvProblem(name) ?? []);
   return problem === undefined ? undefined : `--pass-env ${problem}`;
+}
+
+function maskEnvWrong({ maskEnv }: RunnerOptions): string | undefined {
+  const [problem] = maskEnv.flatMap((name) => maskEnvProblem(name) ?? []);
+  return problem === undefined ? undefined : `--mask-env ${problem}`;
 }
 
 function tagsMissing({ requireMatchingTags, tags }: RunnerOptions): string | undefined {

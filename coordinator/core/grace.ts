@@ -12,6 +12,26 @@ export interface Reading {
   readonly steadyMs: number;
 }
 
+/** Settings that decide how long a grace is. */
+export interface GraceTerms {
+  readonly leaseTtlMs: number;
+  /** `--restart-grace`, when it is given. */
+  readonly restartGraceMs: number | undefined;
+}
+
+/** After a start: runners have to notice it and connect again. 0, when somebody wants none. */
+export function graceAfterStart({ leaseTtlMs, restartGraceMs }: GraceTerms): number {
+  return restartGraceMs ?? Math.max(leaseTtlMs, 60_000);
+}
+
+/**
+ * After a time in which this process could not hear or store renewals: no setting makes runners responsible for that, so
+ * each has a whole lease to be heard again.
+ */
+export function graceAfterOutage(terms: GraceTerms): number {
+  return Math.max(graceAfterStart(terms), terms.leaseTtlMs);
+}
+
 /** Begins a grace for the runners that hold leases; without any there is nothing to wait for. */
 export function grant(holders: Iterable<string>, steadyMs: number, graceMs: number): Grace {
   const awaited = new Set(holders);

@@ -10,6 +10,12 @@ export const MAX_REFUSALS = 10;
 /** Refusals before one for good by everybody fails the run: some 3 s with one runner, in which another may register. */
 export const MIN_REFUSALS_FOR_GOOD = 3;
 
+/** Troubles of runners that a pending run names, one a runner. */
+const MAX_TROUBLES = 10;
+
+/** What is said of a refusal whose reason lies in the runner. */
+const NOT_COUNTED = " (the runner's own trouble, not counted)";
+
 /** Characters of a refusal's reason that are kept. */
 const MAX_REFUSAL_REASON = 500;
 
@@ -50,9 +56,9 @@ interface Facts {
   readonly attempt: number;
   /** Accepts that led to nothing and do not count against `maxAttempts`. */
   readonly uncharged: number;
-  /** Refusals, and accepts that were not started. */
+  /** Refusals, and accepts that were not started, but for those that were a runner's own trouble. */
   readonly refusals: number;
-  /** Who refused and why, each once. */
+  /** Who refused and why, each once; at the end, troubles of runners that do not count. */
   readonly refusalReasons: readonly string[];
   /** True once an executor of the session has named its own session. */
   readonly resumable: boolean;
@@ -97,15 +103,15 @@ export type InternalEvent =
 
 /**
  * How long a refusal holds: until the runner has another slot, for as long as runner and run stay what they are, or that
- * and so did every other runner that suits the run.
+ * and so did every other runner that suits the run. The trouble of a runner says nothing about the run and does not count.
  */
-export type Finality = "for-now" | "for-good" | "for-good-by-all";
+export type Finality = "for-now" | "for-good" | "for-good-by-all" | "runner-trouble";
 
 /** What a runner reports under a lease. */
 export type ReportEvent = { readonly leaseId: string } & (
   | { readonly type: "ACCEPT" | "STARTED" | "PROGRESS" }
   | { readonly type: "REFUSE"; readonly message: string; readonly finality: Finality }
-  | { readonly type: "NOT_STARTED"; readonly message: string }
+  | { readonly type: "NOT_STARTED"; readonly message: string; readonly finality: "for-now" | "runner-trouble" }
   | FinalReport
 );
 
@@ -197,15 +203,28 @@ export function notTaken(
   finality: Finality = "for-now",
   uncharged = 0,
 ): Decision {
-  const refusals = run.refusals + 1;
   const reason = `${lease.runnerId}: ${message.slice(0, MAX_REFUSAL_REASON)}`;
-  const refusalReasons = [...new Set([...run.refusalReasons, reason])];
+  const coolDown: Effect = { type: "cool-down", lease, message, finality };
+  if (finality === "runner-trouble") {
+    const refusalReasons = withTrouble(run.refusalReasons, lease.runnerId, reason + NOT_COUNTED);
+    return to(run, pending(lapsed), { refusalReasons, uncharged: run.uncharged + uncharged }, [coolDown]);
+  }
+  const refusals = run.refusals + 1;
+  const counted = run.refusalReasons.filter((one) => !one.endsWith(NOT_COUNTED));
+  const refusalReasons = [...new Set([...counted, reason])];
   const changed = { refusals, refusalReasons, uncharged: run.uncharged + uncharged };
   const why = refusalReasons.join("; ");
   if (finality === "for-good-by-all" && refusals >= MIN_REFUSALS_FOR_GOOD)
     return to(run, failed("REFUSED", `every runner that suits the run refuses it for good; ${why}`), changed);
   if (refusals >= MAX_REFUSALS) return to(run, failed("REFUSED", `refused ${refusals} times; ${why}`), changed);
-  return to(run, pending(lapsed), changed, [{ type: "cool-down", lease, message, finality }]);
+  return to(run, pending(lapsed), changed, [coolDown]);
+}
+
+/** The newest trouble of each runner, the newest runners last. */
+function withTrouble(reasons: readonly string[], runnerId: string, reason: string): string[] {
+  const troubles = reasons.filter((one) => one.endsWith(NOT_COUNTED) && !one.startsWith(`${runnerId}: `));
+  const counted = reasons.filter((one) => !one.endsWith(NOT_COUNTED));
+  return [...counted, ...troubles.slice(1 - MAX_TROUBLES), reason];
 }
 
 export function never(value: never): never {

@@ -25,7 +25,8 @@
  *
  * w: the open offer is withdrawn. s: the runner is told to stop. on_lost: FAIL → FAILED; RETRY and RESUME → PENDING
  * while attempts remain, RESUME only when the executor has named its session. (1) The tenth refusal fails the run, and
- * from the third on one after which every runner that suits the run has refused it for good.
+ * from the third on one after which every runner that suits the run has refused it for good; what is the runner's own
+ * trouble is not counted.
  * (2) INVALID when it was started. (3) Exit 75 under RETRY → PENDING while attempts remain.
  */
 

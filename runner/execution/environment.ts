@@ -46,6 +46,14 @@ export interface ExecutorEnvOptions {
   run: RunFacts;
 }
 
+/** What an executor gets of the runner's variables, but for PATH. */
+export function inheritedEnv(
+  parent: Readonly<Record<string, string | undefined>>,
+  passEnv: readonly string[],
+): Record<string, string> {
+  return variablesNamed([...ALLOWED, "LC_*", ...NETWORK, ...passEnv], parent);
+}
+
 /** The whole environment of an executor. Nothing else of the runner reaches it, and no name can replace a fact of the run. */
 export function executorEnv(
   parent: Readonly<Record<string, string | undefined>>,
@@ -53,7 +61,7 @@ export function executorEnv(
 ): Record<string, string> {
   const path = parent["PATH"] || DEFAULT_PATH;
   return {
-    ...variablesNamed([...ALLOWED, "LC_*", ...NETWORK, ...passEnv], parent),
+    ...inheritedEnv(parent, passEnv),
     PATH: nodeDir === undefined ? path : [nodeDir, path].join(delimiter),
     AGENT_SESSION_ID: run.sessionId,
     AGENT_SESSION_NAME: run.sessionName,
@@ -82,6 +90,27 @@ export function variablesNamed(
     else add(name);
   }
   return found;
+}
+
+/** Names and values of the variables that the names and patterns of `--mask-env` mean. */
+export function maskedVariables(
+  patterns: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): [name: string, value: string][] {
+  const isMeant = (name: string): boolean =>
+    patterns.some((pattern) => {
+      const [begins, ends] = [pattern.endsWith("*"), pattern.startsWith("*")];
+      const text = pattern.slice(ends ? 1 : 0, begins ? -1 : undefined);
+      if (begins && ends) return name.includes(text);
+      return begins ? name.startsWith(text) : ends ? name.endsWith(text) : name === text;
+    });
+  return Object.entries(env).flatMap(([name, value]) => (value !== undefined && isMeant(name) ? [[name, value]] : []));
+}
+
+/** What is wrong with a name or pattern of `--mask-env`; undefined when it is fine. */
+export function maskEnvProblem(name: string): string | undefined {
+  if (/^\*?[^=*]+\*?$/.test(name)) return undefined;
+  return `"${name}" is neither the name of a variable nor a part of one with * at its beginning or end, such as *_TOKEN`;
 }
 
 /** What is wrong with a name or pattern that somebody wants to hand to executors; undefined when it is fine. */

@@ -6,6 +6,7 @@
  *     placeholders  placeholders.ts      what a blueprint leaves open is filled in
  *     environment   environment.ts       what the executor gets of the runner's variables, and the facts of the run
  *     spawn         supervisor.ts        a process group of its own, on the leash (leash.ts), watched by timers
+ *     secrets       secret-filter.ts     what must not be seen is taken out of what it prints
  *     output        executor-output.ts   what it prints becomes events (executor-event.ts) and a result
  *     end           stop-ladder.ts       SIGTERM, grace, SIGKILL, to the group and what left it (processes.ts)
  *     outcome       outcome.ts           how it ended becomes COMPLETED, FAILED or STOPPED
@@ -20,13 +21,14 @@ import { invocationJson } from "../../lib/invocation.ts";
 import type { Log } from "../../lib/log.ts";
 import { inPackage } from "../../lib/package-root.ts";
 import { msOf } from "../connection/timing.ts";
-import { executorEnv, variablesNamed } from "./environment.ts";
+import { executorEnv, inheritedEnv, maskedVariables, variablesNamed } from "./environment.ts";
 import type { Leash } from "./leash.ts";
 import type { McpCapability, ToolServer } from "./mcp-server.ts";
 import { resolvePlaceholders } from "./placeholders.ts";
 import type { PlaceholderSources } from "./placeholders.ts";
+import { SECRET_MIN_BYTES, Secrets } from "./secret-filter.ts";
 import type { RunnerSettings } from "../settings/settings.ts";
-import { notSpawned, startFailure, supervise } from "./supervisor.ts";
+import { handOverFailure, notSpawned, supervise } from "./supervisor.ts";
 import type { Execution, ExecutionHooks } from "./supervisor.ts";
 
 /** An accepted run that is to be executed now. */
@@ -60,7 +62,7 @@ export function executorOf(settings: RunnerSettings, deps: ExecutorDeps): Execut
       execution = execute(assignment, hooks, capability);
     } catch (error) {
       deps.log.error({ err: error, run_id: runId }, "what the executor is told could not be put together");
-      execution = notSpawned(startFailure(settings.executor.command, error));
+      execution = notSpawned(handOverFailure(error));
     }
     void execution.done.then(() => capability?.close());
     return execution;
@@ -71,12 +73,14 @@ function spawning({ executor, coordinatorUrl }: RunnerSettings, { leash, log }: 
   // Ours are written for our Node. Everybody else's keep the Node of the user, as the projects do that they work in.
   const isOurs = executor.command.startsWith(inPackage("executors") + sep);
   const nodeDir = isOurs ? dirname(process.execPath) : undefined;
+  const masked = maskedValues(executor, log);
   return (
     { offer, projectDir, bootId, stopGraceMs }: Assignment,
     hooks: ExecutionHooks,
     capability: McpCapability,
   ): Execution => {
     const { runId, runToken, invocation } = offer;
+    const { passEnv } = executor;
     const sessionId = invocation?.sessionId ?? "";
     const run = {
       sessionId,
@@ -93,7 +97,7 @@ function spawning({ executor, coordinatorUrl }: RunnerSettings, { leash, log }: 
       runId,
       mcpUrl: capability.url,
       parameters: invocation?.parameters ?? {},
-      env: variablesNamed(executor.passEnv, process.env),
+      env: variablesNamed(passEnv, process.env),
     };
     const spec = {
       command: executor.command,
@@ -107,13 +111,23 @@ function spawning({ executor, coordinatorUrl }: RunnerSettings, { leash, log }: 
               executorConfig: executor.config,
               ...resolved(invocation.agentBlueprint, sources, log),
             }),
-      env: executorEnv(process.env, { passEnv: executor.passEnv, nodeDir, run }),
+      env: executorEnv(process.env, { passEnv, nodeDir, run }),
+      secrets: new Secrets([runToken, capability.secret ?? "", ...masked]),
       timeoutMs: limitMs(offer.timeout),
       idleTimeoutMs: limitMs(offer.idleTimeout),
       stopGraceMs,
     };
     return supervise(spec, hooks, { leash });
   };
+}
+
+function maskedValues({ passEnv, maskEnv }: RunnerSettings["executor"], log: Log): string[] {
+  const masked = maskedVariables(maskEnv, inheritedEnv(process.env, passEnv));
+  for (const [variable, value] of masked) {
+    if (Buffer.byteLength(value) >= SECRET_MIN_BYTES) continue;
+    log.warn({ variable }, `the value has fewer than ${SECRET_MIN_BYTES} bytes and is not masked`);
+  }
+  return masked.map(([, value]) => value);
 }
 
 function resolved(blueprint: InvocationBlueprint | undefined, sources: PlaceholderSources, log: Log) {

@@ -15,6 +15,8 @@ import {
   STDERR_TAIL_MAX_BYTES,
 } from "../../lib/protocol/limits.ts";
 import { EVENT_MAX_BYTES, readEvent } from "./executor-event.ts";
+import { NO_SECRETS, SecretFilter } from "./secret-filter.ts";
+import type { Secrets } from "./secret-filter.ts";
 
 /** Bytes decoded at a time: invalid ones become three bytes each, and must still fit one chunk. */
 const DECODED_BYTES = EVENT_CHUNK_MAX_BYTES / 4;
@@ -43,6 +45,12 @@ export interface OutputSummary {
 /** Where the parser is in a line of stdout: `blank` and `object` are held until they prove to be an event or not. */
 type Line = "start" | "blank" | "object" | "plain";
 
+export interface OutputParserOptions {
+  readonly outputMaxBytes?: number;
+  /** What must not be seen. */
+  readonly secrets?: Secrets;
+}
+
 /**
  * Turns what an executor prints into events, in the order in which it was read. It does no I/O and has no clock.
  *
@@ -50,11 +58,14 @@ type Line = "start" | "blank" | "object" | "plain";
  * of stderr, is `output`, joined to chunks of at most 64 KiB. Invalid UTF-8 is replaced, NUL is kept, a last line without
  * a newline counts as a line. A line that begins like an object is held until it ends, up to 1 MiB.
  *
+ * `secrets` are replaced before anything else looks at the bytes: they are in no event, no result and no end of stderr.
+ *
  * After `outputMaxBytes` nothing more is emitted but a `dropped` marker there and one with the totals at the end; the
  * result and the session id are still read.
  */
 export class OutputParser {
   readonly #outputMaxBytes: number;
+  readonly #filters: Readonly<Record<OutputStream, SecretFilter>>;
   readonly #decoders = { stdout: new StringDecoder("utf8"), stderr: new StringDecoder("utf8") };
   readonly #plain = { text: "", bytes: 0, decoder: new StringDecoder("utf8") };
   readonly #stderr = { tail: Buffer.alloc(0), bytes: 0 };
@@ -70,8 +81,9 @@ export class OutputParser {
   #executorSessionId = "";
   #malformed = { events: 0, reason: "" };
 
-  constructor({ outputMaxBytes = OUTPUT_MAX_BYTES }: { outputMaxBytes?: number } = {}) {
+  constructor({ outputMaxBytes = OUTPUT_MAX_BYTES, secrets = NO_SECRETS }: OutputParserOptions = {}) {
     this.#outputMaxBytes = outputMaxBytes;
+    this.#filters = { stdout: new SecretFilter(secrets), stderr: new SecretFilter(secrets) };
   }
 
   /** Number of `result` events so far. */
@@ -87,14 +99,7 @@ export class OutputParser {
   /** Reads a chunk and returns the events that are complete. The chunk is not kept. */
   push(stream: OutputStream, chunk: Buffer): ExecutorEvent[] {
     this.#outputBytes += chunk.length;
-    if (stream === "stdout") {
-      this.#readLines(chunk);
-    } else {
-      this.#stderr.bytes += chunk.length;
-      this.#stderr.tail = Buffer.concat([this.#stderr.tail, chunk.subarray(-STDERR_TAIL_MAX_BYTES)]);
-      this.#stderr.tail = this.#stderr.tail.subarray(-STDERR_TAIL_MAX_BYTES);
-      this.#print("stderr", chunk);
-    }
+    this.#readBytes(stream, this.#filters[stream].push(chunk));
     return this.#take();
   }
 
@@ -106,6 +111,7 @@ export class OutputParser {
 
   /** Ends both streams and returns the last events. */
   end(): ExecutorEvent[] {
+    for (const stream of ["stdout", "stderr"] as const) this.#readBytes(stream, this.#filters[stream].end());
     const line = this.#held.take();
     if (line.length > 0) this.#readLine(line);
     this.#plain.text += this.#plain.decoder.end();
@@ -128,6 +134,14 @@ export class OutputParser {
       malformedEvents: this.#malformed.events,
       malformedReason: this.#malformed.reason,
     };
+  }
+
+  #readBytes(stream: OutputStream, bytes: Buffer): void {
+    if (stream === "stdout") return this.#readLines(bytes);
+    this.#stderr.bytes += bytes.length;
+    this.#stderr.tail = Buffer.concat([this.#stderr.tail, bytes.subarray(-STDERR_TAIL_MAX_BYTES)]);
+    this.#stderr.tail = this.#stderr.tail.subarray(-STDERR_TAIL_MAX_BYTES);
+    return this.#print("stderr", bytes);
   }
 
   #readLines(chunk: Buffer): void {

@@ -48,6 +48,8 @@ export interface McpRun {
 /** A URL at which one run's executor finds the tools. */
 export interface McpCapability {
   readonly url: string;
+  /** The part of the URL that nobody else may see; absent when the server is somebody else's. */
+  readonly secret?: string;
   /** The run has ended: the URL is no longer known, and its connections end. */
   close(): void;
 }
@@ -134,11 +136,13 @@ export async function startMcp(options: McpOptions): Promise<ToolServer> {
 
   return {
     open(run) {
-      const path = `/mcp/${randomBytes(32).toString("hex")}`;
+      const secret = randomBytes(32).toString("hex");
+      const path = `/mcp/${secret}`;
       const capability = new Capability(run, links, options);
       capabilities.set(path, capability);
       return {
         url: base + path,
+        secret,
         close: () => {
           capabilities.delete(path);
           capability.close();

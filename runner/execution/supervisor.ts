@@ -9,6 +9,7 @@ import { executableProblem } from "../settings/executable.ts";
 import { isShortage } from "./shortage.ts";
 import { OutputParser } from "./executor-output.ts";
 import type { OutputStream } from "./executor-output.ts";
+import type { Secrets } from "./secret-filter.ts";
 import { Intake } from "./intake.ts";
 import type { Room } from "./intake.ts";
 import { StopLadder } from "./stop-ladder.ts";
@@ -48,6 +49,8 @@ export interface ExecutionSpec {
   pipeDrainMs?: number;
   /** Output kept of the run. */
   outputMaxBytes?: number;
+  /** What is replaced by `***` in everything that the executor prints. */
+  secrets?: Secrets;
 }
 
 const DEFAULTS = { stopGraceMs: 10_000, resultGraceMs: 10_000, orphanGraceMs: 2_000, pipeDrainMs: 5_000 };
@@ -93,8 +96,8 @@ export interface Execution {
 export function supervise(spec: ExecutionSpec, hooks: ExecutionHooks, deps: SupervisorDeps = {}): Execution {
   const { command, cwd, env } = spec;
   try {
-    const problem = projectProblem(cwd) ?? executableProblem(command);
-    if (problem !== undefined) return notSpawned({ message: problem, shortage: false });
+    const problem = projectProblem(cwd) ?? ofExecutor(executableProblem(command));
+    if (problem !== undefined) return notSpawned(problem);
     const child = spawn(command, { cwd, env, detached: true, stdio: "pipe" });
     if (child.pid !== undefined) return new Supervision(child, child.pid, spec, hooks, deps);
     return notSpawned(new Promise((resolve) => child.once("error", (error) => resolve(startFailure(command, error)))));
@@ -103,11 +106,16 @@ export function supervise(spec: ExecutionSpec, hooks: ExecutionHooks, deps: Supe
   }
 }
 
-function projectProblem(cwd: string): string | undefined {
+function ofExecutor(problem: string | undefined): StartFailure | undefined {
+  return problem === undefined ? undefined : { message: problem, shortage: false };
+}
+
+function projectProblem(cwd: string): StartFailure | undefined {
   const problem = directoryProblem(cwd);
   if (problem === undefined) return undefined;
   const remedy = problem.missing ? "create it or name another project_dir" : "name another project_dir";
-  return `project directory ${shownPath(cwd)} ${problem.what}; ${remedy}`;
+  const message = `project directory ${shownPath(cwd)} ${problem.what}; ${remedy}`;
+  return { message, shortage: problem.shortage };
 }
 
 /** Why nothing was spawned. */
@@ -121,6 +129,13 @@ interface StartFailure {
 export function startFailure(command: string, error: unknown): StartFailure {
   const reason = error instanceof Error ? error.message : String(error);
   return { message: `executor ${command} could not be started: ${reason}`, shortage: isShortage(error) };
+}
+
+/** What an executor is told of the run could not be put together: no executor is to blame. */
+export function handOverFailure(error: unknown): StartFailure {
+  const reason = error instanceof Error ? error.message : String(error);
+  const message = `the runner could not put together what the executor is told of the run: ${reason}`;
+  return { message, shortage: isShortage(error) };
 }
 
 /** An execution that has ended before anything was spawned. */

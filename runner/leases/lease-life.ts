@@ -1,5 +1,6 @@
 import type { RunOffer } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { Execution, ExecutorOutcome, StopReason } from "../execution/supervisor.ts";
+import type { Refused } from "../reports/reports.ts";
 
 /*
  * The life of one lease in a runner, as a pure function: it hands on what a state owns and never looks into it. RunLease
@@ -56,7 +57,7 @@ export type LeaseEvent =
   /** What the last effect asked to be recorded is on disk. */
   | { readonly type: "recorded" }
   /** It could not be written. */
-  | { readonly type: "unrecorded"; readonly reason: string }
+  | ({ readonly type: "unrecorded" } & Refused)
   /** The accept was answered OK. */
   | { readonly type: "accepted" }
   /** The accept was answered STALE, UNKNOWN or INVALID. */
@@ -85,14 +86,14 @@ export type LeaseEvent =
 export type LeaseEffect =
   | { readonly type: "send-accept" }
   /** Say REFUSE; nothing was accepted. */
-  | { readonly type: "refuse"; readonly reason: string }
+  | ({ readonly type: "refuse" } & Refused)
   | { readonly type: "record-spawn" }
   | { readonly type: "spawn"; readonly offer: RunOffer }
   | { readonly type: "kill"; readonly execution: Execution; readonly graceMs: number; readonly reason: StopReason }
   /** Take back every report of the lease that is not answered. */
   | { readonly type: "drop-reports" }
   /** Say NOT_STARTED. */
-  | { readonly type: "send-not-started"; readonly reason: string }
+  | ({ readonly type: "send-not-started" } & Refused)
   /** Put the final report into the outbox, then send it. */
   | { readonly type: "report"; readonly outcome: ExecutorOutcome }
   /** The same for a lease that was stopped before anything was spawned. */
@@ -110,16 +111,17 @@ export interface LeaseStep {
 const OVER: LeaseState = { type: "over" };
 const FORGET: LeaseStep = { state: OVER, effects: [{ type: "forget" }] };
 const DROP: LeaseStep = { state: OVER, effects: [{ type: "drop-reports" }, { type: "forget" }] };
-const DECLINE = declined("accepted, but nothing was started");
+const DECLINE = declined({ reason: "accepted, but nothing was started", about: "run" });
+const WITHDRAW = declined({ reason: "accepted, but nothing was started: the runner ends", about: "runner" });
 const REPORT_STOPPED: LeaseStep = {
   state: { type: "finishing" },
   effects: [{ type: "drop-reports" }, { type: "report-stopped" }],
 };
 
-function declined(reason: string): LeaseStep {
+function declined({ reason, about }: Refused): LeaseStep {
   return {
     state: { type: "declining" },
-    effects: [{ type: "drop-reports" }, { type: "send-not-started", reason }],
+    effects: [{ type: "drop-reports" }, { type: "send-not-started", reason, about }],
   };
 }
 
@@ -167,15 +169,19 @@ function whileRecording({ offer }: In<"recording">, event: LeaseEvent): LeaseSte
     case "recorded":
       return { state: { type: "accepting", next: { type: "spawn", offer } }, effects: [{ type: "send-accept" }] };
     case "unrecorded":
-      return { state: OVER, effects: [{ type: "refuse", reason: event.reason }, { type: "forget" }] };
+      return refused(event);
     case "withdraw":
-      return { state: OVER, effects: [{ type: "refuse", reason: "the runner ends" }, { type: "forget" }] };
+      return refused({ reason: "the runner ends", about: "runner" });
     case "stop":
     case "revoked":
       return FORGET;
     default:
       return undefined;
   }
+}
+
+function refused({ reason, about }: Refused): LeaseStep {
+  return { state: OVER, effects: [{ type: "refuse", reason, about }, { type: "forget" }] };
 }
 
 function whileAccepting({ next }: In<"accepting">, event: LeaseEvent): LeaseStep | undefined {
@@ -206,7 +212,7 @@ function afterAccept(next: AfterAccept): LeaseStep {
     case "report-stopped":
       return REPORT_STOPPED;
     case "decline":
-      return DECLINE;
+      return WITHDRAW;
     default:
       return next satisfies never;
   }
@@ -217,9 +223,9 @@ function whileClaimed({ offer }: In<"claimed">, event: LeaseEvent): LeaseStep | 
     case "recorded":
       return { state: { type: "spawning" }, effects: [{ type: "spawn", offer }] };
     case "unrecorded":
-      return declined(`accepted, but nothing was started: ${event.reason}`);
+      return declined({ ...event, reason: `accepted, but nothing was started: ${event.reason}` });
     case "withdraw":
-      return DECLINE;
+      return WITHDRAW;
     case "stop":
       return REPORT_STOPPED;
     case "revoked":
@@ -243,7 +249,7 @@ function whileExecuting(state: In<"executing">, event: LeaseEvent): LeaseStep | 
     case "ended":
       return { state: { type: "finishing" }, effects: [{ type: "report", outcome: event.outcome }] };
     case "not-started":
-      return declined(event.reason);
+      return declined({ reason: event.reason, about: "runner" });
     default:
       return undefined;
   }

@@ -26,6 +26,9 @@ const EVENTS_WAIT_MS = 30_000;
 /** Executor session ids that one run may announce while it runs; the final report carries the last in any case. */
 const MAX_SESSION_REPORTS = 16;
 
+/** Times that reports of one lease get other numbers: a counter that is behind is set right by the first. */
+const MAX_RENUMBERED = 8;
+
 /** What every lease of a runner works with. */
 export interface LeaseDeps {
   /** Directory of runs that name none. */
@@ -47,7 +50,7 @@ export interface LeaseOwner {
   /** The lease went from one state to another. */
   moved(lease: RunLease, before: LeaseState, after: LeaseState): void;
   /** Nothing was accepted; say so. */
-  refuse(lease: RunLease, storeId: string, reason: string): void;
+  refuse(lease: RunLease, storeId: string, why: reports.Refused): void;
   /** The executor of the lease runs. */
   started(): void;
   /** Nothing can be started on this machine now. */
@@ -71,6 +74,7 @@ export class RunLease implements reports.LeaseRef {
   readonly #owner: LeaseOwner;
   #state: LeaseState;
   #seq = 0n;
+  #renumbered = 0;
 
   constructor(deps: LeaseDeps, owner: LeaseOwner, ref: reports.LeaseRef, storeId: string, state: LeaseState) {
     this.runId = ref.runId;
@@ -123,7 +127,7 @@ export class RunLease implements reports.LeaseRef {
       case "send-accept":
         return this.#accept();
       case "refuse":
-        return this.#owner.refuse(this, this.storeId, effect.reason);
+        return this.#owner.refuse(this, this.storeId, effect);
       case "record-spawn":
         return this.#whenWritten(state.recordSpawning(this.leaseId));
       case "spawn":
@@ -134,7 +138,7 @@ export class RunLease implements reports.LeaseRef {
         sender.drop(this.leaseId);
         return events.drop(this.leaseId);
       case "send-not-started": {
-        const report = reports.notStartedReport(this, this.#nextSeq(), effect.reason);
+        const report = reports.notStartedReport(this, this.#nextSeq(), effect);
         return this.#send(report, () => this.apply({ type: "answered" }));
       }
       case "report": {
@@ -158,14 +162,36 @@ export class RunLease implements reports.LeaseRef {
     return this.#seq;
   }
 
-  #send(report: Report, onVerdict: (verdict: ReportVerdict) => void): void {
-    this.#deps.reports.send({ report, storeId: this.storeId, bytes: reports.smallReportBytes(report), onVerdict });
+  #send(report: Report, onVerdict: (verdict: ReportVerdict) => void, bytes = reports.smallReportBytes(report)): void {
+    const onAnswer = (verdict: ReportVerdict): void => {
+      const again = this.#renumber(report, verdict);
+      if (again === undefined) return onVerdict(verdict);
+      return this.#send(again, onVerdict, bytes);
+    };
+    this.#deps.reports.send({ report, storeId: this.storeId, bytes, onVerdict: onAnswer });
+  }
+
+  /**
+   * The report under a number that is free, when the coordinator says that its own was used by another one: the counter of
+   * this process is behind, as after an older copy of the state directory came back. Undefined for every other verdict.
+   */
+  #renumber(report: Report, { kind, nextSeq, message }: ReportVerdict): Report | undefined {
+    if (kind !== ReportVerdict_Kind.INVALID || nextSeq <= report.seq) return undefined;
+    if (this.#renumbered === MAX_RENUMBERED || this.#state.type === "over") return undefined;
+    this.#renumbered += 1;
+    if (this.#seq < nextSeq - 1n) this.#seq = nextSeq - 1n;
+    const seq = this.#nextSeq();
+    this.#deps.log.warn(
+      { run_id: this.runId, seq: Number(seq), reason: message },
+      "a report is sent with another number",
+    );
+    return { ...report, seq };
   }
 
   #whenWritten(written: Promise<void>): void {
     written.then(
       () => this.apply({ type: "recorded" }),
-      (error: unknown) => this.apply({ type: "unrecorded", reason: String(error) }),
+      (error: unknown) => this.apply({ type: "unrecorded", reason: String(error), about: "runner" }),
     );
   }
 
@@ -243,19 +269,23 @@ export class RunLease implements reports.LeaseRef {
   }
 
   async #report(report: Report): Promise<void> {
-    const { events, log, onOutcome, reports: sender } = this.#deps;
+    const { events, log, onOutcome } = this.#deps;
     onOutcome(report.kind);
     const outcome = Report_KindSchema.value[report.kind]?.localName;
     log.info({ run_id: this.runId, outcome, reason: report.message }, `Run ${this.runId} ended: ${outcome}`);
     const bytes = await this.#keep(report);
     report.eventsMissing = BigInt(await events.finish(this.leaseId, EVENTS_WAIT_MS));
     if (this.#state.type !== "finishing") return;
-    sender.send({ report, storeId: this.storeId, bytes, onVerdict: (verdict) => this.onFinalVerdict(verdict) });
+    this.sendFinal(report, bytes);
     this.apply({ type: "queued" });
   }
 
-  /** The final report was answered. */
-  onFinalVerdict({ kind, message }: ReportVerdict): void {
+  /** Sends the final report, which is in the outbox if it could be written, until it is answered. */
+  sendFinal(report: Report, bytes: number): void {
+    this.#send(report, (verdict) => this.#onFinalVerdict(verdict), bytes);
+  }
+
+  #onFinalVerdict({ kind, message }: ReportVerdict): void {
     if (kind !== ReportVerdict_Kind.OK) {
       const verdict = ReportVerdict_KindSchema.value[kind]?.localName;
       this.#deps.log.warn({ run_id: this.runId, verdict, reason: message }, "the final report did not count");

@@ -8,7 +8,7 @@ import { oneItem } from "../one-item.ts";
 import { directoryProblem, shownPath } from "../settings/directory.ts";
 import { SessionExecutions } from "../execution/session-executions.ts";
 import { refuseReport, smallReportBytes } from "../reports/reports.ts";
-import type { LeaseRef } from "../reports/reports.ts";
+import type { LeaseRef, Refused } from "../reports/reports.ts";
 import type { LeaseState } from "./lease-life.ts";
 import { RunLease } from "./lease.ts";
 import type { LeaseDeps, LeaseOwner } from "./lease.ts";
@@ -26,13 +26,6 @@ export interface LeasesOptions extends LeaseDeps {
   readonly onDrain: (reason: string) => void;
   /** `freeSlots` changed in a way that the coordinator cannot count by itself. */
   readonly onSlots: () => void;
-}
-
-/** Why an offer is not taken. */
-interface Refused {
-  readonly reason: string;
-  /** Neither this runner nor the offer will change. */
-  readonly permanent?: boolean;
 }
 
 /** States that use a slot. */
@@ -119,7 +112,7 @@ export class Leases implements ConnectionListener, LeaseOwner {
       const { leaseId, seq } = report;
       if (final) {
         const lease = this.#add(report, storeId, { type: "reporting" });
-        reports.send({ report, storeId, bytes, onVerdict: (verdict) => lease.onFinalVerdict(verdict) });
+        lease.sendFinal(report, bytes);
       } else {
         reports.send({ report, storeId, bytes, onVerdict: () => outbox.remove(leaseId, seq) });
       }
@@ -165,8 +158,8 @@ export class Leases implements ConnectionListener, LeaseOwner {
       const reason = `the runner cannot handle the offer: ${String(error)}`;
       this.#options.log.error({ err: error, run_id: offer.runId, lease_id: leaseId }, "an offer could not be handled");
       const lease = this.#leases.get(leaseId);
-      if (lease === undefined) this.refuse(offer, this.#storeId ?? "", reason);
-      else lease.apply({ type: "unrecorded", reason });
+      if (lease === undefined) this.refuse(offer, this.#storeId ?? "", { reason, about: "run" });
+      else lease.apply({ type: "unrecorded", reason, about: "run" });
     }
   }
 
@@ -174,7 +167,7 @@ export class Leases implements ConnectionListener, LeaseOwner {
     const { leaseId, runId, attempt, invocation } = offer;
     const storeId = this.#storeId ?? "";
     const refused = this.#refusal(offer);
-    if (refused !== undefined) return this.refuse(offer, storeId, refused.reason, refused.permanent);
+    if (refused !== undefined) return this.refuse(offer, storeId, refused);
     const kind = invocation?.mode === "resume" ? "resume_session" : "start_session";
     this.#options.log.info({ run_id: runId, lease_id: leaseId, attempt }, `Received run ${runId} (${kind})`);
     return this.#add(offer, storeId, { type: "recording", offer }).take();
@@ -267,10 +260,10 @@ export class Leases implements ConnectionListener, LeaseOwner {
     this.#restTimer = setTimeout(resume, pauseMs + 1).unref();
   }
 
-  refuse(ref: LeaseRef, storeId: string, reason: string, permanent = false): void {
-    this.#options.log.info({ run_id: ref.runId, reason }, "offer refused");
+  refuse(ref: LeaseRef, storeId: string, why: Refused): void {
+    this.#options.log.info({ run_id: ref.runId, reason: why.reason }, "offer refused");
     this.#refused.add(ref.leaseId);
-    const report = refuseReport(ref, reason, permanent);
+    const report = refuseReport(ref, why);
     const onVerdict = () => void this.#refused.delete(ref.leaseId);
     this.#options.reports.send({ report, storeId, bytes: smallReportBytes(report), onVerdict });
   }
@@ -301,22 +294,23 @@ export class Leases implements ConnectionListener, LeaseOwner {
 
   #refusal({ invocation }: RunOffer): Refused | undefined {
     const { state, projectDir, onSlots } = this.#options;
-    if (this.#closedBecause !== undefined) return { reason: this.#closedBecause };
+    if (this.#closedBecause !== undefined) return { reason: this.#closedBecause, about: "runner" };
     if (state.trouble !== undefined)
-      return { reason: `the state directory of the runner cannot be written: ${state.trouble}` };
+      return { reason: `the state directory of the runner cannot be written: ${state.trouble}`, about: "runner" };
     const slots = this.#slots;
     if (this.#busy >= slots) {
       // The coordinator believes that there is room.
       if (this.#rest !== undefined) onSlots();
-      return {
-        reason: slots === 0 ? `the runner rests: ${this.#rest?.reason}` : `the runner is full, ${this.#busy}/${slots}`,
-      };
+      const reason =
+        slots === 0 ? `the runner rests: ${this.#rest?.reason}` : `the runner is full, ${this.#busy}/${slots}`;
+      return { reason, about: "runner" };
     }
     const dir = invocation?.projectDir || projectDir;
     const problem = directoryProblem(dir);
     if (problem === undefined) return undefined;
     const what = problem.missing ? "is not a directory on the runner's host" : problem.what;
-    return { reason: `project_dir ${shownPath(dir)} ${what}`, permanent: problem.permanent };
+    const about = problem.permanent ? "run-for-good" : problem.shortage ? "runner" : "run";
+    return { reason: `project_dir ${shownPath(dir)} ${what}`, about };
   }
 }
 

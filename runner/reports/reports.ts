@@ -24,17 +24,24 @@ export function acceptReport(lease: LeaseRef): Report {
   return report(lease, { seq: FIRST_SEQ, kind: Report_Kind.ACCEPT });
 }
 
-/** `permanent`: this runner would refuse the run again, whenever it is asked. */
-export function refuseReport(lease: LeaseRef, reason: string, permanent: boolean): Report {
-  return report(lease, { seq: FIRST_SEQ, kind: Report_Kind.REFUSE, message: reason, permanent });
+/** Why a run is not taken, or handed back. */
+export interface Refused {
+  readonly reason: string;
+  /** What it says: this runner would refuse the run again, whenever it is asked; or nothing about the run at all. */
+  readonly about: "run" | "run-for-good" | "runner";
+}
+
+export function refuseReport(lease: LeaseRef, { reason, about }: Refused): Report {
+  const fields = { permanent: about === "run-for-good", runnerTrouble: about === "runner" };
+  return report(lease, { seq: FIRST_SEQ, kind: Report_Kind.REFUSE, message: reason, ...fields });
 }
 
 export function startedReport(lease: LeaseRef, seq: bigint, pid: number): Report {
   return report(lease, { seq, kind: Report_Kind.STARTED, pid });
 }
 
-export function notStartedReport(lease: LeaseRef, seq: bigint, reason: string): Report {
-  return report(lease, { seq, kind: Report_Kind.NOT_STARTED, message: reason });
+export function notStartedReport(lease: LeaseRef, seq: bigint, { reason, about }: Refused): Report {
+  return report(lease, { seq, kind: Report_Kind.NOT_STARTED, message: reason, runnerTrouble: about === "runner" });
 }
 
 export function progressReport(lease: LeaseRef, seq: bigint, executorSessionId: string): Report {

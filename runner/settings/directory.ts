@@ -1,5 +1,6 @@
 import { accessSync, constants, statSync } from "node:fs";
 import { inspect } from "node:util";
+import { isShortage } from "../execution/shortage.ts";
 
 /** Characters of a path that a message shows: the reason has to be seen beside it. */
 const MAX_SHOWN = 300;
@@ -12,6 +13,8 @@ export interface DirectoryProblem {
   readonly missing: boolean;
   /** True while the path and the machine stay what they are: to look again does not help. */
   readonly permanent: boolean;
+  /** The machine is short of something, and the directory may be fine. */
+  readonly shortage: boolean;
 }
 
 /** What the codes of the system mean for somebody who named the directory. */
@@ -23,18 +26,21 @@ const BY_CODE: Readonly<Record<string, string>> = {
   ERR_INVALID_ARG_VALUE: "is no path: it holds a NUL character",
 };
 
+const MISSING = { missing: true, permanent: true, shortage: false };
+
 /** Why nothing can be started in the directory; undefined when something can. Never throws. */
 export function directoryProblem(path: string): DirectoryProblem | undefined {
   try {
     const status = statSync(path, { throwIfNoEntry: false });
-    if (status === undefined) return { what: "does not exist", missing: true, permanent: true };
-    if (!status.isDirectory()) return { what: "is not a directory", missing: true, permanent: true };
+    if (status === undefined) return { ...MISSING, what: "does not exist" };
+    if (!status.isDirectory()) return { ...MISSING, what: "is not a directory" };
     accessSync(path, constants.X_OK);
     return undefined;
   } catch (error) {
     const { code = "", message } = error as NodeJS.ErrnoException;
     const known = BY_CODE[code];
-    return { what: known ?? `cannot be looked at: ${message}`, missing: false, permanent: known !== undefined };
+    const what = known ?? `cannot be looked at: ${message}`;
+    return { what, missing: false, permanent: known !== undefined, shortage: isShortage(error) };
   }
 }
 

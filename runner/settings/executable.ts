@@ -1,4 +1,5 @@
 import { accessSync, closeSync, constants, openSync, readSync, statSync } from "node:fs";
+import { isShortage } from "../execution/shortage.ts";
 
 /** Bytes of a file that say how it is started; as many as Linux reads. */
 const HEAD_BYTES = 256;
@@ -8,7 +9,8 @@ const BINARY_MAGIC = ["7f454c46", "cffaedfe", "cafebabe"];
 
 /**
  * Why the file cannot be started as an executor, with the path and the remedy; undefined when it can. A script without a
- * `#!` line is refused: C libraries would hand it to /bin/sh without a warning, whatever it is written in.
+ * `#!` line is refused: C libraries would hand it to /bin/sh without a warning, whatever it is written in. Throws what
+ * says that the machine is short of something.
  */
 export function executableProblem(path: string): string | undefined {
   const status = statSync(path, { throwIfNoEntry: false });
@@ -33,7 +35,8 @@ function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK);
     return true;
-  } catch {
+  } catch (error) {
+    if (isShortage(error)) throw error;
     return false;
   }
 }

@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { inPackage } from "../../lib/package-root.ts";
 import { UsageError } from "../../lib/config/config.ts";
 import type { RunnerOptions } from "../config.ts";
+import { inheritedEnv, maskedVariables } from "../execution/environment.ts";
+import { Secrets } from "../execution/secret-filter.ts";
 import { ExecutorError, discoverExecutors, findExecutor, profileNameOf, resolveExecutorPath } from "./discovery.ts";
 import type { Discovery } from "./discovery.ts";
 import { ProfileError, findProfile, listProfiles, profilesDir } from "./profiles.ts";
@@ -55,6 +57,7 @@ export function problemsOf({ discovery, profiles }: Findings): string[] {
  */
 export function resolveSettings(options: RunnerOptions, findings: Findings, cwd: string): RunnerSettings {
   const { executorProfile, executor, tags } = chooseExecutor(options, findings, cwd);
+  checkMasked(executor);
   const { coordinatorUrl, tlsCa, requireMatchingTags, maxRuns, name, stateDir } = options;
   const { pollTimeoutMs, heartbeatIntervalMs, drainTimeoutMs, mcpPort, externalMcpUrl, once } = options;
   return {
@@ -80,27 +83,28 @@ export function resolveSettings(options: RunnerOptions, findings: Findings, cwd:
 type Choice = Pick<RunnerSettings, "executorProfile" | "executor" | "tags">;
 
 function chooseExecutor(options: RunnerOptions, findings: Findings, cwd: string): Choice {
-  const { passEnv } = options;
+  const { passEnv, maskEnv } = options;
   try {
     if (options.profile !== undefined) {
       const { name, type, command, config, portable, env, tags } = findProfile(findings.profiles, options.profile);
-      const executor = { type, command, config, portable, passEnv: [...passEnv, ...env] };
+      const executor = { type, command, config, portable, passEnv: [...passEnv, ...env], maskEnv };
       return { executorProfile: name, executor, tags };
     }
     if (options.executorPath !== undefined) {
       const command = resolveExecutorPath(options.executorPath, PACKAGE_ROOT, cwd);
-      return plain(profileNameOf(command), command, passEnv);
+      return plain(profileNameOf(command), command, options);
     }
     const name = options.executor ?? defaultExecutor(findings);
-    return plain(name, findExecutor(findings.discovery, name).path, passEnv);
+    return plain(name, findExecutor(findings.discovery, name).path, options);
   } catch (error) {
     if (error instanceof ExecutorError || error instanceof ProfileError) throw new UsageError(error.message);
     throw error;
   }
 }
 
-function plain(name: string, command: string, passEnv: readonly string[]): Choice {
-  return { executorProfile: name, executor: { type: name, command, config: {}, portable: false, passEnv }, tags: [] };
+function plain(name: string, command: string, { passEnv, maskEnv }: RunnerOptions): Choice {
+  const executor = { type: name, command, config: {}, portable: false, passEnv, maskEnv };
+  return { executorProfile: name, executor, tags: [] };
 }
 
 function defaultExecutor({ discovery }: Findings): string {
@@ -110,6 +114,14 @@ function defaultExecutor({ discovery }: Findings): string {
     `no executor is named, and ${DEFAULT_EXECUTOR} is not installed; found: ${names.join(", ") || "none"}\n` +
       "name one with --executor NAME, --executor-path PATH or --profile NAME",
   );
+}
+
+function checkMasked({ passEnv, maskEnv }: RunnerSettings["executor"]): void {
+  const masked = maskedVariables(maskEnv, inheritedEnv(process.env, passEnv));
+  const { problem } = new Secrets(masked.map(([, value]) => value));
+  if (problem === undefined) return;
+  const names = masked.map(([name]) => name).join(", ");
+  throw new UsageError(`--mask-env ${maskEnv.join(" --mask-env ")}: ${problem}; it means ${names}`);
 }
 
 function realDirectory(dir: string): string {

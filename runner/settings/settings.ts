@@ -38,4 +38,6 @@ export interface ExecutorSettings {
   readonly portable: boolean;
   /** Names of variables that the executor gets beside the usual ones. */
   readonly passEnv: readonly string[];
+  /** Names and patterns of variables whose values are masked in what the executor prints. */
+  readonly maskEnv: readonly string[];
 }

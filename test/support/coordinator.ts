@@ -26,7 +26,7 @@ export type NewRun = MessageInitShape<typeof CreateRunRequestSchema>;
 
 type Defaults = { [K in keyof CoordinatorConfig]: CoordinatorConfig[K] };
 
-/** Nothing lapses unless a test shortens it: the machine may be busy. No grace after a pause, for the same reason. */
+/** Nothing lapses unless a test shortens it: the machine may be busy. No grace after a start. */
 const SETTINGS: Partial<CoordinatorConfig> = {
   listen: { host: "127.0.0.1", port: 0 },
   memory: true,

@@ -56,6 +56,7 @@ export interface FakeVerdict {
   readonly leaseId: string;
   readonly seq: bigint;
   readonly kind: ReportVerdict_Kind;
+  readonly nextSeq?: bigint;
 }
 
 /** One open stream, from the coordinator's side. */

@@ -69,7 +69,12 @@ export const EVENTS: { readonly [T in RunEvent["type"]]: (lease: Lease) => RunEv
   AFFINITY_LOST: () => ({ type: "AFFINITY_LOST", message: "lnch_a was removed" }),
   ACCEPT: ({ leaseId }) => ({ type: "ACCEPT", leaseId }),
   REFUSE: ({ leaseId }) => ({ type: "REFUSE", leaseId, message: "draining", finality: "for-now" }),
-  NOT_STARTED: ({ leaseId }) => ({ type: "NOT_STARTED", leaseId, message: "restarted before the spawn" }),
+  NOT_STARTED: ({ leaseId }) => ({
+    type: "NOT_STARTED",
+    leaseId,
+    message: "restarted before the spawn",
+    finality: "for-now",
+  }),
   STARTED: ({ leaseId }) => ({ type: "STARTED", leaseId }),
   PROGRESS: ({ leaseId }) => ({ type: "PROGRESS", leaseId }),
   COMPLETED: ({ leaseId }) => ({ type: "COMPLETED", leaseId }),

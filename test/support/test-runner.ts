@@ -115,7 +115,7 @@ export function testSettings(coordinatorUrl: string): RunnerSettings {
     hostname: "host-a",
     projectDir: tempDir(),
     executorProfile: "fake",
-    executor: { type: "fake", command: "/bin/true", config: {}, portable: false, passEnv: [] },
+    executor: { type: "fake", command: "/bin/true", config: {}, portable: false, passEnv: [], maskEnv: [] },
     tags: [],
     requireMatchingTags: false,
     maxRuns: 4,

@@ -23,7 +23,7 @@ export function report(run: Run, event: ReportEvent): Decision {
         ? notTaken(run, run.lease, run.lapsed, event.message, event.finality)
         : invalid(`the offer was accepted and the run is ${run.state}: report NOT_STARTED or how it ended`);
     case "NOT_STARTED":
-      return notStarted(run, event.message);
+      return notStarted(run, event);
     case "STARTED":
       if (run.state === "OFFERED") return acceptFirst(event);
       if (run.state === "CLAIMED") return to(run, { state: "RUNNING", lease: run.lease });
@@ -44,12 +44,12 @@ function acceptFirst(event: ReportEvent): Decision {
   return invalid(`${event.type} under an offer that is not accepted: send ACCEPT and wait until it is answered OK`);
 }
 
-function notStarted(run: Run, message: string): Decision {
+function notStarted(run: Run, { message, finality }: Extract<ReportEvent, { type: "NOT_STARTED" }>): Decision {
   switch (run.state) {
     case "OFFERED":
-      return notTaken(run, run.lease, run.lapsed, message);
+      return notTaken(run, run.lease, run.lapsed, message, finality);
     case "CLAIMED":
-      return notTaken(run, run.lease, undefined, message, "for-now", 1);
+      return notTaken(run, run.lease, undefined, message, finality, 1);
     case "RUNNING":
       return invalid("the executor was reported as started: report how it ended");
     case "STOPPING":

@@ -50,13 +50,14 @@ export function outputSchemas(sql: Sql, runIds: readonly string[]): Map<string, 
 /** Decides and stores each report of a batch, in order. */
 export function report(tx: Tx, runnerId: string, reports: readonly Report[], terms: ReportTerms): ReportVerdict[] {
   return reports.map((one) => {
-    const { kind, message, row } = decide(tx, runnerId, one, terms);
+    const { kind, message, row, nextSeq = 0 } = decide(tx, runnerId, one, terms);
     return create(ReportVerdictSchema, {
       leaseId: one.leaseId,
       seq: one.seq,
       kind: ReportVerdict_Kind[kind],
       message,
       runState: row === undefined ? RunState.UNSPECIFIED : RunState[row.state],
+      nextSeq: BigInt(nextSeq),
     });
   });
 }
@@ -68,6 +69,8 @@ interface Verdict {
   readonly kind: "OK" | "STALE" | "UNKNOWN" | "INVALID";
   readonly message: string;
   readonly row: RunRow | undefined;
+  /** The lowest number that is free, when that of the report was used. */
+  readonly nextSeq?: number;
 }
 
 function decide(tx: Tx, runnerId: string, one: Report, terms: ReportTerms): Verdict {
@@ -84,7 +87,8 @@ function decide(tx: Tx, runnerId: string, one: Report, terms: ReportTerms): Verd
     const live = counts(row, one);
     const low = lowReport(recordedOf(attempt), Number(one.seq), one.kind, live && isFinalKind(one.kind));
     if (low === "repeat") return { kind: "OK", message: "", row };
-    if (live) return { kind: "INVALID", message: lowSeqMessage(one.seq, attempt.last_seq), row };
+    const nextSeq = attempt.last_seq + 1;
+    if (live) return { kind: "INVALID", message: lowSeqMessage(one.seq, attempt.last_seq), row, nextSeq };
   }
   if (one.seq > MAX_SEQ) return { kind: "INVALID", message: `seq ${one.seq} is above ${MAX_SEQ}`, row };
   const number = attempt?.attempt ?? (row.lease_id === one.leaseId ? row.attempt + 1 : one.attempt);
@@ -93,7 +97,7 @@ function decide(tx: Tx, runnerId: string, one: Report, terms: ReportTerms): Verd
   }
   const problem = jsonProblemIn(ReportSchema, one);
   if (problem !== undefined) return { kind: "INVALID", message: problem, row };
-  const said = eventOf(one, one.permanent ? finality(tx.sql, row, runnerId, terms) : "for-now");
+  const said = eventOf(one, () => finality(tx.sql, row, runnerId, terms));
   if (said === undefined) return { kind: "INVALID", message: `unknown kind ${one.kind}`, row };
   const event = judged(tx.sql, row, said, one.result, terms.violations.get(one));
   const decision = apply(tx, row, event, { leaseTtlMs: terms.leaseTtlMs });
@@ -157,18 +161,19 @@ function finality(sql: Sql, row: RunRow, runnerId: string, { suitable }: ReportT
   return "for-good-by-all";
 }
 
-function eventOf(one: Report, finality: Finality): ReportEvent | undefined {
+function eventOf(one: Report, forGood: () => Finality): ReportEvent | undefined {
   const { leaseId, message } = one;
+  const finality = one.runnerTrouble ? "runner-trouble" : "for-now";
   const name = failureName(one.failure);
   switch (one.kind) {
     case Report_Kind.ACCEPT:
       return { leaseId, type: "ACCEPT" };
     case Report_Kind.REFUSE:
-      return { leaseId, type: "REFUSE", message, finality };
+      return { leaseId, type: "REFUSE", message, finality: one.permanent && !one.runnerTrouble ? forGood() : finality };
     case Report_Kind.STARTED:
       return { leaseId, type: "STARTED" };
     case Report_Kind.NOT_STARTED:
-      return { leaseId, type: "NOT_STARTED", message };
+      return { leaseId, type: "NOT_STARTED", message, finality };
     case Report_Kind.PROGRESS:
       return { leaseId, type: "PROGRESS" };
     case Report_Kind.COMPLETED:

@@ -202,7 +202,7 @@ function perform({ sql, changes, now }: Tx, row: RunRow, effect: Effect): void {
      VALUES (:runSeq, :runnerId, :count, :until, :leaseId, :forGood)`,
   ).run({
     ...{ runSeq: row.seq, runnerId, count, leaseId, until: now + cooldownMs(count) },
-    forGood: effect.finality === "for-now" ? 0 : 1,
+    forGood: effect.finality === "for-good" || effect.finality === "for-good-by-all" ? 1 : 0,
   });
 }
 

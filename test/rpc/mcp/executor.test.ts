@@ -1,13 +1,15 @@
 import { chmodSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import type { ExecutorEvent } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import { Report_Kind, RunOfferSchema } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { RunOffer } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
 import { createLogger } from "../../../lib/log.ts";
 import { executorOf } from "../../../runner/execution/execute.ts";
 import { startMcp } from "../../../runner/execution/mcp-server.ts";
 import type { ToolServer } from "../../../runner/execution/mcp-server.ts";
+import type { ExecutorSettings } from "../../../runner/settings/settings.ts";
 import { atEnd, cleanUp, tempDir, testSettings } from "../../support/test-runner.ts";
 import { until } from "../../support/until.ts";
 
@@ -23,18 +25,23 @@ async function doorTo(coordinatorUrl: string): Promise<ToolServer> {
 
 describe("an executor", () => {
   /** Runs a shell script as the executor of an offer, and returns its output. */
-  async function execute(door: ToolServer, script: string, offer: RunOffer) {
+  async function execute(
+    door: ToolServer,
+    script: string,
+    offer: RunOffer,
+    { onEvent, ...more }: Partial<ExecutorSettings> & { onEvent?: (event: ExecutorEvent) => void } = {},
+  ) {
     const command = join(tempDir(), "ao-script-exec");
     writeFileSync(command, `#!/bin/sh\n${script}\n`);
     chmodSync(command, 0o755);
     const settings = testSettings("http://127.0.0.1:1");
     const leash = { add: () => undefined, remove: () => undefined };
     const execute = executorOf(
-      { ...settings, executor: { ...settings.executor, command, passEnv: ["HOME"] } },
+      { ...settings, executor: { ...settings.executor, command, passEnv: ["HOME"], ...more } },
       { leash, mcp: door, log },
     );
     const assignment = { offer, projectDir: settings.projectDir, bootId: "boot_1", stopGraceMs: 100 };
-    return execute(assignment, { onStarted: () => undefined, onEvent: () => undefined }).done;
+    return execute(assignment, { onStarted: () => undefined, onEvent: onEvent ?? (() => undefined) }).done;
   }
 
   it("is told the URL of its run in its environment and wherever its blueprint asks for it, until it has ended", async () => {
@@ -64,11 +71,12 @@ describe("an executor", () => {
       },
     });
     const out = join(tempDir(), "status");
-    const script = `printf '{"env":"%s","stdin":%s}' "$AGENT_ORCHESTRATOR_MCP_URL" "$(cat)"
+    const told = join(tempDir(), "told");
+    const script = `printf '{"env":"%s","stdin":%s}' "$AGENT_ORCHESTRATOR_MCP_URL" "$(cat)" > ${told}
 exec ${process.execPath} -e 'fetch(process.env.AGENT_ORCHESTRATOR_MCP_URL).then((r) => fs.writeFileSync("${out}", String(r.status)))'`;
-    const { kind, result } = await execute(door, script, offer);
+    const { kind } = await execute(door, script, offer);
     expect(kind).toBe(Report_Kind.COMPLETED);
-    const { env, stdin } = JSON.parse(result?.text ?? "{}");
+    const { env, stdin } = JSON.parse(readFileSync(told, "utf8"));
     expect(env).toMatch(/\/mcp\/[0-9a-f]{64}$/);
     expect(stdin.agent_blueprint).toEqual({
       name: "worker",
@@ -85,6 +93,42 @@ exec ${process.execPath} -e 'fetch(process.env.AGENT_ORCHESTRATOR_MCP_URL).then(
     expect(readFileSync(out, "utf8")).toBe("405");
     const gone = await until(() => fetch(env).catch(() => undefined), "an answer on a new connection");
     expect(gone.status).toBe(404);
+  });
+
+  it("that prints what only it may know is masked, in events, result and failure message", async () => {
+    vi.stubEnv("MY_API_KEY", "sk-0123456789");
+    atEnd(() => vi.unstubAllEnvs());
+    const door = await doorTo("http://127.0.0.1:1");
+    const runToken = `rt_${"5e".repeat(32)}`;
+    const offer = create(RunOfferSchema, { runId: "run_1", runToken, invocation: { sessionId: "ses_1" } });
+    const told = join(tempDir(), "told");
+    const script = `printf %s "$AGENT_ORCHESTRATOR_MCP_URL" > ${told}
+printf '{"type":"result","text":"%s"}\\n' "$AGENT_ORCHESTRATOR_TOKEN"
+printf %s "$AGENT_ORCHESTRATOR_TOKEN" | head -c 20; sleep 0.2; printf %s "$AGENT_ORCHESTRATOR_TOKEN" | tail -c +21
+env; env >&2; exit 3`;
+    const events: ExecutorEvent[] = [];
+    const onEvent = (event: ExecutorEvent) => void events.push(event);
+    const masks = { passEnv: ["MY_API_KEY"], maskEnv: ["*_KEY"] };
+    const outcome = await execute(door, script, offer, { ...masks, onEvent });
+    const url = readFileSync(told, "utf8");
+    const seen = JSON.stringify([events, outcome], (_, one: unknown) => (typeof one === "bigint" ? String(one) : one));
+    for (const secret of [runToken, url, url.slice(-64), "sk-0123456789"]) expect(seen).not.toContain(secret);
+    expect(outcome.result?.text).toBe("***");
+    expect(outcome.message).toContain("AGENT_ORCHESTRATOR_TOKEN=***\n");
+    expect(outcome.message).toContain("MY_API_KEY=***\n");
+    expect(outcome.message).toMatch(/AGENT_ORCHESTRATOR_MCP_URL=http:\/\/127\.0\.0\.1:\d+\/mcp\/\*\*\*\n/);
+  });
+
+  it("is not blamed for what the runner could not put together", async () => {
+    const broken: ToolServer = {
+      open: () => {
+        throw new Error("broken for the test");
+      },
+      close: () => Promise.resolve(),
+    };
+    const { kind, message } = await execute(broken, "true", create(RunOfferSchema, { runId: "run_1" }));
+    expect(kind).toBe(Report_Kind.FAILED);
+    expect(message).toBe("the runner could not put together what the executor is told of the run: broken for the test");
   });
 
   it("that cannot be spawned leaves no URL behind", async () => {

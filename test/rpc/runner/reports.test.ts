@@ -24,7 +24,7 @@ beforeEach(async () => {
 
 afterEach(cleanUp);
 
-const { OK, UNKNOWN } = ReportVerdict_Kind;
+const { OK, UNKNOWN, INVALID } = ReportVerdict_Kind;
 const { ACCEPT, STARTED, PROGRESS, COMPLETED, STOPPED, FAILED, NOT_STARTED } = Report_Kind;
 
 function report(kind: Report_Kind) {
@@ -101,6 +101,40 @@ describe("reports", () => {
       "both ends",
     );
     expect(log.some((line) => line.includes("makes no sense"))).toBe(true);
+  });
+});
+
+describe("a report whose number was used by another one", () => {
+  const behind = (free: bigint) => {
+    fake.onVerdicts = (verdicts) =>
+      verdicts.map((verdict) =>
+        verdict.seq > 1n && verdict.seq < free ? { ...verdict, kind: INVALID, nextSeq: free } : verdict,
+      );
+  };
+
+  it("is sent again with the number that the coordinator names, and those after it follow", async () => {
+    behind(9n);
+    const { runner, execution, log } = await startTestRunner(fake);
+    const { runId } = await fake.offer();
+    const { end } = await execution(runId);
+    await until(() => fake.reports(STARTED).some(({ seq }) => seq === 9n), "STARTED again");
+    end();
+    await until(() => fake.reports(COMPLETED).some(({ seq }) => seq > 9n), "the final report");
+    await until(() => runner.activeRuns() === 0, "the end");
+    expect(fake.reports(STARTED).map(({ seq }) => seq)).toEqual([2n, 9n]);
+    expect(log.join("")).not.toContain("the final report did not count");
+  });
+
+  it("is given up when no number will do", async () => {
+    fake.onVerdicts = (verdicts) =>
+      verdicts.map((verdict) =>
+        verdict.seq === 1n ? verdict : { ...verdict, kind: INVALID, nextSeq: verdict.seq + 5n },
+      );
+    const { execution, log } = await startTestRunner(fake);
+    const { runId } = await fake.offer();
+    (await execution(runId)).end();
+    await until(() => log.some((line) => line.includes("the final report did not count")), "the end");
+    expect(fake.reports().length).toBeLessThan(20);
   });
 });
 

@@ -227,6 +227,40 @@ describe("refusals", () => {
   });
 });
 
+describe("the own trouble of a runner", () => {
+  const said = (type: "REFUSE" | "NOT_STARTED", message: string) =>
+    ({ type, leaseId: CURRENT.leaseId, message, finality: "runner-trouble" }) as RunEvent;
+  const ninth = { refusals: MAX_REFUSALS - 1, refusalReasons: ["lnch_a: no"] };
+
+  it.each([
+    ["OFFERED", "REFUSE", 0],
+    ["CLAIMED", "NOT_STARTED", 1],
+  ] as const)("does not count against a run that is %s, and rests the pair", (place, type, uncharged) => {
+    const decision = next(aRun(place, ninth), said(type, "EMFILE"));
+    const refusalReasons = ["lnch_a: no", "lnch_current: EMFILE (the runner's own trouble, not counted)"];
+    expect(decision).toMatchObject({
+      run: { state: "PENDING", refusals: MAX_REFUSALS - 1, refusalReasons, uncharged },
+      effects: [{ type: "cool-down", finality: "runner-trouble" }],
+    });
+  });
+
+  it("is named once for each runner, for ten runners, and not in the end of the run", () => {
+    let run = aRun("CLAIMED", { refusalReasons: ["lnch_a: no"] });
+    for (let n = 0; n < 30; n += 1) {
+      const lease = { ...CURRENT, runnerId: `lnch_${n % 15}` };
+      run = decided({ ...run, state: "OFFERED", lease, lapsed: undefined }, said("REFUSE", `EMFILE ${n}`));
+    }
+    expect(run.refusalReasons).toHaveLength(11);
+    expect([run.refusalReasons[0], run.refusalReasons[10]]).toEqual([
+      "lnch_a: no",
+      "lnch_14: EMFILE 29 (the runner's own trouble, not counted)",
+    ]);
+    const last = { ...run, state: "OFFERED", lease: CURRENT, lapsed: undefined, refusals: MAX_REFUSALS - 1 } as Run;
+    const reason = { name: "REFUSED", message: "refused 10 times; lnch_a: no; lnch_current: draining" };
+    expect(decided(last, EVENTS.REFUSE(CURRENT))).toMatchObject({ state: "FAILED", reason });
+  });
+});
+
 describe("a refusal for good", () => {
   const refuse = (finality: Finality) => ({ ...EVENTS.REFUSE(CURRENT), finality }) as RunEvent;
 

@@ -1,5 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { executorEnv, passEnvProblem, runMarkers } from "../../../runner/execution/environment.ts";
+import {
+  executorEnv,
+  maskEnvProblem,
+  maskedVariables,
+  passEnvProblem,
+  runMarkers,
+} from "../../../runner/execution/environment.ts";
 
 const run = {
   sessionId: "ses_1",
@@ -82,6 +88,23 @@ describe("--pass-env", () => {
   it.each(["*", "U*V", "*_KEY", "A=1", "A**"])("refuses %s, which means too much or nothing", (name) => {
     expect(passEnvProblem(name)).toContain("such as UV_*");
   });
+});
+
+describe("--mask-env", () => {
+  it("means names, and with * what begins, ends or holds it", () => {
+    const env = { A_TOKEN: "1", TOKEN_B: "2", C: "3", X_KEY_Y: "4", KEY: "5" };
+    const meant = (...patterns: string[]) => maskedVariables(patterns, env).map(([name]) => name);
+    expect(meant("*_TOKEN")).toEqual(["A_TOKEN"]);
+    expect(meant("TOKEN*", "C")).toEqual(["TOKEN_B", "C"]);
+    expect(meant("*KEY*", "GONE")).toEqual(["X_KEY_Y", "KEY"]);
+    expect(maskedVariables(["C"], env)).toEqual([["C", "3"]]);
+  });
+
+  it.each(["*", "**", "A*B", "A=1"])("refuses %s", (name) => {
+    expect(maskEnvProblem(name)).toContain("such as *_TOKEN");
+  });
+
+  it.each(["A", "*_TOKEN", "AWS_*", "*KEY*"])("takes %s", (name) => expect(maskEnvProblem(name)).toBeUndefined());
 });
 
 describe("PATH", () => {

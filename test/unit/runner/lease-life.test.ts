@@ -40,7 +40,7 @@ const states: Record<string, LeaseState> = {
 
 const events: Record<string, LeaseEvent> = {
   recorded: { type: "recorded" },
-  unrecorded: { type: "unrecorded", reason: "disk full" },
+  unrecorded: { type: "unrecorded", reason: "disk full", about: "runner" },
   accepted: { type: "accepted" },
   refused: { type: "refused" },
   silent: { type: "silent" },

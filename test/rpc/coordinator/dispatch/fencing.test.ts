@@ -106,10 +106,11 @@ describe("a runner whose counter starts again", () => {
     for (const kind of ["COMPLETED", "FAILED", "STOPPED"] as const) {
       for (const seq of [1n, 2n, 5n, 6n]) {
         const { verdicts } = await runner.reports([runner.said(offer, kind, { seq })]);
-        expect([verdicts[0]?.kind, verdicts[0]?.message]).toEqual([
-          4,
-          `seq ${seq} is not above 6, and no report of this kind was applied under it; send 7`,
-        ]);
+        expect(verdicts[0]).toMatchObject({
+          kind: 4,
+          message: `seq ${seq} is not above 6, and no report of this kind was applied under it; send 7`,
+          nextSeq: 7n,
+        });
       }
     }
     expect(await runner.report(offer, "ACCEPT", { seq: 5n })).toBe("OK");
