@@ -18,7 +18,7 @@ import {
 import type { BlueprintFiles, Field } from "../core/blueprints/blueprint.ts";
 import { SchemaUnanswered, unavailable } from "../schemas/schema-judge.ts";
 import type { SchemaJudge } from "../schemas/schema-judge.ts";
-import { nearNames } from "./near-names.ts";
+import { nearNames } from "../../lib/near-names.ts";
 import { Refusal } from "../store/store.ts";
 
 /** A page of a list ends here, so that it fits a message. */
@@ -211,7 +211,7 @@ export class BlueprintDir {
         : names.length === 0
           ? `there are none in ${this.#path}`
           : "`ao blueprints` lists those that there are";
-    throw new Refusal("NOT_FOUND", `no agent blueprint ${name.slice(0, 100)}; ${hint}`);
+    throw new Refusal("NOT_FOUND", `no agent blueprint ${name.slice(0, 100)}; ${hint}`, "BLUEPRINT_NOT_FOUND");
   }
 
   async #usable(name: string): Promise<AgentBlueprint> {

@@ -8,7 +8,7 @@ import {
   withFields,
 } from "../../../coordinator/core/blueprints/blueprint.ts";
 import type { BlueprintFiles, Field } from "../../../coordinator/core/blueprints/blueprint.ts";
-import { nearNames } from "../../../coordinator/blueprints/near-names.ts";
+import { nearNames } from "../../../lib/near-names.ts";
 import { AgentBlueprintSchema } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
 
 function files(agent: unknown, more: Partial<BlueprintFiles> = {}): BlueprintFiles {
