@@ -3,6 +3,8 @@ import type { CommanderError } from "commander";
 import { bug } from "../lib/bug.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { ExitCode } from "../lib/exit-codes.ts";
+import { reasonOf } from "../lib/rpc/error-info.ts";
+import type { MissingReason } from "../lib/rpc/error-info.ts";
 import { describeConnectError } from "../lib/rpc/transport.ts";
 
 /** A failure that `ao` explains in a line, with what to do next and the exit code. */
@@ -40,16 +42,24 @@ export function cliError(error: unknown, url: string): CliError {
   return new CliError(EXIT.bug, stack, "this is a bug in ao; please report it with the lines above");
 }
 
+/** By the reason of a NOT_FOUND: what lists things of that kind. */
+const LISTS: Readonly<Record<string, string>> = {
+  RUN_NOT_FOUND: "`ao ps` lists the runs",
+  SESSION_NOT_FOUND: "`ao sessions` lists the sessions",
+  RUNNER_NOT_FOUND: "`ao runners` lists the runners",
+  BLUEPRINT_NOT_FOUND: "`ao blueprints` lists the blueprints",
+} satisfies Record<MissingReason, string>;
+
 function nextCommand(error: ConnectError): string | undefined {
   // The coordinator knows better when it names a command itself.
   if (error.rawMessage.includes("`ao ")) return undefined;
   switch (error.code) {
     case Code.NotFound:
-      return "`ao runs ls` and `ao sessions` list what there is";
+      return LISTS[reasonOf(error) ?? ""] ?? "`ao ps` and `ao sessions` list what there is";
     case Code.AlreadyExists:
       return "`ao resume NAME` continues a session; `ao start` with another name begins one";
     case Code.FailedPrecondition:
-      return "`ao runs ls` shows what is active";
+      return "`ao ps` shows what is active";
     case Code.OutOfRange:
       return "the coordinator has another store: repeat the command to begin from the start";
     case Code.ResourceExhausted:

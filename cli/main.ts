@@ -15,11 +15,12 @@ import { addRunners } from "./verbs/runners.ts";
 import { addRuns } from "./verbs/runs.ts";
 import { addSessions } from "./verbs/sessions.ts";
 import { addStart } from "./verbs/start.ts";
+import { refuseUnknownCommands } from "./unknown-commands.ts";
 import { VERSION } from "../lib/version.ts";
 
 const EXIT_CODES = `
-Exit codes: 0 ok · 1 the run failed · 2 usage · 3 cannot reach the coordinator · 4 refused · 5 stopped · 70 bug ·
-130 left with Ctrl+C. Data goes to stdout, talk to stderr.`;
+Exit codes: 0 ok · 1 the run failed · 2 usage · 3 cannot reach the coordinator · 4 refused · 5 stopped ·
+6 timed out · 7 not found · 70 bug · 130 left with Ctrl+C. Data goes to stdout, talk to stderr.`;
 
 /** Runs `ao` with its arguments and returns its exit code. Never throws. */
 export async function main(argv: readonly string[], io: Io): Promise<number> {
@@ -60,6 +61,7 @@ function commands(verbs: Verbs): Command {
   for (const add of [addDev, addStart, addResume, addRuns, addRunners, addSessions, addBlueprints, addDoctor])
     add(ao, verbs);
   addDemo(ao, verbs, main);
+  refuseUnknownCommands(ao);
   return ao;
 }
 

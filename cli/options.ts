@@ -15,6 +15,7 @@ import { INVOCATION_MAX_BYTES } from "../lib/protocol/limits.ts";
 import { NotText, utf8Text } from "../lib/text.ts";
 import type { Io } from "./cli.ts";
 import { usage } from "./errors.ts";
+import { here, newRequestId } from "./here.ts";
 
 /** Options of `ao start` and `ao resume` that make the run. */
 export interface RunOptions {
@@ -68,7 +69,7 @@ export async function runRequest(options: RunOptions, io: Io) {
   const demanded = profile !== undefined || hostname !== undefined || tag !== undefined;
   return {
     // Always set, so that a call whose answer was lost can be repeated without making a second run.
-    requestId: options.requestId ?? `ao-${crypto.randomUUID()}`,
+    requestId: options.requestId ?? newRequestId(here()),
     agentName: options.agent ?? "",
     prompt: await readPrompt(options, io.stdin),
     projectDir: options.projectDir ?? "",
@@ -170,10 +171,4 @@ function jsonObject(text: string): JsonObject {
     throw new InvalidArgumentError("it must be a JSON object.");
   }
   return value as JsonObject;
-}
-
-/** The session that an operand means: an id when it begins with `ses_`, else a name. */
-export function sessionRef(text: string): { sessionId: string } | { sessionName: string } {
-  if (text === "") throw usage("the name of the session is empty");
-  return text.startsWith("ses_") ? { sessionId: text } : { sessionName: text };
 }

@@ -11,6 +11,10 @@ export const EXIT = {
   refused: 4,
   /** The run was stopped. */
   stopped: 5,
+  /** The run took longer than its limits allow, or `ao wait` than its own. */
+  timedOut: 6,
+  /** The coordinator has nothing of that name or id. */
+  notFound: 7,
   /** An error of ours. */
   bug: 70,
 } as const;

@@ -28,9 +28,19 @@ export type IdPrefix = "run" | "ses" | "lease" | "boot" | "stream" | "store";
  * one after the other stand beside each other in an index, which is then written page by page instead of all over.
  */
 export function newId(prefix: IdPrefix): string {
+  return `${prefix}_${newSortable()}`;
+}
+
+/** 12 hex digits of epoch milliseconds and 62 random bits: what is made later sorts later. */
+export function newSortable(): string {
   // The last two groups of a UUID; Node draws its randomness in advance, which makes it the cheapest there is.
   const random = randomUUID().slice(19).replace("-", "");
-  return `${prefix}_${Date.now().toString(16).padStart(12, "0")}${random}`;
+  return `${Date.now().toString(16).padStart(12, "0")}${random}`;
+}
+
+/** True for a whole id of `newId`, and not the beginning of one. */
+export function isWholeId(prefix: IdPrefix, text: string): boolean {
+  return text.startsWith(`${prefix}_`) && /^[0-9a-f]{28}$/.test(text.slice(prefix.length + 1));
 }
 
 /** A new secret of 256 random bits, as 64 hex digits after its prefix. */

@@ -13,16 +13,21 @@ export function nearNames(name: string, names: readonly string[]): string[] {
     .map(({ candidate }) => candidate);
 }
 
-/** Characters that must be put in, taken out or replaced to make one text of the other (Levenshtein). */
+/**
+ * Characters that must be put in, taken out, replaced, or swapped with their neighbour, to make one text of the other
+ * (optimal string alignment).
+ */
 function distanceOf(from: string, to: string): number {
   const [a, b] = [Array.from(from), Array.from(to)];
+  let before: number[] = [];
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (const [i, x] of a.entries()) {
     const next = [i + 1];
     for (const [j, y] of b.entries()) {
-      next.push(Math.min((row[j] ?? 0) + (x === y ? 0 : 1), (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
+      const swapped = i > 0 && j > 0 && x === b[j - 1] && a[i - 1] === y ? (before[j - 1] ?? 0) + 1 : Infinity;
+      next.push(Math.min((row[j] ?? 0) + (x === y ? 0 : 1), (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1, swapped));
     }
-    row = next;
+    [before, row] = [row, next];
   }
   return row[b.length] ?? 0;
 }

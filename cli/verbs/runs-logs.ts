@@ -3,6 +3,8 @@ import type { Cli, Outcome, Verbs } from "../cli.ts";
 import { usage } from "../errors.ts";
 import { EXIT_INTERRUPTED, EventPrinter, exitOf, printEvent } from "../follow/follow.ts";
 import { storedEvents } from "./sessions.ts";
+import { RUN_OPERAND, runIdOf } from "../refs.ts";
+import { pathOf } from "./command-path.ts";
 import { watchRun } from "../follow/watch.ts";
 
 interface LogsOptions {
@@ -10,19 +12,21 @@ interface LogsOptions {
   readonly all?: boolean;
 }
 
-/** `ao runs logs RUN`: what the executor printed and said; with --all also states, tools, usage. */
-export function addLogs(runs: Command, verbs: Verbs): void {
-  runs
-    .command("logs <run>")
+/** `logs RUN`: what the executor printed and said; with --all also states, tools, usage. */
+export function addLogs(parent: Command, verbs: Verbs): void {
+  parent
+    .command("logs")
+    .argument("<run>", RUN_OPERAND)
     .description("what the executor printed and said")
     .option("-f, --follow", "go on until the run ends, across restarts of the coordinator, and end as the run does")
     .option("--all", "also the states, tool calls and usage")
-    .addHelpText("after", "\nExample:\n  ao runs logs -f run_…")
+    .addHelpText("after", `\nExample:\n  ${pathOf(parent)} logs -f hello`)
     .action(
-      verbs.action(async (cli, runId: string, { follow = false, all = false }: LogsOptions) => {
+      verbs.action(async (cli, ref: string, { follow = false, all = false }: LogsOptions) => {
         if (cli.options.output === "json") {
           throw usage("logs are a stream, which is no single JSON document", "use -o jsonl: one event a line");
         }
+        const runId = await runIdOf(cli, ref);
         const printer = new EventPrinter(cli, all ? "stdout" : "none");
         return follow ? await followLogs(cli, runId, printer) : await storedLogs(cli, runId, printer);
       }),

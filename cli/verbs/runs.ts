@@ -1,37 +1,41 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Duration } from "@bufbuild/protobuf/wkt";
-import { InvalidArgumentError, Option } from "commander";
+import { InvalidArgumentError } from "commander";
 import type { Command } from "commander";
-import { isFinalState } from "../../lib/protocol/final.ts";
 import type { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import { RunSchema, RunStateSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import { PruneRunsResponseSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
-import type { Cli, Verbs } from "../cli.ts";
+import type { Verbs } from "../cli.ts";
 import { present } from "../errors.ts";
 import { collectPages } from "../collect-pages.ts";
-import { count, durationOption, sessionRef } from "../options.ts";
-import { runPage, runTable, stateLine } from "../text/runs.ts";
+import { count, durationOption } from "../options.ts";
+import { RUN_OPERAND, SESSION_OPERAND, runIdOf, sessionIdOf } from "../refs.ts";
+import { runPage, runTable } from "../text/runs.ts";
+import { pathOf } from "./command-path.ts";
 import { addLogs } from "./runs-logs.ts";
+import { addStop } from "./runs-stop.ts";
 
-/** `ao runs`: ls, get, stop, logs, prune. */
+/** `ao runs`: ls, get, stop, logs, prune; and what is said most often without `runs`: ps, get, stop, logs. */
 export function addRuns(ao: Command, verbs: Verbs): void {
+  addList(ao.command("ps"), verbs, "ao ps");
   const runs = ao.command("runs").description("show, follow and stop runs");
-  addList(runs, verbs);
-  addGet(runs, verbs);
-  addStop(runs, verbs);
-  addLogs(runs, verbs);
+  addList(runs.command("ls", { isDefault: true }), verbs, "ao runs ls");
+  for (const parent of [ao, runs]) {
+    addGet(parent, verbs);
+    addLogs(parent, verbs);
+    addStop(parent, verbs);
+  }
   addPrune(runs, verbs);
 }
 
-function addList(runs: Command, verbs: Verbs): void {
-  runs
-    .command("ls", { isDefault: true })
+function addList(command: Command, verbs: Verbs, path: string): void {
+  command
     .description("runs, newest first")
     .option("--state <state...>", "only runs in these states, such as pending or running", collectStates)
-    .option("--session <session>", "only runs of this session, by name or id")
+    .option("--session <session>", `only runs of this session: ${SESSION_OPERAND}`)
     .option("--runner <id>", "only runs that this runner holds or held last")
     .option("--limit <n>", "most runs to list", count, 50)
-    .addHelpText("after", "\nExample:\n  ao runs ls --state running pending --limit 10")
+    .addHelpText("after", `\nExample:\n  ${path} --state running pending --limit 10`)
     .action(
       verbs.action(async (cli, options: { state?: RunState[]; session?: string; runner?: string; limit: number }) => {
         const sessionId = options.session === undefined ? "" : await sessionIdOf(cli, options.session);
@@ -58,42 +62,17 @@ function collectStates(text: string, before: RunState[] | undefined): RunState[]
   return [...(before ?? []), state.number as RunState];
 }
 
-async function sessionIdOf(cli: Cli, text: string): Promise<string> {
-  const ref = sessionRef(text);
-  if ("sessionId" in ref) return ref.sessionId;
-  const { session } = await cli.sessions.getSession(ref);
-  return session?.sessionId ?? "";
-}
-
-function addGet(runs: Command, verbs: Verbs): void {
-  runs
-    .command("get <run>")
+function addGet(parent: Command, verbs: Verbs): void {
+  parent
+    .command("get")
+    .argument("<run>", RUN_OPERAND)
     .description("one run: where it stands and why, its attempts and its result")
-    .addHelpText("after", "\nExample:\n  ao runs get run_…")
+    .addHelpText("after", `\nExample:\n  ${pathOf(parent)} get hello`)
     .action(
-      verbs.action(async (cli, runId: string) => {
+      verbs.action(async (cli, ref: string) => {
+        const runId = await runIdOf(cli, ref);
         const run = present((await cli.runs.getRun({ runId })).run, "run");
         cli.printMessage(RunSchema, run, () => runPage(run, Date.now(), cli.paint));
-      }),
-    );
-}
-
-function addStop(runs: Command, verbs: Verbs): void {
-  runs
-    .command("stop <run>")
-    .description("ask for the end of a run: SIGTERM, and SIGKILL after the grace")
-    .addOption(new Option("--grace <time>", "time between the two; 0 kills at once").argParser(durationOption))
-    .option("--reason <text>", "shown to the people who watch", "")
-    .option("--tree", "also stop what runs or waits in every session below its session")
-    .addHelpText("after", `\nExample:\n  ao runs stop run_… --grace 5s --reason "wrong prompt"`)
-    .action(
-      verbs.action(async (cli, runId: string, options: { grace?: Duration; reason: string; tree?: boolean }) => {
-        const { grace, reason, tree: cascade = false } = options;
-        const answer = await cli.runs.stopRun({ runId, reason, cascade, ...(grace && { grace }) });
-        const run = present(answer.run, "run");
-        cli.printMessage(RunSchema, run, () => `${run.runId}  ${stateLine(run, Date.now(), cli.paint)}`);
-        for (const stopped of answer.stoppedRunIds) cli.say(`${stopped} is stopped too`);
-        if (!isFinalState(run.state)) cli.say(`it ends soon; \`ao runs logs -f ${run.runId}\` shows it`);
       }),
     );
 }

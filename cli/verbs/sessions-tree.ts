@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import type { Cli, Verbs } from "../cli.ts";
 import { present } from "../errors.ts";
 import { word } from "../text/format.ts";
-import { sessionRef } from "../options.ts";
+import { SESSION_OPERAND, sessionIdOf } from "../refs.ts";
 
 /** Sessions that one tree shows; below a session that is left out a line says so. */
 const MAX_SESSIONS = 1000;
@@ -20,27 +20,24 @@ export interface SessionTree {
 /** `ao sessions tree SESSION`. */
 export function addTree(sessions: Command, verbs: Verbs): void {
   sessions
-    .command("tree <session>")
+    .command("tree")
+    .argument("<session>", SESSION_OPERAND)
     .description("a session and every session below it")
     .addHelpText("after", "\nExample:\n  ao sessions tree hello")
     .action(
       verbs.action(async (cli, name: string) => {
-        const tree = await readTree(cli, sessionRef(name), { left: MAX_SESSIONS });
+        const tree = await readTree(cli, await sessionIdOf(cli, name), { left: MAX_SESSIONS });
         cli.printList("sessions", SessionSchema, flat(tree), () => treeText(tree));
       }),
     );
 }
 
-async function readTree(
-  cli: Cli,
-  ref: { sessionId: string } | { sessionName: string },
-  budget: { left: number },
-): Promise<SessionTree> {
+async function readTree(cli: Cli, sessionId: string, budget: { left: number }): Promise<SessionTree> {
   budget.left -= 1;
-  const session = present((await cli.sessions.getSession(ref)).session, "session");
+  const session = present((await cli.sessions.getSession({ sessionId })).session, "session");
   const children: SessionTree[] = [];
-  for (const sessionId of session.childSessionIds) {
-    if (budget.left > 0) children.push(await readTree(cli, { sessionId }, budget));
+  for (const childId of session.childSessionIds) {
+    if (budget.left > 0) children.push(await readTree(cli, childId, budget));
   }
   return { session, children, hidden: session.childSessionIds.length - children.length };
 }

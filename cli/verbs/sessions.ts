@@ -1,15 +1,16 @@
 import type { Command } from "commander";
 import { watch } from "../../client/watch.ts";
 import { RunStateSchema } from "../../gen/agentrunner/v1/run_pb.ts";
-import type { Session, SessionEvent } from "../../gen/agentrunner/v1/session_pb.ts";
+import type { SessionEvent } from "../../gen/agentrunner/v1/session_pb.ts";
 import { SessionSchema } from "../../gen/agentrunner/v1/session_pb.ts";
 import { GetSessionResultResponseSchema } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import type { Cli, Outcome, Verbs } from "../cli.ts";
-import { present, usage } from "../errors.ts";
+import { usage } from "../errors.ts";
 import { EXIT_INTERRUPTED, EventPrinter, exitOf, printEvent } from "../follow/follow.ts";
 import { clean, word } from "../text/format.ts";
 import { collectPages } from "../collect-pages.ts";
-import { count, sessionRef } from "../options.ts";
+import { count } from "../options.ts";
+import { RUN_OPERAND, SESSION_OPERAND, runIdOf, sessionIdOf, sessionOf } from "../refs.ts";
 import { resultText, why } from "../text/runs.ts";
 import { sessionPage, sessionTable } from "../text/sessions.ts";
 import { addTree } from "./sessions-tree.ts";
@@ -34,12 +35,13 @@ export function addSessions(ao: Command, verbs: Verbs): void {
       }),
     );
   sessions
-    .command("get <session>")
-    .description("one session, by name or id")
+    .command("get")
+    .argument("<session>", SESSION_OPERAND)
+    .description("one session, with what its children told it")
     .addHelpText("after", "\nExample:\n  ao sessions get hello")
     .action(
       verbs.action(async (cli, name: string) => {
-        const session = await getSession(cli, name);
+        const session = await sessionOf(cli, name);
         cli.printMessage(SessionSchema, session, () => sessionPage(session, Date.now(), cli.paint));
       }),
     );
@@ -47,39 +49,37 @@ export function addSessions(ao: Command, verbs: Verbs): void {
   addEvents(sessions, verbs);
   addResult(sessions, verbs);
   sessions
-    .command("rm <session>")
+    .command("rm")
+    .argument("<session>", SESSION_OPERAND)
     .description("delete a session with its runs and events; refused while it or a session below it is active")
     .addHelpText("after", "\nExample:\n  ao sessions rm hello")
     .action(
       verbs.action(async (cli, name: string) => {
-        const { sessionId } = await getSession(cli, name);
+        const sessionId = await sessionIdOf(cli, name);
         await cli.sessions.deleteSession({ sessionId });
         cli.say(`${sessionId} deleted`);
       }),
     );
 }
 
-async function getSession(cli: Cli, name: string): Promise<Session> {
-  const { session } = await cli.sessions.getSession(sessionRef(name));
-  return present(session, "session");
-}
-
 function addEvents(sessions: Command, verbs: Verbs): void {
   sessions
-    .command("events <session>")
+    .command("events")
+    .argument("<session>", SESSION_OPERAND)
     .description("everything that happened in a session, oldest first")
-    .option("--run <run>", "only events of this run", "")
+    .option("--run <run>", `only events of this run: ${RUN_OPERAND}`)
     .option("-f, --follow", "go on as it happens, until Ctrl+C")
     .addHelpText("after", "\nExample:\n  ao sessions events hello -o jsonl")
     .action(
-      verbs.action(async (cli, name: string, { run, follow = false }: { run: string; follow?: boolean }) => {
+      verbs.action(async (cli, name: string, { run, follow = false }: { run?: string; follow?: boolean }) => {
         if (cli.options.output === "json") {
           throw usage("events are a stream, which is no single JSON document", "use -o jsonl: one event a line");
         }
-        const { sessionId } = await getSession(cli, name);
+        const sessionId = await sessionIdOf(cli, name);
+        const runId = run === undefined ? "" : await runIdOf(cli, run);
         const printer = new EventPrinter(cli, "stdout");
-        if (follow) return await followEvents(cli, sessionId, run, printer);
-        for await (const event of storedEvents(cli, sessionId, run)) printEvent(cli, printer, event);
+        if (follow) return await followEvents(cli, sessionId, runId, printer);
+        for await (const event of storedEvents(cli, sessionId, runId)) printEvent(cli, printer, event);
         printer.endLine();
       }),
     );
@@ -119,14 +119,16 @@ async function followEvents(cli: Cli, sessionId: string, runId: string, printer:
 
 function addResult(sessions: Command, verbs: Verbs): void {
   sessions
-    .command("result <session>")
+    .command("result")
+    .argument("<session>", SESSION_OPERAND)
     .description("result of a session's last run that ended; ends as that run did")
-    .option("--run <run>", "result of this run instead", "")
+    .option("--run <run>", `result of this run instead: ${RUN_OPERAND}`)
     .addHelpText("after", "\nExample:\n  ao sessions result hello")
     .action(
-      verbs.action(async (cli, name: string, { run }: { run: string }) => {
-        const { sessionId } = await getSession(cli, name);
-        const answer = await cli.sessions.getSessionResult({ sessionId, runId: run });
+      verbs.action(async (cli, name: string, { run }: { run?: string }) => {
+        const sessionId = await sessionIdOf(cli, name);
+        const wanted = run === undefined ? "" : await runIdOf(cli, run);
+        const answer = await cli.sessions.getSessionResult({ sessionId, runId: wanted });
         const { state, failure, message, result, runId } = answer;
         const text = resultText(result);
         if (text !== "" || cli.options.output !== "text")

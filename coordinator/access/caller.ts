@@ -3,6 +3,7 @@ import type { ContextValues } from "@connectrpc/connect";
 import { bug } from "../../lib/bug.ts";
 import { tokenHash } from "../../lib/ids.ts";
 import { bearerToken } from "../../lib/rpc/bearer.ts";
+import { notFound } from "../../lib/rpc/error-info.ts";
 import type { Store } from "../store/store.ts";
 import type { RunTokens } from "./run-tokens.ts";
 
@@ -52,7 +53,7 @@ export class Callers {
   /** @throws ConnectError NOT_FOUND for a runner that is not registered, before UNAUTHENTICATED for a wrong token. */
   async runner(headers: HeadersOfCall, runnerId: string): Promise<Caller> {
     const found = await this.#store.runnerOfToken(runnerId, tokenHash(bearerToken(headers) ?? ""));
-    if (found === "UNKNOWN") throw new ConnectError(`no runner ${runnerId}: register`, Code.NotFound);
+    if (found === "UNKNOWN") throw notFound("RUNNER_NOT_FOUND", `no runner ${runnerId}: register`);
     if (found !== undefined) return { type: "runner", runnerId, bootId: found.bootId };
     throw new ConnectError(
       `the token is not valid for ${runnerId}: send the one that Register answered as "authorization: Bearer …"; ` +

@@ -3,6 +3,7 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Interceptor, StreamRequest, UnaryRequest } from "@connectrpc/connect";
 import { bug } from "../../lib/bug.ts";
+import { notFound } from "../../lib/rpc/error-info.ts";
 import type { Store } from "../store/store.ts";
 import { Callers, setCaller } from "./caller.ts";
 import type { Caller } from "./caller.ts";
@@ -113,7 +114,7 @@ async function mustReach(
   switch (reach.type) {
     case "run": {
       const found = await store.getRun(id);
-      if (found === undefined) throw new ConnectError(`no run ${id}`, Code.NotFound);
+      if (found === undefined) throw notFound("RUN_NOT_FOUND", `no run ${id}`);
       return mustBeWithin(found.run.sessionId);
     }
     case "session":
@@ -121,7 +122,7 @@ async function mustReach(
     case "found-session": {
       const key = id === "" ? { sessionName: textOf(request, reach.nameField ?? reach.idField) } : { sessionId: id };
       const found = await store.getSession(key);
-      if (found === undefined) throw new ConnectError(`no session ${Object.values(key).join("")}`, Code.NotFound);
+      if (found === undefined) throw notFound("SESSION_NOT_FOUND", `no session ${Object.values(key).join("")}`);
       return mustBeWithin(found.sessionId);
     }
     case "own-session":

@@ -62,6 +62,7 @@ export const POLICY: Policy = {
   ),
   "/agentrunner.v1.RunService/GetRun": RUN_IN_TREE,
   "/agentrunner.v1.RunService/ListRuns": PERSON_OR_RUN,
+  "/agentrunner.v1.RunService/FindRuns": PERSON_OR_RUN,
   "/agentrunner.v1.RunService/StopRun": RUN_IN_TREE,
   "/agentrunner.v1.RunService/WatchRun": RUN_IN_TREE,
   "/agentrunner.v1.RunService/PruneRuns": THE_FLEET,

@@ -221,7 +221,7 @@ export class BlueprintDir {
         : names.length === 0
           ? `there are none in ${this.#path}`
           : "`ao blueprints` lists those that there are";
-    throw new Refusal("NOT_FOUND", `no agent blueprint ${name.slice(0, 100)}; ${hint}`);
+    throw new Refusal("NOT_FOUND", `no agent blueprint ${name.slice(0, 100)}; ${hint}`, "BLUEPRINT_NOT_FOUND");
   }
 
   async #usable(name: string): Promise<AgentBlueprint> {

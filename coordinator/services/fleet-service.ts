@@ -1,4 +1,4 @@
-import { Code, ConnectError } from "@connectrpc/connect";
+import { notFound } from "../../lib/rpc/error-info.ts";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { FleetService } from "../../gen/agentrunner/v1/fleet_service_pb.ts";
 import { Runner_Presence } from "../../gen/agentrunner/v1/runner_pb.ts";
@@ -24,7 +24,7 @@ export function mountFleetService(router: ConnectRouter, coordinator: Coordinato
 
     async getRunner({ runnerId }) {
       const [record] = await store.runnerFacts([runnerId]);
-      if (record === undefined) throw new ConnectError(`no runner ${runnerId}`, Code.NotFound);
+      if (record === undefined) throw notFound("RUNNER_NOT_FOUND", `no runner ${runnerId}`);
       return { runner: seen(record) };
     },
 

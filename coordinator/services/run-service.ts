@@ -1,8 +1,9 @@
 import { create } from "@bufbuild/protobuf";
 import { durationMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError } from "@connectrpc/connect";
 import type { ConnectRouter } from "@connectrpc/connect";
+import { bug } from "../../lib/bug.ts";
 import { newId } from "../../lib/ids.ts";
+import { notFound } from "../../lib/rpc/error-info.ts";
 import { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
 import { RunService, WatchRunResponseSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
@@ -15,13 +16,18 @@ import { followEvents } from "../follow/follow-events.ts";
 import { judgedAgent } from "./judged.ts";
 import { pageSizeOf } from "./page-size.ts";
 
+/** Runs that FindRuns returns when it is not told how many. */
+const FOUND_RUNS = 10;
+
+const ABBREVIATED = { runId: "run-id", sessionId: "session-id", requestId: "request-id" } as const;
+
 /** What clients call to make and follow runs. Comments and errors are in run_service.proto. */
 export function mountRunService(router: ConnectRouter, coordinator: Coordinator, blueprints: BlueprintDir): void {
   const { store, config, dispatcher } = coordinator;
 
   const found = async (runId: string): Promise<Run> => {
     const stored = await store.getRun(runId);
-    if (stored === undefined) throw new ConnectError(`no run ${runId}`, Code.NotFound);
+    if (stored === undefined) throw notFound("RUN_NOT_FOUND", `no run ${runId}`);
     const { run, requirements, waitsFor, refusals } = stored;
     if (waitsFor !== undefined) run.pendingReasons = [`waits for ${waitsFor} of its session`];
     else if (run.state === RunState.PENDING && requirements !== undefined) {
@@ -48,6 +54,13 @@ export function mountRunService(router: ConnectRouter, coordinator: Coordinator,
       const query = { states, sessionId, runnerId, pageSize: pageSizeOf(request), pageToken, withinSessionId };
       const page = await store.listRuns(query);
       return { runs: page.items, nextPageToken: page.next };
+    },
+
+    async findRuns({ prefix, limit }, context) {
+      const type = prefix.case === undefined ? undefined : ABBREVIATED[prefix.case];
+      if (type === undefined) throw bug("FIND1", "validation let a request without a prefix pass");
+      const query = { type, prefix: prefix.value ?? "", limit: limit || FOUND_RUNS, withinSessionId: treeOf(context) };
+      return store.findRuns(query);
     },
 
     async stopRun({ runId, reason, grace, cascade }, context) {
@@ -91,6 +104,6 @@ async function* watchRun(
     yield create(WatchRunResponseSchema, { cursor: last, update: { case: "event", value: event } });
   }
   const final = await store.getRun(runId);
-  if (final === undefined) throw new ConnectError(`${runId} was deleted`, Code.NotFound);
+  if (final === undefined) throw notFound("RUN_NOT_FOUND", `${runId} was deleted`);
   yield create(WatchRunResponseSchema, { cursor: last, update: { case: "run", value: final.run } });
 }

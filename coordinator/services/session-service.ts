@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { notFound } from "../../lib/rpc/error-info.ts";
 import type { ConnectRouter } from "@connectrpc/connect";
 import type { Session } from "../../gen/agentrunner/v1/session_pb.ts";
 import { SessionService, WatchSessionResponseSchema } from "../../gen/agentrunner/v1/session_service_pb.ts";
@@ -19,7 +19,7 @@ export function mountSessionService(router: ConnectRouter, coordinator: Coordina
 
   const found = async (key: Parameters<typeof store.getSession>[0]): Promise<Session> => {
     const session = await store.getSession(key);
-    if (session === undefined) throw new ConnectError(`no session ${Object.values(key).join("")}`, Code.NotFound);
+    if (session === undefined) throw notFound("SESSION_NOT_FOUND", `no session ${Object.values(key).join("")}`);
     return session;
   };
 

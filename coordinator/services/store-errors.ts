@@ -24,7 +24,10 @@ export interface StoreErrorHooks {
 /** Turns what the store refuses into errors with a status for callers; every other error stays as it was thrown. */
 export function storeErrors({ store, onDamage }: StoreErrorHooks): Interceptor {
   const translate = (error: unknown): unknown => {
-    if (error instanceof Refusal) return new ConnectError(error.message, CODES[error.code]);
+    if (error instanceof Refusal) {
+      const details = error.reason === undefined ? [] : [errorInfo(error.reason)];
+      return new ConnectError(error.message, CODES[error.code], undefined, details);
+    }
     const damage = damageOf(error);
     if (damage !== undefined) {
       const message = `STORE_DAMAGED: ${store} cannot be read (${damage}): stop the coordinator and restore a copy`;

@@ -1,3 +1,5 @@
+import type { MissingReason } from "../../lib/rpc/error-info.ts";
+
 /** Why a command was refused; nothing was changed. The names are those of gRPC status codes. */
 export class Refusal extends Error {
   override readonly name = "Refusal";
@@ -9,8 +11,11 @@ export class Refusal extends Error {
     | "OUT_OF_RANGE"
     | "RESOURCE_EXHAUSTED"
     | "UNAVAILABLE";
-  constructor(code: Refusal["code"], message: string) {
+  /** For programs: what of a NOT_FOUND was not found. */
+  readonly reason: MissingReason | undefined;
+  constructor(code: Refusal["code"], message: string, reason?: MissingReason) {
     super(message);
     this.code = code;
+    this.reason = reason;
   }
 }

@@ -190,6 +190,8 @@ export interface Store {
   hasEnded(runId: string): Promise<boolean | undefined>;
   /** @throws Refusal INVALID_ARGUMENT for a page token that is not ours. */
   listRuns(query: RunQuery): Promise<Page<Run>>;
+  /** Runs that an abbreviated id may mean, newest id first. */
+  findRuns(query: RunAbbreviation): Promise<FoundRuns>;
   /** @throws Refusal NOT_FOUND. */
   stopRun(
     runId: string,
@@ -327,6 +329,22 @@ export interface RunQuery {
   readonly pageToken: string;
   /** Only sessions at or below this one. */
   readonly withinSessionId: string | undefined;
+}
+
+export interface RunAbbreviation {
+  /** Which id is abbreviated. Of a session its newest run is meant. */
+  readonly type: "run-id" | "session-id" | "request-id";
+  /** Not empty. */
+  readonly prefix: string;
+  readonly limit: number;
+  /** Only sessions at or below this one. */
+  readonly withinSessionId: string | undefined;
+}
+
+export interface FoundRuns {
+  readonly runs: Run[];
+  /** True when there may be others. */
+  readonly more: boolean;
 }
 
 export interface SessionQuery {

@@ -1,6 +1,7 @@
 import { parseArgs } from "node:util";
 import { parse as parseYaml } from "yaml";
 import type { JsonValue } from "@bufbuild/protobuf";
+import { nearNames } from "../near-names.ts";
 import type { Kind } from "./kinds.ts";
 
 export { formatDurationMs, parseDurationMs } from "./kinds.ts";
@@ -201,8 +202,14 @@ function readFlags(
 
 function unknownFlag(rawName: string, flags: readonly string[]): string {
   const typed = rawName.replace(/^-+/, "");
-  const near = flags.find((flag) => typed.length > 2 && (flag.startsWith(typed) || typed.startsWith(flag)));
+  const near = nearest(typed, flags);
   return `unknown flag ${rawName}${near === undefined ? "" : `; did you mean --${near}?`}`;
+}
+
+/** A slip or two away, or the beginning of one or the other; undefined for what is too short to tell. */
+function nearest(typed: string, flags: readonly string[]): string | undefined {
+  if (typed.length < 3) return undefined;
+  return nearNames(typed, flags)[0] ?? flags.find((flag) => typed.startsWith(flag));
 }
 
 function usage(program: string, text: string): UsageError {
@@ -226,10 +233,16 @@ function readConfigFile<C>(
   const content = parseYamlMap(path, text);
   for (const [key, value] of Object.entries(content)) {
     const setting = settings.find(([, { flag, inFile }]) => flag === key && inFile !== false)?.[1];
-    if (setting === undefined) throw new UsageError(`${path}: unknown key "${key}"; keys are the long flags`);
+    if (setting === undefined) throw new UsageError(`${path}: unknown key "${key}"; ${keyHint(key, settings)}`);
     found.set(key, { source: "file", where: `${path}: ${key}`, texts: textsOf(path, key, value) });
   }
   return found;
+}
+
+function keyHint(key: string, settings: readonly [string, Setting<unknown>][]): string {
+  const flags = settings.flatMap(([, { flag, inFile }]) => (inFile === false ? [] : [flag]));
+  const near = nearest(key, flags);
+  return near === undefined ? "keys are the long flags" : `did you mean ${near}?`;
 }
 
 function parseYamlMap(path: string, text: string): Record<string, unknown> {

@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import { ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 
 /** `domain` of every reason of ours. */
@@ -12,11 +12,21 @@ export type ErrorReason =
   /** The store could not be written for another reason, such as an I/O error. Nothing was changed. */
   | "STORE_FAILED"
   /** A part of the store's file cannot be read. Repeating does not help. */
-  | "STORE_DAMAGED";
+  | "STORE_DAMAGED"
+  /** What of a NOT_FOUND was not found. */
+  | MissingReason;
+
+/** Kinds of things that a request can name. */
+export type MissingReason = "RUN_NOT_FOUND" | "SESSION_NOT_FOUND" | "RUNNER_NOT_FOUND" | "BLUEPRINT_NOT_FOUND";
 
 /** The detail of an error that carries its reason. */
 export function errorInfo(reason: ErrorReason) {
   return { desc: ErrorInfoSchema, value: create(ErrorInfoSchema, { reason, domain: ERROR_DOMAIN }) };
+}
+
+/** A NOT_FOUND that says what was not found. */
+export function notFound(reason: MissingReason, text: string): ConnectError {
+  return new ConnectError(text, Code.NotFound, undefined, [errorInfo(reason)]);
 }
 
 /** The reason that an error of a coordinator carries; undefined when it has none. Anything can be passed. */

@@ -231,10 +231,11 @@ export function describeConnectError(error: unknown, url: string): CallTrouble {
     case Code.FailedPrecondition:
     case Code.AlreadyExists:
     // The URL can be right and the input too: the coordinator says no.
-    case Code.NotFound:
     case Code.OutOfRange:
     case Code.ResourceExhausted:
       return refused(rawMessage, undefined);
+    case Code.NotFound:
+      return { text: rawMessage, hint: undefined, exitCode: EXIT.notFound };
     case Code.InvalidArgument:
       return { text: rawMessage, hint: undefined, exitCode: EXIT.usage };
     // What a call gets whose connection ends under it, when the caller did not cancel it.

@@ -91,6 +91,16 @@ async function lists({ store, runnerId }: StoreHarness): Promise<void> {
       await store.listSessions({ ...page, statuses: [], parentSessionId: sessionId, withinSessionId });
     }
   }
+  for (const type of ["run-id", "session-id", "request-id"] as const) {
+    for (const withinSessionId of [undefined, "ses_x"]) {
+      await store.findRuns({
+        type,
+        prefix: type === "request-id" ? "r" : type.slice(0, 3),
+        limit: 10,
+        withinSessionId,
+      });
+    }
+  }
   await store.isWithin("ses_x", "ses_y");
   await store.getSession({ sessionName: "one" });
 }

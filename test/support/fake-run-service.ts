@@ -17,6 +17,7 @@ import { SessionService } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import type { RunningServer, ServerOptions } from "../../coordinator/http/server.ts";
 import { startServer } from "../../coordinator/http/server.ts";
 import { createLogger } from "../../lib/log.ts";
+import { notFound } from "../../lib/rpc/error-info.ts";
 import { isFinalState } from "../../lib/protocol/final.ts";
 import { OPEN_GATE } from "./test-server.ts";
 
@@ -123,7 +124,7 @@ export class FakeCoordinator {
 
   #find(runId: string): Run {
     const run = this.runs.find((run) => run.runId === runId);
-    if (run === undefined) throw new ConnectError(`run ${runId} does not exist`, Code.NotFound);
+    if (run === undefined) throw notFound("RUN_NOT_FOUND", `run ${runId} does not exist`);
     return run;
   }
 
@@ -145,6 +146,16 @@ export class FakeCoordinator {
           .toReversed();
         const more = from + pageSize < all.length;
         return { runs: all.slice(from, from + pageSize), nextPageToken: more ? String(from + pageSize) : "" };
+      },
+      findRuns: ({ prefix, limit }) => {
+        const key = prefix.case ?? "runId";
+        const all = this.runs
+          .filter((run) => run[key].startsWith(prefix.value ?? ""))
+          .filter(({ runId, sessionId }) => key !== "sessionId" || runId === this.#session(sessionId).lastRunId)
+          .toReversed();
+        const exact = all.filter((run) => run[key] === prefix.value);
+        const found = exact.length > 0 ? exact : all;
+        return { runs: found.slice(0, limit), more: found.length > limit };
       },
       stopRun: ({ runId, reason }) => {
         const run = this.#find(runId);
@@ -175,7 +186,7 @@ export class FakeCoordinator {
     });
     const runner = (runnerId: string): Runner => {
       const found = this.runners.find((runner) => runner.runnerId === runnerId);
-      if (found === undefined) throw new ConnectError(`runner ${runnerId} does not exist`, Code.NotFound);
+      if (found === undefined) throw notFound("RUNNER_NOT_FOUND", `runner ${runnerId} does not exist`);
       return found;
     };
     router.service(FleetService, {
@@ -190,17 +201,16 @@ export class FakeCoordinator {
     this.created.push(request);
     this.tokens.push(context.requestHeader.get("authorization"));
     this.#fail();
-    const { sessionName, sessionId, mode, prompt } = request;
+    const { sessionName, sessionId, mode, prompt, requestId } = request;
     const n = this.runs.length + 1;
     const id = sessionId || `ses_${n}`;
-    return {
-      run: this.addRun({ sessionId: id, sessionName: sessionName || id, mode, prompt, state: RunState.PENDING }),
-    };
+    const state = RunState.PENDING;
+    return { run: this.addRun({ sessionId: id, sessionName: sessionName || id, mode, prompt, requestId, state }) };
   }
 
   #session(ref: string): Session {
     const run = this.runs.findLast(({ sessionId, sessionName }) => ref === sessionId || ref === sessionName);
-    if (run === undefined) throw new ConnectError(`session ${ref} does not exist`, Code.NotFound);
+    if (run === undefined) throw notFound("SESSION_NOT_FOUND", `session ${ref} does not exist`);
     const { sessionId, sessionName, runId } = run;
     return create(SessionSchema, { sessionId, sessionName, lastRunId: runId, updatedAt: timestampFromMs(T0_MS) });
   }

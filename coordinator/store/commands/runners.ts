@@ -186,7 +186,7 @@ function renew(tx: Tx, runnerId: string, held: readonly HeldLease[], leaseTtlMs:
 
 function ownRow(sql: Sql, runnerId: string, bootId: string): RunnerRow {
   const row = runnerRow(sql, runnerId);
-  if (row === undefined) throw new Refusal("NOT_FOUND", `no runner ${runnerId}: register`);
+  if (row === undefined) throw new Refusal("NOT_FOUND", `no runner ${runnerId}: register`, "RUNNER_NOT_FOUND");
   if (row.boot_id === bootId) return row;
   throw new Refusal("ALREADY_EXISTS", `${runnerId} is held by process ${row.boot_id}, not ${bootId}`);
 }
@@ -227,7 +227,8 @@ export function deregister(tx: Tx, runnerId: string, bootId: string): void {
 
 /** @throws Refusal NOT_FOUND. */
 export function removeRunner(tx: Tx, runnerId: string): string[] {
-  if (runnerRow(tx.sql, runnerId) === undefined) throw new Refusal("NOT_FOUND", `no runner ${runnerId}`);
+  if (runnerRow(tx.sql, runnerId) === undefined)
+    throw new Refusal("NOT_FOUND", `no runner ${runnerId}`, "RUNNER_NOT_FOUND");
   return remove(tx, runnerId, "its runner was removed");
 }
 
@@ -242,7 +243,7 @@ function remove(tx: Tx, runnerId: string, message: string): string[] {
 export function drainRunner(tx: Tx, runnerId: string, reason: string): RunnerRecord {
   tx.sql("UPDATE runners SET drain_ordered = 1, drain_reason = ? WHERE runner_id = ?").run(reason, runnerId);
   const row = runnerRow(tx.sql, runnerId);
-  if (row === undefined) throw new Refusal("NOT_FOUND", `no runner ${runnerId}`);
+  if (row === undefined) throw new Refusal("NOT_FOUND", `no runner ${runnerId}`, "RUNNER_NOT_FOUND");
   tx.changes.runnerIds.add(runnerId);
   return runnerRecord(row);
 }

@@ -93,9 +93,10 @@ function sessionFor(tx: Tx, request: CreateRunRequest, newSessionId: string, lim
       `session ${key} exists (${found.session_id}): resume it, or choose another name`,
     );
   }
-  if (sessionId !== "") throw new Refusal("NOT_FOUND", `no session ${sessionId}`);
+  if (sessionId !== "") throw new Refusal("NOT_FOUND", `no session ${sessionId}`, "SESSION_NOT_FOUND");
   if (mode === InvocationMode.RESUME) {
-    throw new Refusal("NOT_FOUND", key === "" ? "RESUME needs session_id or session_name" : `no session named ${key}`);
+    const text = key === "" ? "RESUME needs session_id or session_name" : `no session named ${key}`;
+    throw new Refusal("NOT_FOUND", text, "SESSION_NOT_FOUND");
   }
   const depth = parentSessionId === "" ? 0 : childDepth(tx, parentSessionId, limits);
   const { lastInsertRowid } = tx
@@ -159,7 +160,7 @@ function agentFor(name: string, lookup: AgentLookup): JudgedAgent | undefined {
   if (name === "") return undefined;
   if (lookup instanceof Refusal) throw lookup;
   if (lookup?.blueprint.name === name) return lookup;
-  throw new Refusal("NOT_FOUND", `no agent blueprint ${name}`);
+  throw new Refusal("NOT_FOUND", `no agent blueprint ${name}`, "BLUEPRINT_NOT_FOUND");
 }
 
 /** @throws Refusal INVALID_ARGUMENT. */
@@ -245,7 +246,7 @@ export function hasEnded(sql: Sql, runId: string): boolean | undefined {
 /** @throws Refusal NOT_FOUND. */
 export function stopRun(tx: Tx, runId: string, stop: Stop, cascade: boolean): { run: Run; stoppedRunIds: string[] } {
   const row = runById(tx.sql, runId);
-  if (row === undefined) throw new Refusal("NOT_FOUND", `no run ${runId}`);
+  if (row === undefined) throw new Refusal("NOT_FOUND", `no run ${runId}`, "RUN_NOT_FOUND");
   const stoppedRunIds: string[] = [];
   if (cascade) {
     cancelCallbacks(tx, row.session_id);

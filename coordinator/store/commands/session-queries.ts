@@ -136,10 +136,10 @@ interface EventRow {
 /** @throws Refusal NOT_FOUND for a session, or a run of it, that does not exist. */
 export function listEvents(sql: Sql, storeId: string, query: EventQuery): EventPage {
   const session = sql<{ seq: number }>("SELECT seq FROM sessions WHERE session_id = ?").first(query.sessionId);
-  if (session === undefined) throw new Refusal("NOT_FOUND", `no session ${query.sessionId}`);
+  if (session === undefined) throw new Refusal("NOT_FOUND", `no session ${query.sessionId}`, "SESSION_NOT_FOUND");
   const run = query.runId === "" ? undefined : runById(sql, query.runId);
   if (query.runId !== "" && run?.session_id !== query.sessionId) {
-    throw new Refusal("NOT_FOUND", `no run ${query.runId} in session ${query.sessionId}`);
+    throw new Refusal("NOT_FOUND", `no run ${query.runId} in session ${query.sessionId}`, "RUN_NOT_FOUND");
   }
   const after = run === undefined ? query.after : Math.max(query.after, run.first_event - 1);
   const rows = sql<EventRow>(
@@ -189,8 +189,8 @@ export function sessionResult(sql: Sql, sessionId: string, runId: string): Run {
       : runById(sql, runId);
   if (row === undefined || row.session_id !== sessionId) {
     const session = sql("SELECT 1 FROM sessions WHERE session_id = ?").first(sessionId);
-    if (session === undefined) throw new Refusal("NOT_FOUND", `no session ${sessionId}`);
-    if (runId !== "") throw new Refusal("NOT_FOUND", `no run ${runId} in session ${sessionId}`);
+    if (session === undefined) throw new Refusal("NOT_FOUND", `no session ${sessionId}`, "SESSION_NOT_FOUND");
+    if (runId !== "") throw new Refusal("NOT_FOUND", `no run ${runId} in session ${sessionId}`, "RUN_NOT_FOUND");
   }
   if (row === undefined || row.ended_at === null) {
     throw new Refusal(

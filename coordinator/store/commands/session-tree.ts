@@ -17,7 +17,8 @@ export function childDepth({ sql }: Tx, parentSessionId: string, limits: TreeLim
   const parent = sql<{ seq: number; depth: number }>("SELECT seq, depth FROM sessions WHERE session_id = ?").first(
     parentSessionId,
   );
-  if (parent === undefined) throw new Refusal("NOT_FOUND", `no session ${parentSessionId} to be the parent`);
+  if (parent === undefined)
+    throw new Refusal("NOT_FOUND", `no session ${parentSessionId} to be the parent`, "SESSION_NOT_FOUND");
   // Else the tree of an agent that is being stopped would grow on while it ends.
   if (isStopping(sql, parent.seq)) {
     const message = `session ${parentSessionId} is being stopped and may not start sessions`;

@@ -16,7 +16,7 @@ export function updateSession(tx: Tx, request: UpdateSessionRequest): Session {
     } else throw new Refusal("INVALID_ARGUMENT", `${path} cannot be changed; session_name and metadata can`);
   }
   const session = getSession(tx.sql, { sessionId });
-  if (session === undefined) throw new Refusal("NOT_FOUND", `no session ${sessionId}`);
+  if (session === undefined) throw new Refusal("NOT_FOUND", `no session ${sessionId}`, "SESSION_NOT_FOUND");
   return session;
 }
 
@@ -32,7 +32,7 @@ function rename({ sql }: Tx, sessionId: string, sessionName: string): void {
 /** Deletes a session with its runs and events; its children stay, without a parent. @throws Refusal as DeleteSession says. */
 export function deleteSession({ sql }: Tx, sessionId: string): void {
   const session = sql<{ seq: number }>("SELECT seq FROM sessions WHERE session_id = ?").first(sessionId);
-  if (session === undefined) throw new Refusal("NOT_FOUND", `no session ${sessionId}`);
+  if (session === undefined) throw new Refusal("NOT_FOUND", `no session ${sessionId}`, "SESSION_NOT_FOUND");
   const open = sql<{ run_id: string; session_id: string }>(
     `SELECT r.run_id, s.session_id FROM runs r INDEXED BY runs_open_of_session JOIN sessions s ON s.seq = r.session_seq
      WHERE r.ended_at IS NULL AND r.session_seq IN ${WITHIN} ORDER BY r.seq LIMIT 1`,

@@ -10,6 +10,7 @@ import type { ClockNote } from "../../core/retention.ts";
 import { settleEnded } from "../commands/callbacks.ts";
 import { ChangeSet } from "../changes.ts";
 import type { OpenState } from "../changes.ts";
+import { findRuns } from "../commands/find-runs.ts";
 import { listRuns } from "../commands/list-runs.ts";
 import * as offers from "../commands/offers.ts";
 import { pruneRuns } from "../commands/prune.ts";
@@ -148,6 +149,7 @@ class SqliteStore implements Store {
   getRun: Store["getRun"] = async (runId) => runs.getRun(this.#sql, runId);
   hasEnded: Store["hasEnded"] = async (runId) => runs.hasEnded(this.#sql, runId);
   listRuns: Store["listRuns"] = async (query) => listRuns(this.#sql, this.storeId, query);
+  findRuns: Store["findRuns"] = async (query) => findRuns(this.#sql, query);
   stopRun: Store["stopRun"] = (runId, stop, cascade, now) =>
     this.#commit(now, (tx) => runs.stopRun(tx, runId, stop, cascade));
   pruneRuns: Store["pruneRuns"] = (query) => this.#group.run(() => pruneRuns(this.#sql, query));

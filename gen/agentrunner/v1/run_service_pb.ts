@@ -17,7 +17,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file agentrunner/v1/run_service.proto.
  */
 export const file_agentrunner_v1_run_service: GenFile = /*@__PURE__*/
-  fileDesc("CiBhZ2VudHJ1bm5lci92MS9ydW5fc2VydmljZS5wcm90bxIOYWdlbnRydW5uZXIudjEi9gwKEENyZWF0ZVJ1blJlcXVlc3QSqwEKCnJlcXVlc3RfaWQYASABKAlClgG6SJIBugGJAQoJcHJpbnRhYmxlEkZtdXN0IG5vdCBob2xkIGNvbnRyb2wgY2hhcmFjdGVycywgbm9yIHdoYXQgdHVybnMgdGhlIGRpcmVjdGlvbiBvZiB0ZXh0GjQhdGhpcy5tYXRjaGVzKHInW1x4MDAtXHgxZlx4N2YtXHg5ZuKAqC3igK7igaYt4oGpXScpcgMYgAESGwoKc2Vzc2lvbl9pZBgCIAEoCUIHukgEcgIYQBKtAQoMc2Vzc2lvbl9uYW1lGAMgASgJQpYBukiSAboBiQEKCXByaW50YWJsZRJGbXVzdCBub3QgaG9sZCBjb250cm9sIGNoYXJhY3RlcnMsIG5vciB3aGF0IHR1cm5zIHRoZSBkaXJlY3Rpb24gb2YgdGV4dBo0IXRoaXMubWF0Y2hlcyhyJ1tceDAwLVx4MWZceDdmLVx4OWbigKgt4oCu4oGmLeKBqV0nKXIDGIABEjYKBG1vZGUYBCABKA4yHi5hZ2VudHJ1bm5lci52MS5JbnZvY2F0aW9uTW9kZUIIukgFggECEAESIgoRcGFyZW50X3Nlc3Npb25faWQYBSABKAlCB7pIBHICGEASPwoOZXhlY3V0aW9uX21vZGUYBiABKA4yHS5hZ2VudHJ1bm5lci52MS5FeGVjdXRpb25Nb2RlQgi6SAWCAQIQARKqAQoKYWdlbnRfbmFtZRgHIAEoCUKVAbpIkQG6AYkBCglwcmludGFibGUSRm11c3Qgbm90IGhvbGQgY29udHJvbCBjaGFyYWN0ZXJzLCBub3Igd2hhdCB0dXJucyB0aGUgZGlyZWN0aW9uIG9mIHRleHQaNCF0aGlzLm1hdGNoZXMocidbXHgwMC1ceDFmXHg3Zi1ceDlm4oCoLeKAruKBpi3igaldJylyAhg8Eg4KBnByb21wdBgIIAEoCRIrCgpwYXJhbWV0ZXJzGAkgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBKsAQoLcHJvamVjdF9kaXIYCiABKAlClgG6SJIBugGJAQoJcHJpbnRhYmxlEkZtdXN0IG5vdCBob2xkIGNvbnRyb2wgY2hhcmFjdGVycywgbm9yIHdoYXQgdHVybnMgdGhlIGRpcmVjdGlvbiBvZiB0ZXh0GjQhdGhpcy5tYXRjaGVzKHInW1x4MDAtXHgxZlx4N2YtXHg5ZuKAqC3igK7igaYt4oGpXScpcgMYgCASKAoHZGVtYW5kcxgLIAEoCzIXLmFnZW50cnVubmVyLnYxLkRlbWFuZHMSJwoHb25fbG9zdBgMIAEoCzIWLmFnZW50cnVubmVyLnYxLk9uTG9zdBI0Cgd0aW1lb3V0GA0gASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIqABI5CgxpZGxlX3RpbWVvdXQYDiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAioAEjcKCmxvc3RfYWZ0ZXIYDyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAioAEikKCG1ldGFkYXRhGBAgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBISCgphbnlfcnVubmVyGBEgASgIOvQCukjwAhpxChJjcmVhdGVfcnVuLnNlc3Npb24SKWdpdmUgc2Vzc2lvbl9pZCBvciBzZXNzaW9uX25hbWUsIG5vdCBib3RoGjB0aGlzLnNlc3Npb25faWQgPT0gJycgfHwgdGhpcy5zZXNzaW9uX25hbWUgPT0gJycahgEKE2NyZWF0ZV9ydW4uY2FsbGJhY2sSNWV4ZWN1dGlvbl9tb2RlIEFTWU5DX0NBTExCQUNLIG5lZWRzIHBhcmVudF9zZXNzaW9uX2lkGjh0aGlzLmV4ZWN1dGlvbl9tb2RlICE9IDMgfHwgdGhpcy5wYXJlbnRfc2Vzc2lvbl9pZCAhPSAnJxpyChZjcmVhdGVfcnVuLnByb2plY3RfZGlyEhxwcm9qZWN0X2RpciBtdXN0IGJlIGFic29sdXRlGjp0aGlzLnByb2plY3RfZGlyID09ICcnIHx8IHRoaXMucHJvamVjdF9kaXIuc3RhcnRzV2l0aCgnLycpIjUKEUNyZWF0ZVJ1blJlc3BvbnNlEiAKA3J1bhgBIAEoCzITLmFnZW50cnVubmVyLnYxLlJ1biIqCg1HZXRSdW5SZXF1ZXN0EhkKBnJ1bl9pZBgBIAEoCUIJukgGcgQQARhAIjIKDkdldFJ1blJlc3BvbnNlEiAKA3J1bhgBIAEoCzITLmFnZW50cnVubmVyLnYxLlJ1biK5AQoPTGlzdFJ1bnNSZXF1ZXN0EjIKBnN0YXRlcxgBIAMoDjIYLmFnZW50cnVubmVyLnYxLlJ1blN0YXRlQgi6SAWSAQIQEBIbCgpzZXNzaW9uX2lkGAIgASgJQge6SARyAhhAEhoKCXJ1bm5lcl9pZBgDIAEoCUIHukgEcgIYQBIbCglwYWdlX3NpemUYBCABKA1CCLpIBSoDGOgHEhwKCnBhZ2VfdG9rZW4YBSABKAlCCLpIBXIDGIACIk4KEExpc3RSdW5zUmVzcG9uc2USIQoEcnVucxgBIAMoCzITLmFnZW50cnVubmVyLnYxLlJ1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiigEKDlN0b3BSdW5SZXF1ZXN0EhkKBnJ1bl9pZBgBIAEoCUIJukgGcgQQARhAEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSMgoFZ3JhY2UYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAEg8KB2Nhc2NhZGUYBCABKAgiTAoPU3RvcFJ1blJlc3BvbnNlEiAKA3J1bhgBIAEoCzITLmFnZW50cnVubmVyLnYxLlJ1bhIXCg9zdG9wcGVkX3J1bl9pZHMYAiADKAkiRgoPV2F0Y2hSdW5SZXF1ZXN0EhkKBnJ1bl9pZBgBIAEoCUIJukgGcgQQARhAEhgKBmN1cnNvchgCIAEoCUIIukgFcgMYgAIitAEKEFdhdGNoUnVuUmVzcG9uc2USDgoGY3Vyc29yGAEgASgJEiIKA3J1bhgCIAEoCzITLmFnZW50cnVubmVyLnYxLlJ1bkgAEi0KBWV2ZW50GAMgASgLMhwuYWdlbnRydW5uZXIudjEuU2Vzc2lvbkV2ZW50SAASMwoJa2VlcGFsaXZlGAQgASgLMh4uYWdlbnRydW5uZXIudjEuV2F0Y2hLZWVwQWxpdmVIAEIICgZ1cGRhdGUiXwoQUHJ1bmVSdW5zUmVxdWVzdBI6CgpvbGRlcl90aGFuGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgu6SAjIAQGqAQIyABIPCgdkcnlfcnVuGAIgASgIIk0KEVBydW5lUnVuc1Jlc3BvbnNlEgwKBHJ1bnMYASABKAQSKgoGYmVmb3JlGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcDL+AwoKUnVuU2VydmljZRJVCglDcmVhdGVSdW4SIC5hZ2VudHJ1bm5lci52MS5DcmVhdGVSdW5SZXF1ZXN0GiEuYWdlbnRydW5uZXIudjEuQ3JlYXRlUnVuUmVzcG9uc2UiA5ACAhJMCgZHZXRSdW4SHS5hZ2VudHJ1bm5lci52MS5HZXRSdW5SZXF1ZXN0Gh4uYWdlbnRydW5uZXIudjEuR2V0UnVuUmVzcG9uc2UiA5ACARJSCghMaXN0UnVucxIfLmFnZW50cnVubmVyLnYxLkxpc3RSdW5zUmVxdWVzdBogLmFnZW50cnVubmVyLnYxLkxpc3RSdW5zUmVzcG9uc2UiA5ACARJPCgdTdG9wUnVuEh4uYWdlbnRydW5uZXIudjEuU3RvcFJ1blJlcXVlc3QaHy5hZ2VudHJ1bm5lci52MS5TdG9wUnVuUmVzcG9uc2UiA5ACAhJPCghXYXRjaFJ1bhIfLmFnZW50cnVubmVyLnYxLldhdGNoUnVuUmVxdWVzdBogLmFnZW50cnVubmVyLnYxLldhdGNoUnVuUmVzcG9uc2UwARJVCglQcnVuZVJ1bnMSIC5hZ2VudHJ1bm5lci52MS5QcnVuZVJ1bnNSZXF1ZXN0GiEuYWdlbnRydW5uZXIudjEuUHJ1bmVSdW5zUmVzcG9uc2UiA5ACAmIGcHJvdG8z", [file_agentrunner_v1_run, file_agentrunner_v1_session, file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("CiBhZ2VudHJ1bm5lci92MS9ydW5fc2VydmljZS5wcm90bxIOYWdlbnRydW5uZXIudjEi9gwKEENyZWF0ZVJ1blJlcXVlc3QSqwEKCnJlcXVlc3RfaWQYASABKAlClgG6SJIBugGJAQoJcHJpbnRhYmxlEkZtdXN0IG5vdCBob2xkIGNvbnRyb2wgY2hhcmFjdGVycywgbm9yIHdoYXQgdHVybnMgdGhlIGRpcmVjdGlvbiBvZiB0ZXh0GjQhdGhpcy5tYXRjaGVzKHInW1x4MDAtXHgxZlx4N2YtXHg5ZuKAqC3igK7igaYt4oGpXScpcgMYgAESGwoKc2Vzc2lvbl9pZBgCIAEoCUIHukgEcgIYQBKtAQoMc2Vzc2lvbl9uYW1lGAMgASgJQpYBukiSAboBiQEKCXByaW50YWJsZRJGbXVzdCBub3QgaG9sZCBjb250cm9sIGNoYXJhY3RlcnMsIG5vciB3aGF0IHR1cm5zIHRoZSBkaXJlY3Rpb24gb2YgdGV4dBo0IXRoaXMubWF0Y2hlcyhyJ1tceDAwLVx4MWZceDdmLVx4OWbigKgt4oCu4oGmLeKBqV0nKXIDGIABEjYKBG1vZGUYBCABKA4yHi5hZ2VudHJ1bm5lci52MS5JbnZvY2F0aW9uTW9kZUIIukgFggECEAESIgoRcGFyZW50X3Nlc3Npb25faWQYBSABKAlCB7pIBHICGEASPwoOZXhlY3V0aW9uX21vZGUYBiABKA4yHS5hZ2VudHJ1bm5lci52MS5FeGVjdXRpb25Nb2RlQgi6SAWCAQIQARKqAQoKYWdlbnRfbmFtZRgHIAEoCUKVAbpIkQG6AYkBCglwcmludGFibGUSRm11c3Qgbm90IGhvbGQgY29udHJvbCBjaGFyYWN0ZXJzLCBub3Igd2hhdCB0dXJucyB0aGUgZGlyZWN0aW9uIG9mIHRleHQaNCF0aGlzLm1hdGNoZXMocidbXHgwMC1ceDFmXHg3Zi1ceDlm4oCoLeKAruKBpi3igaldJylyAhg8Eg4KBnByb21wdBgIIAEoCRIrCgpwYXJhbWV0ZXJzGAkgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBKsAQoLcHJvamVjdF9kaXIYCiABKAlClgG6SJIBugGJAQoJcHJpbnRhYmxlEkZtdXN0IG5vdCBob2xkIGNvbnRyb2wgY2hhcmFjdGVycywgbm9yIHdoYXQgdHVybnMgdGhlIGRpcmVjdGlvbiBvZiB0ZXh0GjQhdGhpcy5tYXRjaGVzKHInW1x4MDAtXHgxZlx4N2YtXHg5ZuKAqC3igK7igaYt4oGpXScpcgMYgCASKAoHZGVtYW5kcxgLIAEoCzIXLmFnZW50cnVubmVyLnYxLkRlbWFuZHMSJwoHb25fbG9zdBgMIAEoCzIWLmFnZW50cnVubmVyLnYxLk9uTG9zdBI0Cgd0aW1lb3V0GA0gASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIqABI5CgxpZGxlX3RpbWVvdXQYDiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAioAEjcKCmxvc3RfYWZ0ZXIYDyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAioAEikKCG1ldGFkYXRhGBAgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBISCgphbnlfcnVubmVyGBEgASgIOvQCukjwAhpxChJjcmVhdGVfcnVuLnNlc3Npb24SKWdpdmUgc2Vzc2lvbl9pZCBvciBzZXNzaW9uX25hbWUsIG5vdCBib3RoGjB0aGlzLnNlc3Npb25faWQgPT0gJycgfHwgdGhpcy5zZXNzaW9uX25hbWUgPT0gJycahgEKE2NyZWF0ZV9ydW4uY2FsbGJhY2sSNWV4ZWN1dGlvbl9tb2RlIEFTWU5DX0NBTExCQUNLIG5lZWRzIHBhcmVudF9zZXNzaW9uX2lkGjh0aGlzLmV4ZWN1dGlvbl9tb2RlICE9IDMgfHwgdGhpcy5wYXJlbnRfc2Vzc2lvbl9pZCAhPSAnJxpyChZjcmVhdGVfcnVuLnByb2plY3RfZGlyEhxwcm9qZWN0X2RpciBtdXN0IGJlIGFic29sdXRlGjp0aGlzLnByb2plY3RfZGlyID09ICcnIHx8IHRoaXMucHJvamVjdF9kaXIuc3RhcnRzV2l0aCgnLycpIjUKEUNyZWF0ZVJ1blJlc3BvbnNlEiAKA3J1bhgBIAEoCzITLmFnZW50cnVubmVyLnYxLlJ1biIqCg1HZXRSdW5SZXF1ZXN0EhkKBnJ1bl9pZBgBIAEoCUIJukgGcgQQARhAIjIKDkdldFJ1blJlc3BvbnNlEiAKA3J1bhgBIAEoCzITLmFnZW50cnVubmVyLnYxLlJ1biK5AQoPTGlzdFJ1bnNSZXF1ZXN0EjIKBnN0YXRlcxgBIAMoDjIYLmFnZW50cnVubmVyLnYxLlJ1blN0YXRlQgi6SAWSAQIQEBIbCgpzZXNzaW9uX2lkGAIgASgJQge6SARyAhhAEhoKCXJ1bm5lcl9pZBgDIAEoCUIHukgEcgIYQBIbCglwYWdlX3NpemUYBCABKA1CCLpIBSoDGOgHEhwKCnBhZ2VfdG9rZW4YBSABKAlCCLpIBXIDGIACIk4KEExpc3RSdW5zUmVzcG9uc2USIQoEcnVucxgBIAMoCzITLmFnZW50cnVubmVyLnYxLlJ1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkimgEKD0ZpbmRSdW5zUmVxdWVzdBIbCgZydW5faWQYASABKAlCCbpIBnIEEAEYQEgAEh8KCnNlc3Npb25faWQYAiABKAlCCbpIBnIEEAEYQEgAEiAKCnJlcXVlc3RfaWQYAyABKAlCCrpIB3IFEAEYgAFIABIWCgVsaW1pdBgEIAEoDUIHukgEKgIYZEIPCgZwcmVmaXgSBbpIAggBIkMKEEZpbmRSdW5zUmVzcG9uc2USIQoEcnVucxgBIAMoCzITLmFnZW50cnVubmVyLnYxLlJ1bhIMCgRtb3JlGAIgASgIIooBCg5TdG9wUnVuUmVxdWVzdBIZCgZydW5faWQYASABKAlCCbpIBnIEEAEYQBIYCgZyZWFzb24YAiABKAlCCLpIBXIDGIAIEjIKBWdyYWNlGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyABIPCgdjYXNjYWRlGAQgASgIIkwKD1N0b3BSdW5SZXNwb25zZRIgCgNydW4YASABKAsyEy5hZ2VudHJ1bm5lci52MS5SdW4SFwoPc3RvcHBlZF9ydW5faWRzGAIgAygJIkYKD1dhdGNoUnVuUmVxdWVzdBIZCgZydW5faWQYASABKAlCCbpIBnIEEAEYQBIYCgZjdXJzb3IYAiABKAlCCLpIBXIDGIACIrQBChBXYXRjaFJ1blJlc3BvbnNlEg4KBmN1cnNvchgBIAEoCRIiCgNydW4YAiABKAsyEy5hZ2VudHJ1bm5lci52MS5SdW5IABItCgVldmVudBgDIAEoCzIcLmFnZW50cnVubmVyLnYxLlNlc3Npb25FdmVudEgAEjMKCWtlZXBhbGl2ZRgEIAEoCzIeLmFnZW50cnVubmVyLnYxLldhdGNoS2VlcEFsaXZlSABCCAoGdXBkYXRlIl8KEFBydW5lUnVuc1JlcXVlc3QSOgoKb2xkZXJfdGhhbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkILukgIyAEBqgECMgASDwoHZHJ5X3J1bhgCIAEoCCJNChFQcnVuZVJ1bnNSZXNwb25zZRIMCgRydW5zGAEgASgEEioKBmJlZm9yZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAy0gQKClJ1blNlcnZpY2USVQoJQ3JlYXRlUnVuEiAuYWdlbnRydW5uZXIudjEuQ3JlYXRlUnVuUmVxdWVzdBohLmFnZW50cnVubmVyLnYxLkNyZWF0ZVJ1blJlc3BvbnNlIgOQAgISTAoGR2V0UnVuEh0uYWdlbnRydW5uZXIudjEuR2V0UnVuUmVxdWVzdBoeLmFnZW50cnVubmVyLnYxLkdldFJ1blJlc3BvbnNlIgOQAgESUgoITGlzdFJ1bnMSHy5hZ2VudHJ1bm5lci52MS5MaXN0UnVuc1JlcXVlc3QaIC5hZ2VudHJ1bm5lci52MS5MaXN0UnVuc1Jlc3BvbnNlIgOQAgESUgoIRmluZFJ1bnMSHy5hZ2VudHJ1bm5lci52MS5GaW5kUnVuc1JlcXVlc3QaIC5hZ2VudHJ1bm5lci52MS5GaW5kUnVuc1Jlc3BvbnNlIgOQAgESTwoHU3RvcFJ1bhIeLmFnZW50cnVubmVyLnYxLlN0b3BSdW5SZXF1ZXN0Gh8uYWdlbnRydW5uZXIudjEuU3RvcFJ1blJlc3BvbnNlIgOQAgISTwoIV2F0Y2hSdW4SHy5hZ2VudHJ1bm5lci52MS5XYXRjaFJ1blJlcXVlc3QaIC5hZ2VudHJ1bm5lci52MS5XYXRjaFJ1blJlc3BvbnNlMAESVQoJUHJ1bmVSdW5zEiAuYWdlbnRydW5uZXIudjEuUHJ1bmVSdW5zUmVxdWVzdBohLmFnZW50cnVubmVyLnYxLlBydW5lUnVuc1Jlc3BvbnNlIgOQAgJiBnByb3RvMw", [file_agentrunner_v1_run, file_agentrunner_v1_session, file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * Request of CreateRun. Names, tags, directories and request_id hold no control characters, nor such as turn the direction
@@ -530,6 +530,142 @@ export const ListRunsResponseSchema: GenMessage<ListRunsResponse, {jsonType: Lis
   messageDesc(file_agentrunner_v1_run_service, 5);
 
 /**
+ * Request of FindRuns.
+ *
+ * @generated from message agentrunner.v1.FindRunsRequest
+ */
+export type FindRunsRequest = Message<"agentrunner.v1.FindRunsRequest"> & {
+  /**
+   * Which id begins so.
+   *
+   * @generated from oneof agentrunner.v1.FindRunsRequest.prefix
+   */
+  prefix: {
+    /**
+     * The run's, such as `run_019f2c`.
+     *
+     * @generated from field: string run_id = 1;
+     */
+    value: string;
+    case: "runId";
+  } | {
+    /**
+     * That of its session, such as `ses_019f2c`. Of each session the newest run.
+     *
+     * @generated from field: string session_id = 2;
+     */
+    value: string;
+    case: "sessionId";
+  } | {
+    /**
+     * Its request_id. `ao` gives those of one person in one directory the same beginning, and the newest sorts last.
+     *
+     * @generated from field: string request_id = 3;
+     */
+    value: string;
+    case: "requestId";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * Most runs in the response, 1 to 100. 0: 10.
+   *
+   * @generated from field: uint32 limit = 4;
+   */
+  limit: number;
+};
+
+/**
+ * Request of FindRuns.
+ *
+ * @generated from message agentrunner.v1.FindRunsRequest
+ */
+export type FindRunsRequestJson = {
+  /**
+   * The run's, such as `run_019f2c`.
+   *
+   * @generated from field: string run_id = 1;
+   */
+  runId?: string;
+
+  /**
+   * That of its session, such as `ses_019f2c`. Of each session the newest run.
+   *
+   * @generated from field: string session_id = 2;
+   */
+  sessionId?: string;
+
+  /**
+   * Its request_id. `ao` gives those of one person in one directory the same beginning, and the newest sorts last.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId?: string;
+
+  /**
+   * Most runs in the response, 1 to 100. 0: 10.
+   *
+   * @generated from field: uint32 limit = 4;
+   */
+  limit?: number;
+};
+
+/**
+ * Describes the message agentrunner.v1.FindRunsRequest.
+ * Use `create(FindRunsRequestSchema)` to create a new message.
+ */
+export const FindRunsRequestSchema: GenMessage<FindRunsRequest, {jsonType: FindRunsRequestJson}> = /*@__PURE__*/
+  messageDesc(file_agentrunner_v1_run_service, 6);
+
+/**
+ * Response of FindRuns.
+ *
+ * @generated from message agentrunner.v1.FindRunsResponse
+ */
+export type FindRunsResponse = Message<"agentrunner.v1.FindRunsResponse"> & {
+  /**
+   * Without prompt, parameters, metadata and result.
+   *
+   * @generated from field: repeated agentrunner.v1.Run runs = 1;
+   */
+  runs: Run[];
+
+  /**
+   * True when there are others.
+   *
+   * @generated from field: bool more = 2;
+   */
+  more: boolean;
+};
+
+/**
+ * Response of FindRuns.
+ *
+ * @generated from message agentrunner.v1.FindRunsResponse
+ */
+export type FindRunsResponseJson = {
+  /**
+   * Without prompt, parameters, metadata and result.
+   *
+   * @generated from field: repeated agentrunner.v1.Run runs = 1;
+   */
+  runs?: RunJson[];
+
+  /**
+   * True when there are others.
+   *
+   * @generated from field: bool more = 2;
+   */
+  more?: boolean;
+};
+
+/**
+ * Describes the message agentrunner.v1.FindRunsResponse.
+ * Use `create(FindRunsResponseSchema)` to create a new message.
+ */
+export const FindRunsResponseSchema: GenMessage<FindRunsResponse, {jsonType: FindRunsResponseJson}> = /*@__PURE__*/
+  messageDesc(file_agentrunner_v1_run_service, 7);
+
+/**
  * Request of StopRun.
  *
  * @generated from message agentrunner.v1.StopRunRequest
@@ -602,7 +738,7 @@ export type StopRunRequestJson = {
  * Use `create(StopRunRequestSchema)` to create a new message.
  */
 export const StopRunRequestSchema: GenMessage<StopRunRequest, {jsonType: StopRunRequestJson}> = /*@__PURE__*/
-  messageDesc(file_agentrunner_v1_run_service, 6);
+  messageDesc(file_agentrunner_v1_run_service, 8);
 
 /**
  * Response of StopRun.
@@ -651,7 +787,7 @@ export type StopRunResponseJson = {
  * Use `create(StopRunResponseSchema)` to create a new message.
  */
 export const StopRunResponseSchema: GenMessage<StopRunResponse, {jsonType: StopRunResponseJson}> = /*@__PURE__*/
-  messageDesc(file_agentrunner_v1_run_service, 7);
+  messageDesc(file_agentrunner_v1_run_service, 9);
 
 /**
  * Request of WatchRun.
@@ -696,7 +832,7 @@ export type WatchRunRequestJson = {
  * Use `create(WatchRunRequestSchema)` to create a new message.
  */
 export const WatchRunRequestSchema: GenMessage<WatchRunRequest, {jsonType: WatchRunRequestJson}> = /*@__PURE__*/
-  messageDesc(file_agentrunner_v1_run_service, 8);
+  messageDesc(file_agentrunner_v1_run_service, 10);
 
 /**
  * Response of WatchRun.
@@ -775,7 +911,7 @@ export type WatchRunResponseJson = {
  * Use `create(WatchRunResponseSchema)` to create a new message.
  */
 export const WatchRunResponseSchema: GenMessage<WatchRunResponse, {jsonType: WatchRunResponseJson}> = /*@__PURE__*/
-  messageDesc(file_agentrunner_v1_run_service, 9);
+  messageDesc(file_agentrunner_v1_run_service, 11);
 
 /**
  * Request of PruneRuns.
@@ -824,7 +960,7 @@ export type PruneRunsRequestJson = {
  * Use `create(PruneRunsRequestSchema)` to create a new message.
  */
 export const PruneRunsRequestSchema: GenMessage<PruneRunsRequest, {jsonType: PruneRunsRequestJson}> = /*@__PURE__*/
-  messageDesc(file_agentrunner_v1_run_service, 10);
+  messageDesc(file_agentrunner_v1_run_service, 12);
 
 /**
  * Response of PruneRuns.
@@ -873,7 +1009,7 @@ export type PruneRunsResponseJson = {
  * Use `create(PruneRunsResponseSchema)` to create a new message.
  */
 export const PruneRunsResponseSchema: GenMessage<PruneRunsResponse, {jsonType: PruneRunsResponseJson}> = /*@__PURE__*/
-  messageDesc(file_agentrunner_v1_run_service, 11);
+  messageDesc(file_agentrunner_v1_run_service, 13);
 
 /**
  * Creates runs and follows them. For people, programs and agents.
@@ -938,6 +1074,17 @@ export const RunService: GenService<{
     methodKind: "unary";
     input: typeof ListRunsRequestSchema;
     output: typeof ListRunsResponseSchema;
+  },
+  /**
+   * Runs that an abbreviation may mean: those with an id that begins with a text, newest id first. Of one that is a whole
+   * id, that run alone.
+   *
+   * @generated from rpc agentrunner.v1.RunService.FindRuns
+   */
+  findRuns: {
+    methodKind: "unary";
+    input: typeof FindRunsRequestSchema;
+    output: typeof FindRunsResponseSchema;
   },
   /**
    * Ask for the end of a run.

@@ -45,7 +45,7 @@ describe("ao start", () => {
       metadata: { k: 1 },
       parameters: { p: true },
     });
-    expect(fake.created[0]?.requestId).toMatch(/^ao-[0-9a-f-]{36}$/);
+    expect(fake.created[0]?.requestId).toMatch(/^ao-[0-9a-f]{12}-[0-9a-f]{28}$/);
   });
 
   it("leaves out what is not asked for", async () => {
@@ -127,6 +127,7 @@ describe("ao start", () => {
 describe("ao resume", () => {
   it("takes a name, or an id that begins with ses_", async () => {
     await at("resume", "build", "--prompt", "more");
+    fake.addRun({ sessionId: "ses_9" });
     await at("resume", "ses_9", "--prompt", "more", "--any-runner");
     expect(fake.created[0]).toMatchObject({ sessionName: "build", sessionId: "", anyRunner: false });
     expect(fake.created[1]).toMatchObject({ sessionName: "", sessionId: "ses_9", anyRunner: true });

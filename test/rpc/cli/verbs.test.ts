@@ -39,17 +39,20 @@ describe("ao, when the coordinator", () => {
   });
 
   it.each([
-    ["runs get", ["runs", "get", "run_none"]],
-    ["runs logs", ["runs", "logs", "run_none"]],
-    ["runs logs -f", ["runs", "logs", "-f", "run_none"]],
-    ["runs stop", ["runs", "stop", "run_none"]],
-    ["sessions get", ["sessions", "get", "none"]],
-    ["runners get", ["runners", "get", "lnch_none"]],
-    ["runners rm", ["runners", "rm", "lnch_none"]],
-  ])("does not know what %s names: exits 4 and says where to look", async (_verb, args) => {
+    ["runs get", ["runs", "get", "run_none"], "`ao ps`"],
+    ["runs logs", ["runs", "logs", "run_none"], "`ao ps`"],
+    ["runs logs -f", ["runs", "logs", "-f", "run_none"], "`ao ps`"],
+    ["runs stop", ["runs", "stop", "run_none"], "`ao ps`"],
+    ["get", ["get", "none"], "`ao sessions`"],
+    ["sessions get", ["sessions", "get", "none"], "`ao sessions`"],
+    ["sessions get", ["sessions", "get", "ses_none"], "`ao sessions`"],
+    ["runners get", ["runners", "get", "lnch_none"], "`ao runners`"],
+    ["runners rm", ["runners", "rm", "lnch_none"], "`ao runners`"],
+  ])("does not know what %s names: exits 7 and says where to look", async (_verb, args, hint) => {
     const { exitCode, stdout, stderr } = await at(...args);
-    expect({ exitCode, stdout }).toEqual({ exitCode: 4, stdout: "" });
-    expect(stderr).toMatch(/does not exist\nhint: `ao runs ls`/);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 7, stdout: "" });
+    expect(stderr).toMatch(/^error: .*\nhint: `/);
+    expect(stderr).toContain(`hint: ${hint}`);
   });
 
   it.each([
@@ -326,7 +329,7 @@ describe("the program ao", () => {
   });
 
   it("gives an example in the help of every verb", async () => {
-    const verbs = ["dev", "start", "resume", "doctor"].map((verb) => [verb]);
+    const verbs = ["dev", "start", "resume", "ps", "get", "logs", "stop", "doctor"].map((verb) => [verb]);
     const groups = {
       runs: ["ls", "get", "stop", "logs", "prune"],
       runners: ["ls", "get", "drain", "rm"],

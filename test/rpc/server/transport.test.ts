@@ -101,7 +101,7 @@ describe("a failed call is explained", () => {
     [Code.AlreadyExists, EXIT.refused],
     [Code.Unimplemented, EXIT.refused],
     [Code.InvalidArgument, EXIT.usage],
-    [Code.NotFound, EXIT.refused],
+    [Code.NotFound, EXIT.notFound],
     [Code.OutOfRange, EXIT.refused],
     [Code.ResourceExhausted, EXIT.refused],
     [Code.Aborted, EXIT.unreachable],

@@ -142,7 +142,7 @@ describe("what is wrong", () => {
     [["--listen", "nowhere"], '--listen is "nowhere"; expected HOST:PORT'],
     [["--listen", "h:70000"], '--listen is "h:70000"; expected HOST:PORT'],
     [["--log-format", "xml"], '--log-format is "xml"; expected one of auto, pretty, json'],
-    [["--leasettl", "1s"], "unknown flag --leasettl"],
+    [["--leasettl", "1s"], "unknown flag --leasettl; did you mean --lease-ttl?"],
     [["--lease", "1s"], "unknown flag --lease; did you mean --lease-ttl?"],
     [["-q"], "unknown flag -q"],
     [["start"], 'unexpected argument "start"'],
@@ -158,7 +158,7 @@ describe("what is wrong", () => {
   });
 
   it.each([
-    ["lease_ttl: 10s", 'unknown key "lease_ttl"; keys are the long flags'],
+    ["lease_ttl: 10s", 'unknown key "lease_ttl"; did you mean lease-ttl?'],
     ["lease-ttl: [1s, 2s]", "coordinator.yaml: lease-ttl is"],
     ["lease-ttl: {a: 1}", 'lease-ttl is {"a":1}; expected a plain value or a list'],
     ["- lease-ttl", "is not a YAML mapping"],
