@@ -1,7 +1,8 @@
 import { PassThrough } from "node:stream";
 import { connect } from "../../client/connect.ts";
 import type { Services } from "../../client/connect.ts";
-import type { Io, Sink } from "../cli.ts";
+import type { Io } from "../cli.ts";
+import type { Sink } from "../screen.ts";
 import type { Paint } from "../text/format.ts";
 
 /** A run did not do what the demo shows it for. */

@@ -19,14 +19,14 @@ export function addDoctor(ao: Command, verbs: Verbs): void {
 }
 
 async function doctor(cli: Cli, json: boolean): Outcome {
-  const text = !json && cli.options.output === "text";
+  const text = !json && (cli.options.output === "text" || cli.options.output === "name");
   const checks: Check[] = [];
   for await (const check of allChecks(cli)) {
     checks.push(check);
     if (text) cli.print(checkText(check, cli.paint));
   }
   const ok = checks.every(({ status }) => status !== "fail");
-  if (!text) cli.print(JSON.stringify({ ok, checks }, undefined, cli.options.output === "jsonl" ? 0 : 2));
+  if (!text) cli.printJson({ ok, checks: checks.map((check) => ({ ...check, help: check.help ?? "" })) });
   return ok ? EXIT.ok : EXIT.failed;
 }
 

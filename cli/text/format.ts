@@ -46,15 +46,20 @@ function width(text: string): number {
   return Array.from(text).length;
 }
 
+/** Directions that would show a name in another order than it has. */
+const BIDI = /[\u202a-\u202e\u2066-\u2069]/g;
+
 /**
- * One line that is safe in a terminal: line breaks become `⏎`, other control characters `\xNN`, because names and
- * messages come from programs and could otherwise move the cursor or change the title.
+ * One line that is safe in a terminal: line breaks become `⏎`, other control characters `\xNN`, and what turns the direction
+ * of text `\u202e`, because names and messages come from programs and could otherwise move the cursor, change the title or
+ * read as something else.
  */
 export function clean(text: string): string {
   return text
     .trimEnd()
-    .replaceAll(/\r?\n/g, "⏎")
-    .replaceAll(/\p{Cc}/gu, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
+    .replaceAll(/\r?\n|[\u2028\u2029]/g, "⏎")
+    .replaceAll(/\p{Cc}/gu, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`)
+    .replaceAll(BIDI, (c) => `\\u${c.charCodeAt(0).toString(16)}`);
 }
 
 /** The first `max` characters of a text on one line, with `…` when there are more. */

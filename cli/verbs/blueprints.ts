@@ -6,12 +6,12 @@ import { readFile } from "node:fs/promises";
 import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import { AgentBlueprintSchema } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import type { BrokenBlueprint } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
-import { ListBlueprintsResponseSchema } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
+import { BrokenBlueprintSchema } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
 import type { Cli, Verbs } from "../cli.ts";
 import { json } from "../cli.ts";
 import { present, usage } from "../errors.ts";
 import type { Cell } from "../text/format.ts";
-import { shorten, table } from "../text/format.ts";
+import { clean, shorten, table } from "../text/format.ts";
 import { collectPages } from "../collect-pages.ts";
 import { collect, count } from "../options.ts";
 import { blueprintPage } from "../text/blueprints.ts";
@@ -69,13 +69,10 @@ function addList(blueprints: Command, verbs: Verbs): void {
           broken.push(...answer.broken);
           return { items: answer.blueprints, nextPageToken: answer.nextPageToken };
         });
-        if (cli.options.output === "json") {
-          const whole = create(ListBlueprintsResponseSchema, { blueprints: list, broken });
-          return cli.print(JSON.stringify(json(ListBlueprintsResponseSchema, whole), undefined, 2));
-        }
         if (list.length === 0) cli.say("no blueprints; `ao blueprints create -f FILE` adds one");
-        for (const { name, error } of broken) cli.say(`broken: ${name}: ${error}`);
-        return cli.printList("blueprints", AgentBlueprintSchema, list, () => blueprintTable(list, cli));
+        for (const { name, error } of broken) cli.say(`broken: ${clean(name)}: ${clean(error)}`);
+        const more = { broken: broken.map((it) => json(BrokenBlueprintSchema, it)) };
+        cli.printList("blueprints", AgentBlueprintSchema, list, () => blueprintTable(list, cli), more);
       }),
     );
 }

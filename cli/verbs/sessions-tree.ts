@@ -3,7 +3,7 @@ import type { Session } from "../../gen/agentrunner/v1/session_pb.ts";
 import type { Command } from "commander";
 import type { Cli, Verbs } from "../cli.ts";
 import { present } from "../errors.ts";
-import { word } from "../text/format.ts";
+import { clean, word } from "../text/format.ts";
 import { sessionRef } from "../options.ts";
 
 /** Sessions that one tree shows; below a session that is left out a line says so. */
@@ -65,8 +65,8 @@ function lines({ session, children, hidden }: SessionTree): string[] {
 }
 
 function lineOf(session: Session): string {
-  const name = session.sessionName === session.sessionId ? "" : `  ${session.sessionName}`;
-  const agent = session.agentName === "" ? "" : `  (${session.agentName})`;
+  const name = session.sessionName === session.sessionId ? "" : `  ${clean(session.sessionName)}`;
+  const agent = session.agentName === "" ? "" : `  (${clean(session.agentName)})`;
   const waiting = session.notifications.filter(({ state }) => state === Notification_State.WAITING).length;
   const notes = [
     ...(session.callbackOwed ? ["its end is still to be told"] : []),

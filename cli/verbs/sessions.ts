@@ -5,8 +5,8 @@ import type { Session, SessionEvent } from "../../gen/agentrunner/v1/session_pb.
 import { SessionSchema } from "../../gen/agentrunner/v1/session_pb.ts";
 import { GetSessionResultResponseSchema } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import type { Cli, Outcome, Verbs } from "../cli.ts";
-import { present, usage } from "../errors.ts";
-import { EXIT_INTERRUPTED, EventPrinter, exitOf, printEvent } from "../follow/follow.ts";
+import { present } from "../errors.ts";
+import { EXIT_INTERRUPTED, EventPrinter, checkStream, exitOf, printEvent } from "../follow/follow.ts";
 import { clean, word } from "../text/format.ts";
 import { collectPages } from "../collect-pages.ts";
 import { count, sessionRef } from "../options.ts";
@@ -73,14 +73,12 @@ function addEvents(sessions: Command, verbs: Verbs): void {
     .addHelpText("after", "\nExample:\n  ao sessions events hello -o jsonl")
     .action(
       verbs.action(async (cli, name: string, { run, follow = false }: { run: string; follow?: boolean }) => {
-        if (cli.options.output === "json") {
-          throw usage("events are a stream, which is no single JSON document", "use -o jsonl: one event a line");
-        }
+        checkStream(cli, "events");
         const { sessionId } = await getSession(cli, name);
         const printer = new EventPrinter(cli, "stdout");
         if (follow) return await followEvents(cli, sessionId, run, printer);
         for await (const event of storedEvents(cli, sessionId, run)) printEvent(cli, printer, event);
-        printer.endLine();
+        cli.screen.endLine();
       }),
     );
 }
@@ -113,7 +111,7 @@ async function followEvents(cli: Cli, sessionId: string, runId: string, printer:
   } finally {
     undo();
   }
-  printer.endLine();
+  cli.screen.endLine();
   return EXIT_INTERRUPTED;
 }
 
