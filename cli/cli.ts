@@ -44,6 +44,8 @@ export interface Cli extends Services {
   readonly screen: Screen;
   readonly options: GlobalOptions;
   readonly url: string;
+  /** Columns of the terminal that stdout is; Infinity for a pipe. */
+  readonly columns: number;
   /** Paints for stdout. */
   readonly paint: Paint;
   /** Paints for stderr. */
@@ -135,6 +137,7 @@ export function createCli(io: Io, options: GlobalOptions): Cli & { close(): void
     sessions,
     fleet,
     blueprints,
+    columns: columnsOf(io, io.stdout),
     paint,
     paintTalk,
     screen,
@@ -198,6 +201,11 @@ function coordinatorUrl(text: string): string {
     throw usage(`the coordinator URL is not an http or https URL: ${text}`, `such as ${DEFAULT_URL}`);
   }
   return url.href.replace(/\/$/, "");
+}
+
+/** Columns that lines on a stream may take. A terminal that does not know its own counts as 80. */
+export function columnsOf({ env }: Pick<Io, "env">, { isTTY, columns }: Sink): number {
+  return isTTY === true ? columns || Number(env["COLUMNS"]) || 80 : Infinity;
 }
 
 /** Colour for a stream: as told, else on a terminal unless NO_COLOR is set (no-color.org). */

@@ -4,6 +4,8 @@ import type { Command } from "commander";
 import type { Cli, Verbs } from "../cli.ts";
 import { present } from "../errors.ts";
 import { clean, word } from "../text/format.ts";
+import { shortId } from "../text/table.ts";
+import { fit, width } from "../text/width.ts";
 import { sessionRef } from "../options.ts";
 
 /** Sessions that one tree shows; below a session that is left out a line says so. */
@@ -26,7 +28,7 @@ export function addTree(sessions: Command, verbs: Verbs): void {
     .action(
       verbs.action(async (cli, name: string) => {
         const tree = await readTree(cli, sessionRef(name), { left: MAX_SESSIONS });
-        cli.printList("sessions", SessionSchema, flat(tree), () => treeText(tree));
+        cli.printList("sessions", SessionSchema, flat(tree), () => treeText(tree, cli.columns));
       }),
     );
 }
@@ -49,22 +51,26 @@ function flat({ session, children }: SessionTree): Session[] {
   return [session, ...children.flatMap(flat)];
 }
 
-/** The tree with its lines drawn: id, name, status and what is still to be told. */
-export function treeText(tree: SessionTree): string {
-  return lines(tree).join("\n");
+/** The tree with its lines drawn: id, name, status and what is still to be told. Ids are cut when it is too wide, then its lines. */
+export function treeText(tree: SessionTree, columns = Infinity): string {
+  const whole = lines(tree, (id) => id);
+  if (whole.every((line) => width(line) <= columns)) return whole.join("\n");
+  return lines(tree, shortId)
+    .map((line) => fit(line, columns))
+    .join("\n");
 }
 
-function lines({ session, children, hidden }: SessionTree): string[] {
-  const below = children.map(lines);
+function lines({ session, children, hidden }: SessionTree, idText: (id: string) => string): string[] {
+  const below = children.map((child) => lines(child, idText));
   if (hidden > 0) below.push([`… ${hidden} more`]);
   const drawn = below.flatMap((block, i) => {
     const last = i === below.length - 1;
     return block.map((line, row) => (row === 0 ? (last ? "└─ " : "├─ ") : last ? "   " : "│  ") + line);
   });
-  return [lineOf(session), ...drawn];
+  return [lineOf(session, idText), ...drawn];
 }
 
-function lineOf(session: Session): string {
+function lineOf(session: Session, idText: (id: string) => string): string {
   const name = session.sessionName === session.sessionId ? "" : `  ${clean(session.sessionName)}`;
   const agent = session.agentName === "" ? "" : `  (${clean(session.agentName)})`;
   const waiting = session.notifications.filter(({ state }) => state === Notification_State.WAITING).length;
@@ -73,5 +79,5 @@ function lineOf(session: Session): string {
     ...(waiting === 0 ? [] : [`${waiting} ${waiting === 1 ? "callback waits" : "callbacks wait"}`]),
   ];
   const status = word(SessionStatusSchema, session.status);
-  return `${session.sessionId}${name}${agent}  ${status}${notes.length === 0 ? "" : ` — ${notes.join(", ")}`}`;
+  return `${idText(session.sessionId)}${name}${agent}  ${status}${notes.length === 0 ? "" : ` — ${notes.join(", ")}`}`;
 }

@@ -8,7 +8,7 @@ import type { Cli, Outcome, Verbs } from "../cli.ts";
 import { present } from "../errors.ts";
 import { EXIT_INTERRUPTED, EventPrinter, checkStream, exitOf, printEvent } from "../follow/follow.ts";
 import { clean, word } from "../text/format.ts";
-import { collectPages } from "../collect-pages.ts";
+import { collectPages, sayTotal } from "../collect-pages.ts";
 import { count, sessionRef } from "../options.ts";
 import { resultText, why } from "../text/runs.ts";
 import { sessionPage, sessionTable } from "../text/sessions.ts";
@@ -25,12 +25,14 @@ export function addSessions(ao: Command, verbs: Verbs): void {
     .addHelpText("after", "\nExample:\n  ao sessions")
     .action(
       verbs.action(async (cli, { limit }: { limit: number }) => {
-        const list = await collectPages(cli, limit, async (page) => {
+        const found = await collectPages(limit, async (page) => {
           const { sessions, nextPageToken } = await cli.sessions.listSessions(page);
           return { items: sessions, nextPageToken };
         });
+        const { list } = found;
         if (list.length === 0) cli.say("no sessions; `ao start` makes one");
-        cli.printList("sessions", SessionSchema, list, () => sessionTable(list, Date.now(), cli.paint));
+        cli.printList("sessions", SessionSchema, list, () => sessionTable(list, Date.now(), cli.paint, cli.columns));
+        sayTotal(cli, found, "session");
       }),
     );
   sessions
@@ -40,7 +42,7 @@ export function addSessions(ao: Command, verbs: Verbs): void {
     .action(
       verbs.action(async (cli, name: string) => {
         const session = await getSession(cli, name);
-        cli.printMessage(SessionSchema, session, () => sessionPage(session, Date.now(), cli.paint));
+        cli.printMessage(SessionSchema, session, () => sessionPage(session, Date.now(), cli.paint, cli.columns));
       }),
     );
   addTree(sessions, verbs);

@@ -56,5 +56,6 @@ function idLines(run: Run, cli: Cli): string {
       ["session", `${run.sessionId}${name}`],
     ],
     cli.paint,
+    cli.columns,
   );
 }
