@@ -1,4 +1,5 @@
 import type { Cli } from "./cli.ts";
+import { total } from "./text/table.ts";
 
 /** Most items that a page of the server holds. */
 const PAGE_MAX = 1000;
@@ -13,12 +14,17 @@ interface Page<T> {
   readonly nextPageToken: string;
 }
 
-/** The first `limit` items of a list, over as many pages as it takes. Says on stderr when there are more. */
+/** A part of a list that was asked for, and whether there is more. */
+export interface Collected<T> {
+  readonly list: T[];
+  readonly more: boolean;
+}
+
+/** The first `limit` items of a list, over as many pages as it takes. */
 export async function collectPages<T>(
-  cli: Cli,
   limit: number,
   fetch: (request: PageRequest) => Promise<Page<T>>,
-): Promise<T[]> {
+): Promise<Collected<T>> {
   const items: T[] = [];
   let pageToken = "";
   do {
@@ -26,6 +32,13 @@ export async function collectPages<T>(
     items.push(...page.items);
     pageToken = page.nextPageToken;
   } while (pageToken !== "" && items.length < limit);
-  if (pageToken !== "") cli.say(`there are more; --limit ${limit * 10} shows them`);
-  return items;
+  return { list: items, more: pageToken !== "" };
+}
+
+/** Says under a list how many there are, to people, and that there are more, to everybody. */
+export function sayTotal(cli: Cli, { list, more }: Collected<unknown>, noun: string): void {
+  const count = total(list.length, noun);
+  if (more) cli.say(`the first ${count}; there are more: --limit ${list.length * 10} shows them`);
+  else if (list.length > 0 && cli.io.stdout.isTTY === true && cli.options.output === "text")
+    cli.say(cli.paintTalk("dim", count));
 }

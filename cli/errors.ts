@@ -13,11 +13,35 @@ export class CliError extends Error {
   readonly exitCode: ExitCode;
   /** Next command to try. */
   readonly hint: string | undefined;
-  constructor(exitCode: ExitCode, message: string, hint?: string) {
+  /** For programs: a code of Connect, such as `not_found`. */
+  readonly code: string;
+  /** For programs: the reason that the coordinator gave, such as `STORE_FULL`; empty when it gave none. */
+  readonly reason: string;
+  constructor(exitCode: ExitCode, message: string, hint?: string, cause: { code?: string; reason?: string } = {}) {
     super(message);
     this.exitCode = exitCode;
     this.hint = hint;
+    this.code = cause.code ?? CODES[exitCode];
+    this.reason = cause.reason ?? "";
   }
+}
+
+/** Codes of what no coordinator said. */
+const CODES: Record<ExitCode, string> = {
+  [EXIT.ok]: "ok",
+  [EXIT.failed]: "aborted",
+  [EXIT.usage]: "invalid_argument",
+  [EXIT.unreachable]: "unavailable",
+  [EXIT.refused]: "failed_precondition",
+  [EXIT.stopped]: "cancelled",
+  [EXIT.timedOut]: "deadline_exceeded",
+  [EXIT.notFound]: "not_found",
+  [EXIT.bug]: "internal",
+};
+
+/** An error as `-o json` writes it: one line, always with these keys. */
+export function errorJson({ code, message, reason, hint = "", exitCode }: CliError): string {
+  return JSON.stringify({ error: { code, message, reason, hint, exit_code: exitCode } });
 }
 
 /** Bad input: exit 2. */
@@ -36,7 +60,8 @@ export function cliError(error: unknown, url: string): CliError {
   if (error instanceof CliError) return error;
   if (error instanceof ConnectError) {
     const { text, hint, exitCode } = describeConnectError(error, url);
-    return new CliError(exitCode, text, hint ?? nextCommand(error));
+    const code = (Code[error.code] ?? "unknown").replaceAll(/(?!^)[A-Z]/g, (c) => `_${c}`).toLowerCase();
+    return new CliError(exitCode, text, hint ?? nextCommand(error), { code, reason: reasonOf(error) ?? "" });
   }
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return new CliError(EXIT.bug, stack, "this is a bug in ao; please report it with the lines above");
@@ -69,7 +94,7 @@ function nextCommand(error: ConnectError): string | undefined {
   }
 }
 
-/** Exit code of an error of commander: help and version are 0, everything else is a usage error. */
-export function commanderExit(error: CommanderError): ExitCode {
-  return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+/** An error of commander, a usage error; undefined for help and version, which are none. */
+export function commanderError(error: CommanderError): CliError | undefined {
+  return error.exitCode === 0 ? undefined : usage(error.message.replace(/^error: /, ""), "--help shows the options");
 }

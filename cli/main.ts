@@ -9,7 +9,7 @@ import { addDemo } from "./verbs/demo.ts";
 import { addDev } from "./verbs/dev.ts";
 import { addDoctor } from "./doctor/doctor.ts";
 import { asTyped } from "./own-command.ts";
-import { cliError, commanderExit } from "./errors.ts";
+import { cliError, commanderError, errorJson } from "./errors.ts";
 import { addResume } from "./verbs/resume.ts";
 import { addRunners } from "./verbs/runners.ts";
 import { addRuns } from "./verbs/runs.ts";
@@ -26,18 +26,29 @@ Exit codes: 0 ok · 1 the run failed · 2 usage · 3 cannot reach the coordinato
 export async function main(argv: readonly string[], io: Io): Promise<number> {
   const verbs = new Verbs(io);
   try {
-    await commands(verbs).parseAsync(argv, { from: "user" });
+    await commands(verbs, wantsJson(argv)).parseAsync(argv, { from: "user" });
     return verbs.exitCode;
   } catch (error) {
-    if (error instanceof CommanderError) return commanderExit(error);
-    const { message, hint, exitCode } = cliError(error, verbs.url);
-    io.stderr.write(`error: ${asTyped(message, io.env)}\n`);
-    if (hint !== undefined) io.stderr.write(`hint: ${asTyped(hint, io.env)}\n`);
-    return exitCode;
+    const failure = error instanceof CommanderError ? commanderError(error) : cliError(error, verbs.url);
+    if (failure === undefined) return EXIT.ok;
+    if (wantsJson(argv)) verbs.screen.complain(asTyped(errorJson(failure), io.env));
+    // Commander has said it, with the help that it knows of.
+    else if (!(error instanceof CommanderError)) {
+      verbs.screen.complain(`error: ${asTyped(failure.message, io.env)}`);
+      if (failure.hint !== undefined) verbs.screen.complain(`hint: ${asTyped(failure.hint, io.env)}`);
+    }
+    return failure.exitCode;
   }
 }
 
-function commands(verbs: Verbs): Command {
+/** True when errors are JSON, too. Looked up in the arguments, because those that cannot be read are told of as well. */
+function wantsJson(argv: readonly string[]): boolean {
+  const end = argv.indexOf("--");
+  const text = (end === -1 ? argv : argv.slice(0, end)).join("\n");
+  return /^(-o|--output)[\n=]?jsonl?$|^--json$/m.test(text);
+}
+
+function commands(verbs: Verbs, json: boolean): Command {
   const { io } = verbs;
   const ao = new Command("ao")
     .description("Start runs of agents on the runners of a coordinator, and follow them.")
@@ -45,16 +56,23 @@ function commands(verbs: Verbs): Command {
     .option("-c, --coordinator-url <url>", `coordinator (env AGENT_ORCHESTRATOR_API_URL, default ${DEFAULT_URL})`)
     .option("--tls-ca <file>", "PEM file with certificate authorities to trust for https")
     .addOption(
-      new Option("-o, --output <format>", "form of the data").choices(["text", "json", "jsonl"]).default("text"),
+      new Option("-o, --output <format>", "form of the data")
+        .choices(["text", "json", "jsonl", "name"])
+        .default("text"),
     )
     .addOption(
       new Option("--color <when>", "colour; NO_COLOR turns it off")
         .choices(["auto", "always", "never"])
         .default("auto"),
     )
+    .option("-q, --quiet", "say nothing on stderr but errors")
     .option("-v, --verbose", "say more on stderr")
+    .option("--raw", "let through to a terminal what programs print, with all that it obeys")
     .configureHelp({ showGlobalOptions: true })
-    .configureOutput({ writeOut: (text) => void io.stdout.write(text), writeErr: (text) => void io.stderr.write(text) })
+    .configureOutput({
+      writeOut: (text) => void io.stdout.write(text),
+      writeErr: (text) => void (json || io.stderr.write(text)),
+    })
     .showHelpAfterError("(--help shows the options and an example)")
     .exitOverride()
     .addHelpText("after", EXIT_CODES);

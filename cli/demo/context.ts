@@ -1,7 +1,9 @@
 import { PassThrough } from "node:stream";
 import { connect } from "../../client/connect.ts";
 import type { Services } from "../../client/connect.ts";
-import type { Io, Sink } from "../cli.ts";
+import { columnsOf } from "../cli.ts";
+import type { Io } from "../cli.ts";
+import type { Sink } from "../screen.ts";
 import type { Paint } from "../text/format.ts";
 
 /** A run did not do what the demo shows it for. */
@@ -21,14 +23,17 @@ export interface DemoContext extends Pick<Services, "runs" | "sessions"> {
   readonly ao: (args: readonly string[], exitCode: number, data?: string[]) => Promise<string>;
 }
 
+const INDENT = " ".repeat(4);
+
 /** Writes what a command prints, indented under the command, and keeps it. */
 function indented(kept: string[]): Sink {
   let atStart = true;
   return {
     isTTY: process.stdout.isTTY,
+    columns: process.stdout.isTTY ? columnsOf(process, process.stdout) - INDENT.length : undefined,
     write: (text: string) => {
       kept.push(text);
-      const lines = (atStart ? `    ${text}` : text).replaceAll(/\n(?=[^\n])/g, "\n    ");
+      const lines = (atStart ? INDENT + text : text).replaceAll(/\n(?=[^\n])/g, `\n${INDENT}`);
       atStart = text.endsWith("\n");
       process.stdout.write(lines);
     },

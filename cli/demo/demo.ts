@@ -6,12 +6,15 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
 import { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import { ChildEnded } from "../children.ts";
+import { columnsOf } from "../cli.ts";
 import { expect, openContext, Unexpected } from "./context.ts";
 import type { DemoContext, RunAo } from "./context.ts";
 import { DemoProcesses } from "./processes.ts";
 import { showTree } from "./tree.ts";
-import type { Cell, Paint } from "../text/format.ts";
-import { ansi, duration, plain, table } from "../text/format.ts";
+import type { Paint } from "../text/format.ts";
+import { ansi, duration, plain } from "../text/format.ts";
+import { table } from "../text/table.ts";
+import type { Cell, Column } from "../text/table.ts";
 import { pendingText, stateCell } from "../text/runs.ts";
 
 /*
@@ -81,7 +84,7 @@ function verify(runs: readonly Run[]): void {
 }
 
 /** When each run moved on, as times between its states. */
-export function timeline(runs: readonly Run[], paint: Paint): string {
+export function timeline(runs: readonly Run[], paint: Paint, columns = Infinity): string {
   const ms = (time: Run["createdAt"]): number | undefined => (time === undefined ? undefined : timestampMs(time));
   const gap = (from: number | undefined, to: number | undefined): string =>
     from === undefined || to === undefined ? "-" : `${to - from} ms`;
@@ -91,8 +94,14 @@ export function timeline(runs: readonly Run[], paint: Paint): string {
     const steps = [gap(created, claimed), gap(claimed, started), gap(started, ended), gap(created, ended)];
     return [run.runId, session, stateCell(run.state), ...steps];
   });
-  const header = ["RUN", "SESSION", "STATE", "QUEUED→CLAIMED", "CLAIMED→STARTED", "STARTED→ENDED", "TOTAL"];
-  return table(header, rows, paint);
+  const steps = ["QUEUED→CLAIMED", "CLAIMED→STARTED", "STARTED→ENDED", "TOTAL"];
+  const header: Column[] = [
+    { title: "RUN", ids: true, keep: 1 },
+    { title: "SESSION", ids: true, min: 8 },
+    { title: "STATE", keep: 6 },
+    ...steps.map((title, i) => ({ title, keep: i === 3 ? 9 : 7 - i })),
+  ];
+  return table(header, rows, paint, columns);
 }
 
 async function demo(processes: DemoProcesses, paint: Paint, signal: AbortSignal, runAo: RunAo): Promise<void> {
@@ -107,7 +116,7 @@ async function demo(processes: DemoProcesses, paint: Paint, signal: AbortSignal,
       signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
     });
     const runs = await Promise.race([showRuns(context), cut]);
-    context.say(`\n${timeline(runs, paint)}`);
+    context.say(`\n${timeline(runs, paint, columnsOf(process, process.stdout))}`);
     verify(runs);
     await Promise.race([showTree(context, (tag) => processes.runner(tag, "script-agent", [tag])), cut]);
     context.say(`\n${paint("green", "All as expected")}, in ${duration(performance.now() - start)}.`);

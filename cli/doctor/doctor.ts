@@ -8,6 +8,7 @@ import { diskCheck, executorChecks, nodeCheck, orphanCheck, stateDirCheck, versi
 import { programChecks } from "./programs.ts";
 import type { Paint, Style } from "../text/format.ts";
 import { clean } from "../text/format.ts";
+import { wrap } from "../text/width.ts";
 
 /** `ao doctor`: looks at this host, the coordinator and its runners. Exit 1 when something fails. */
 export function addDoctor(ao: Command, verbs: Verbs): void {
@@ -19,14 +20,14 @@ export function addDoctor(ao: Command, verbs: Verbs): void {
 }
 
 async function doctor(cli: Cli, json: boolean): Outcome {
-  const text = !json && cli.options.output === "text";
+  const text = !json && (cli.options.output === "text" || cli.options.output === "name");
   const checks: Check[] = [];
   for await (const check of allChecks(cli)) {
     checks.push(check);
-    if (text) cli.print(checkText(check, cli.paint));
+    if (text) cli.print(checkText(check, cli.paint, cli.columns));
   }
   const ok = checks.every(({ status }) => status !== "fail");
-  if (!text) cli.print(JSON.stringify({ ok, checks }, undefined, cli.options.output === "jsonl" ? 0 : 2));
+  if (!text) cli.printJson({ ok, checks: checks.map((check) => ({ ...check, help: check.help ?? "" })) });
   return ok ? EXIT.ok : EXIT.failed;
 }
 
@@ -48,7 +49,11 @@ async function* allChecks(cli: Cli): AsyncGenerator<Check, void> {
 const STYLES: Record<Check["status"], Style> = { pass: "green", fail: "red", skip: "yellow" };
 
 /** `PASS  node  v26.10.0`, and what to do on a line of its own. */
-export function checkText({ name, status, detail, help }: Check, paint: Paint): string {
-  const line = `${paint(STYLES[status], status.toUpperCase())}  ${name.padEnd(12)} ${clean(detail)}`;
-  return help === undefined ? line : `${line}\n${" ".repeat(19)}${paint("bold", "→")} ${clean(help)}`;
+export function checkText({ name, status, detail, help }: Check, paint: Paint, columns = Infinity): string {
+  const indent = " ".repeat(19);
+  const head = `${paint(STYLES[status], status.toUpperCase())}  ${name.padEnd(12)} ${clean(detail)}`;
+  const line = wrap(head, columns, indent);
+  return help === undefined
+    ? line
+    : `${line}\n${wrap(`${indent}${paint("bold", "→")} ${clean(help)}`, columns, `${indent}  `)}`;
 }

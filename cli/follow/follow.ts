@@ -7,7 +7,8 @@ import { EXIT } from "../../lib/exit-codes.ts";
 import type { ExitCode } from "../../lib/exit-codes.ts";
 import type { Cli } from "../cli.ts";
 import { json } from "../cli.ts";
-import { eventText } from "../text/events.ts";
+import { usage } from "../errors.ts";
+import { dimmed, eventText } from "../text/events.ts";
 import { clean } from "../text/format.ts";
 import { pendingText, resultText, stateAge } from "../text/runs.ts";
 import { watchRun } from "./watch.ts";
@@ -27,14 +28,10 @@ export function exitOf(state: RunState): ExitCode {
   }
 }
 
-/**
- * Writes events as text: what the executor printed and said to stdout, notes about the run where `notes` says. Ends an
- * open line of output before it writes a line of its own to the same stream.
- */
+/** Writes events as text: what the executor printed and said to stdout, notes about the run where `notes` says. */
 export class EventPrinter {
   readonly #cli: Cli;
   readonly #notes: "stdout" | "stderr" | "none";
-  #lineOpen = false;
   /** True when the executor printed or said anything. */
   spoke = false;
   constructor(cli: Cli, notes: "stdout" | "stderr" | "none") {
@@ -43,29 +40,19 @@ export class EventPrinter {
   }
 
   show(event: SessionEvent): void {
-    const shown = eventText(event, this.#notes === "stderr" ? this.#cli.paintTalk : this.#cli.paint);
+    const cli = this.#cli;
+    const shown = eventText(event, this.#notes === "stderr" ? cli.paintTalk : cli.paint);
     if (shown === undefined) return;
     if (shown.type === "note") {
-      if (this.#notes === "stdout") this.line(shown.text);
-      if (this.#notes === "stderr") this.#cli.say(shown.text);
+      if (this.#notes === "stdout") cli.print(shown.text);
+      if (this.#notes === "stderr") cli.screen.say(shown.text);
       return;
     }
     this.spoke = true;
-    if (shown.type !== "output") return this.line(shown.text);
-    this.#cli.io.stdout.write(shown.text);
-    this.#lineOpen = !shown.text.endsWith("\n");
-  }
-
-  /** Writes a line to stdout. */
-  line(text: string): void {
-    this.endLine();
-    this.#cli.print(text);
-  }
-
-  /** Ends an open line of output. */
-  endLine(): void {
-    if (this.#lineOpen) this.#cli.io.stdout.write("\n");
-    this.#lineOpen = false;
+    if (shown.type !== "output") return cli.print(shown.text);
+    const { stream, text } = shown;
+    const style = (line: string): string => (stream === "stderr" ? dimmed(line, cli.paint) : line);
+    cli.screen.output(`${event.runId}/${event.attempt}`, stream, text, style);
   }
 }
 
@@ -81,7 +68,7 @@ export async function followRun(cli: Cli, runId: string): Promise<ExitCode | typ
   let gaveResult = false;
   try {
     for await (const update of watchRun(cli, runId, left.signal)) {
-      if (cli.options.output === "jsonl") cli.print(JSON.stringify(json(WatchRunResponseSchema, update.message)));
+      if (cli.options.output === "jsonl") cli.printJson(json(WatchRunResponseSchema, update.message));
       if (update.type === "ended") return end(cli, update.run, printer, gaveResult);
       if (cli.options.output !== "text") continue;
       if (update.type === "found") sayWhyPending(cli, update.run);
@@ -93,7 +80,7 @@ export async function followRun(cli: Cli, runId: string): Promise<ExitCode | typ
   } finally {
     undo();
   }
-  printer.endLine();
+  cli.screen.endLine();
   cli.say(`left ${runId}, which goes on. \`ao runs logs -f ${runId}\` follows it, \`ao runs stop ${runId}\` stops it.`);
   return EXIT_INTERRUPTED;
 }
@@ -104,19 +91,27 @@ function sayWhyPending(cli: Cli, run: Run): void {
 }
 
 function end(cli: Cli, run: Run, printer: EventPrinter, gaveResult: boolean): ExitCode {
-  if (cli.options.output === "json") cli.print(JSON.stringify(json(RunSchema, run), undefined, 2));
+  if (cli.options.output === "json") cli.printJson(json(RunSchema, run));
   if (cli.options.output === "text") {
     // Without a result of its own, an executor's stdout is its result, and that has been shown.
     const result = resultText(run.result);
-    if (result !== "" && (gaveResult || !printer.spoke)) printer.line(result);
-    printer.endLine();
+    if (result !== "" && (gaveResult || !printer.spoke)) cli.print(result);
+    cli.screen.endLine();
     cli.say(stateAge(run, Date.now(), cli.paintTalk));
   }
   return exitOf(run.state);
 }
 
+/** Refuses forms of output that a stream cannot have. */
+export function checkStream(cli: Cli, what: string): void {
+  if (cli.options.output === "json") {
+    throw usage(`${what} are a stream, which is no single JSON document`, "use -o jsonl: one event a line");
+  }
+  if (cli.options.output === "name") throw usage(`${what} have no names`, "use -o text or jsonl");
+}
+
 /** Writes one stored event in the form that `-o` asks for. */
 export function printEvent(cli: Cli, printer: EventPrinter, event: SessionEvent): void {
   if (cli.options.output === "text") printer.show(event);
-  else cli.print(JSON.stringify(json(SessionEventSchema, event)));
+  else cli.printJson(json(SessionEventSchema, event));
 }

@@ -1,10 +1,32 @@
 import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import { demandsText, fields, objectText } from "./fields.ts";
 import type { Paint } from "./format.ts";
-import { clean } from "./format.ts";
+import { clean, shorten } from "./format.ts";
+import { table } from "./table.ts";
+import type { Cell, Column } from "./table.ts";
+
+const COLUMNS: readonly Column[] = [
+  { title: "BLUEPRINT", min: 12, keep: 9 },
+  { title: "STATE", keep: 8 },
+  { title: "PROFILE", min: 8, keep: 5 },
+  { title: "TAGS", min: 8, keep: 6 },
+  { title: "", min: 16, keep: 7 },
+];
+
+/** `ao blueprints`. */
+export function blueprintTable(blueprints: readonly AgentBlueprint[], paint: Paint, columns = Infinity): string {
+  const rows = blueprints.map(({ name, enabled, demands, tags, description }): Cell[] => [
+    name,
+    enabled ? ["green", "enabled"] : ["yellow", "disabled"],
+    demands?.executorProfile || "any",
+    tags.join(", ") || "-",
+    shorten(description, 60),
+  ]);
+  return table(COLUMNS, rows, paint, columns);
+}
 
 /** `ao blueprints get`. */
-export function blueprintPage(blueprint: AgentBlueprint, paint: Paint): string {
+export function blueprintPage(blueprint: AgentBlueprint, paint: Paint, columns = Infinity): string {
   const { name, enabled, description, demands, tags, mcpServers, systemPrompt } = blueprint;
   const servers = Object.entries(mcpServers).map(([server, { type, url, command }]): [string, string] => [
     `mcp ${server}`,
@@ -20,6 +42,7 @@ export function blueprintPage(blueprint: AgentBlueprint, paint: Paint): string {
       ...servers,
     ],
     paint,
+    columns,
   );
   const head = `${paint("bold", name)}  ${enabled ? paint("green", "enabled") : paint("yellow", "disabled")}`;
   const prompt = systemPrompt.trimEnd().split("\n").map(clean).join("\n");

@@ -9,14 +9,12 @@ import type { Paint } from "./format.ts";
 import { bytes, clean, clock, shorten } from "./format.ts";
 import { resultText, stateCell, why } from "./runs.ts";
 
-/**
- * How an event is shown. `output` is text as the executor printed it, with its own line ends; `said` a line of the
- * conversation; `gap` a line that says what is missing; `note` a line about the run.
- */
-export interface EventText {
-  readonly type: "output" | "said" | "gap" | "note";
-  readonly text: string;
-}
+/** How an event is shown. */
+export type EventText =
+  /** Text as the executor printed it, with its own line ends. */
+  | { readonly type: "output"; readonly stream: "stdout" | "stderr"; readonly text: string }
+  /** A line of the conversation; a line that says what is missing; a line about the run. */
+  | { readonly type: "said" | "gap" | "note"; readonly text: string };
 
 /** The text of an event; undefined for a kind from the future. */
 export function eventText(event: SessionEvent, paint: Paint): EventText | undefined {
@@ -50,7 +48,7 @@ function executorText({ event }: ExecutorEvent, paint: Paint): EventText | undef
   switch (event.case) {
     case "output": {
       const { stream, text } = event.value;
-      return { type: "output", text: stream === ExecutorOutput_Stream.STDERR ? dimmed(text, paint) : text };
+      return { type: "output", stream: stream === ExecutorOutput_Stream.STDERR ? "stderr" : "stdout", text };
     }
     case "message":
       return { type: "said", text: `${paint("bold", `${clean(event.value.role)}:`)} ${event.value.text.trimEnd()}` };
@@ -87,7 +85,7 @@ function executorText({ event }: ExecutorEvent, paint: Paint): EventText | undef
 }
 
 /** stderr of an executor stands beside its stdout, told apart by colour only; line ends stay outside of it. */
-function dimmed(text: string, paint: Paint): string {
+export function dimmed(text: string, paint: Paint): string {
   return text.replaceAll(/[^\n]+/g, (line) => paint("dim", line));
 }
 

@@ -2,6 +2,7 @@ import type { DescEnum } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { styleText } from "node:util";
+import { fit } from "./width.ts";
 
 /** What colour says: a name of `util.styleText`. */
 export type Style = "bold" | "dim" | "red" | "green" | "yellow" | "cyan" | "magenta";
@@ -13,54 +14,25 @@ export const plain: Paint = (_style, text) => text;
 /** Colour by ANSI sequences, whatever the stream is. */
 export const ansi: Paint = (style, text) => styleText(style, text, { validateStream: false });
 
-/** A cell of a table: a text, or a text with its style. */
-export type Cell = string | readonly [Style, string];
-
-const cellText = (cell: Cell): string => (typeof cell === "string" ? cell : cell[1]);
+/** Directions that would show a name in another order than it has. */
+const BIDI = /[\u202a-\u202e\u2066-\u2069]/g;
 
 /**
- * Lines of aligned columns, two spaces apart, without spaces at line ends. `header` comes first, in bold; undefined
- * leaves it out. Every cell is cleaned first.
- */
-export function table(header: readonly string[] | undefined, rows: readonly (readonly Cell[])[], paint: Paint): string {
-  const head = header?.map((text): Cell => ["bold", text]);
-  const all = head === undefined ? rows : [head, ...rows];
-  const widths: number[] = [];
-  for (const row of all) {
-    for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, width(clean(cellText(cell))));
-  }
-  const line = (row: readonly Cell[]) => {
-    const last = row.findLastIndex((cell) => cellText(cell) !== "");
-    const cells = row.slice(0, last + 1).map((cell, i) => {
-      const text = clean(cellText(cell));
-      const gap = i === last ? "" : " ".repeat((widths[i] ?? 0) - width(text));
-      return (typeof cell === "string" ? text : paint(cell[0], text)) + gap;
-    });
-    return cells.join("  ");
-  };
-  return all.map(line).join("\n");
-}
-
-/** Columns that a text takes in a terminal, one for each character. */
-function width(text: string): number {
-  return Array.from(text).length;
-}
-
-/**
- * One line that is safe in a terminal: line breaks become `⏎`, other control characters `\xNN`, because names and
- * messages come from programs and could otherwise move the cursor or change the title.
+ * One line that is safe in a terminal: line breaks become `⏎`, other control characters `\xNN`, and what turns the direction
+ * of text `\u202e`, because names and messages come from programs and could otherwise move the cursor, change the title or
+ * read as something else.
  */
 export function clean(text: string): string {
   return text
     .trimEnd()
-    .replaceAll(/\r?\n/g, "⏎")
-    .replaceAll(/\p{Cc}/gu, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
+    .replaceAll(/\r?\n|[\u2028\u2029]/g, "⏎")
+    .replaceAll(/\p{Cc}/gu, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`)
+    .replaceAll(BIDI, (c) => `\\u${c.charCodeAt(0).toString(16)}`);
 }
 
-/** The first `max` characters of a text on one line, with `…` when there are more. */
+/** A text on one line of at most `max` columns, with `…` when there is more. */
 export function shorten(text: string, max: number): string {
-  const characters = Array.from(clean(text));
-  return characters.length <= max ? characters.join("") : `${characters.slice(0, max - 1).join("")}…`;
+  return fit(clean(text), max);
 }
 
 const SECOND_MS = 1000;

@@ -2,11 +2,26 @@ import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { Runner } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { Runner_Presence, Runner_PresenceSchema } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { fields, moment, styled } from "./fields.ts";
-import type { Cell, Paint } from "./format.ts";
-import { ago, duration, table, word } from "./format.ts";
+import type { Paint } from "./format.ts";
+import { ago, duration, word } from "./format.ts";
+import { table } from "./table.ts";
+import type { Cell, Column } from "./table.ts";
+import { wrap } from "./width.ts";
+
+const COLUMNS: readonly Column[] = [
+  { title: "RUNNER", ids: true, keep: 9 },
+  { title: "STATE", min: 8, keep: 8 },
+  { title: "RUNS", keep: 7 },
+  { title: "PROFILE", min: 10, keep: 6 },
+  { title: "HOST", min: 10, keep: 4 },
+  { title: "DIRECTORY", min: 14, keep: 3, shows: "end" },
+  { title: "TAGS", min: 8, keep: 5 },
+  { title: "HEARD", keep: 2 },
+  { title: "NAME", min: 8, keep: 1 },
+];
 
 /** `ao runners`. */
-export function runnerTable(runners: readonly Runner[], nowMs: number, paint: Paint): string {
+export function runnerTable(runners: readonly Runner[], nowMs: number, paint: Paint, columns = Infinity): string {
   const rows = runners.map((runner): Cell[] => [
     runner.runnerId,
     presenceCell(runner),
@@ -18,7 +33,7 @@ export function runnerTable(runners: readonly Runner[], nowMs: number, paint: Pa
     ago(runner.lastHeardAt, nowMs),
     runner.name,
   ]);
-  return table(["RUNNER", "STATE", "RUNS", "PROFILE", "HOST", "DIRECTORY", "TAGS", "HEARD", "NAME"], rows, paint);
+  return table(COLUMNS, rows, paint, columns);
 }
 
 function presenceCell(runner: Runner): Cell {
@@ -36,11 +51,11 @@ function load({ activeRuns, maxConcurrentRuns, freeSlots, draining }: Runner): s
 }
 
 /** `ao runners get`. */
-export function runnerPage(runner: Runner, nowMs: number, paint: Paint): string {
+export function runnerPage(runner: Runner, nowMs: number, paint: Paint, columns = Infinity): string {
   const [style, presence] = styled(presenceCell(runner));
   const { executor, eventLoopLag } = runner;
   return [
-    `${paint("bold", runner.runnerId)}  ${paint(style, presence)}`,
+    wrap(`${paint("bold", runner.runnerId)}  ${paint(style, presence)}`, columns, "  "),
     "",
     fields(
       [
@@ -58,6 +73,7 @@ export function runnerPage(runner: Runner, nowMs: number, paint: Paint): string 
         ["boot", runner.bootId],
       ],
       paint,
+      columns,
     ),
   ].join("\n");
 }

@@ -12,8 +12,11 @@ import {
 } from "../../gen/agentrunner/v1/run_pb.ts";
 import { isFinalState } from "../../lib/protocol/final.ts";
 import { demandsText, fields, moment, objectText, styled } from "./fields.ts";
-import type { Cell, Paint, Style } from "./format.ts";
-import { ago, between, clean, clock, duration, shorten, table, word } from "./format.ts";
+import type { Paint, Style } from "./format.ts";
+import { ago, between, clean, clock, duration, shorten, word } from "./format.ts";
+import { table } from "./table.ts";
+import type { Cell, Column } from "./table.ts";
+import { wrap } from "./width.ts";
 
 const STATE_STYLES: Partial<Record<RunState, Style>> = {
   [RunState.COMPLETED]: "green",
@@ -30,8 +33,19 @@ export function stateCell(state: RunState): Cell {
   return style === undefined ? text : [style, text];
 }
 
+const RUN_COLUMNS: readonly Column[] = [
+  { title: "RUN", ids: true, keep: 9 },
+  { title: "STATE", keep: 8 },
+  { title: "SESSION", ids: true, min: 10, keep: 7 },
+  { title: "PROFILE", min: 8, keep: 3 },
+  { title: "RUNNER", ids: true, keep: 2 },
+  { title: "CREATED", keep: 6 },
+  { title: "TOOK", keep: 5 },
+  { title: "", min: 16, keep: 4 },
+];
+
 /** `ao runs ls`. */
-export function runTable(runs: readonly Run[], nowMs: number, paint: Paint): string {
+export function runTable(runs: readonly Run[], nowMs: number, paint: Paint, columns = Infinity): string {
   const rows = runs.map((run): Cell[] => [
     run.runId,
     stateCell(run.state),
@@ -42,7 +56,7 @@ export function runTable(runs: readonly Run[], nowMs: number, paint: Paint): str
     took(run, nowMs) || "-",
     shorten(why(run.failure, run.message), 60),
   ]);
-  return table(["RUN", "STATE", "SESSION", "PROFILE", "RUNNER", "CREATED", "TOOK", ""], rows, paint);
+  return table(RUN_COLUMNS, rows, paint, columns);
 }
 
 function took(run: Run, nowMs: number): string {
@@ -84,10 +98,10 @@ export function stateLine(run: Run, nowMs: number, paint: Paint): string {
 }
 
 /** `ao runs get`. */
-export function runPage(run: Run, nowMs: number, paint: Paint): string {
+export function runPage(run: Run, nowMs: number, paint: Paint, columns = Infinity): string {
   const mode = word(InvocationModeSchema, run.mode);
   const lines = [
-    `${paint("bold", run.runId)}  ${stateLine(run, nowMs, paint)}`,
+    wrap(`${paint("bold", run.runId)}  ${stateLine(run, nowMs, paint)}`, columns, "  "),
     "",
     fields(
       [
@@ -111,17 +125,28 @@ export function runPage(run: Run, nowMs: number, paint: Paint): string {
         ["prompt", shorten(run.prompt, 200)],
       ],
       paint,
+      columns,
     ),
   ];
-  if (run.attempts.length > 1 || run.attempts.some((attempt) => attempt.lateReport !== undefined)) {
-    lines.push("", attemptTable(run.attempts, paint));
+  if (run.attempts.length > 1 || run.attempts.some((it) => it.lateReport !== undefined || it.eventsMissing > 0n)) {
+    lines.push("", attemptTable(run.attempts, paint, columns));
   }
   const result = resultText(run.result);
   if (result !== "") lines.push("", paint("bold", "result"), result);
   return lines.join("\n");
 }
 
-function attemptTable(attempts: readonly Attempt[], paint: Paint): string {
+const ATTEMPT_COLUMNS: readonly Column[] = [
+  { title: "ATTEMPT", keep: 9 },
+  { title: "RUNNER", ids: true, keep: 5 },
+  { title: "OUTCOME", keep: 8 },
+  { title: "CLAIMED", keep: 3 },
+  { title: "TOOK", keep: 4 },
+  { title: "EXIT", min: 10, keep: 6 },
+  { title: "", min: 20, keep: 7, wraps: true },
+];
+
+function attemptTable(attempts: readonly Attempt[], paint: Paint, columns: number): string {
   const rows = attempts.map((attempt): Cell[] => [
     String(attempt.attempt),
     attempt.runnerId,
@@ -131,11 +156,11 @@ function attemptTable(attempts: readonly Attempt[], paint: Paint): string {
     exitText(attempt.exit) || "-",
     [why(attempt.failure, attempt.message), missingText(attempt), lateText(attempt)].filter((s) => s !== "").join("; "),
   ]);
-  return table(["ATTEMPT", "RUNNER", "OUTCOME", "CLAIMED", "TOOK", "EXIT", ""], rows, paint);
+  return table(ATTEMPT_COLUMNS, rows, paint, columns);
 }
 
 function missingText({ eventsMissing }: Attempt): string {
-  return eventsMissing === 0n ? "" : `${eventsMissing} events missing`;
+  return eventsMissing === 0n ? "" : `${eventsMissing} ${eventsMissing === 1n ? "event" : "events"} missing`;
 }
 
 function lateText({ lateReport }: Attempt): string {

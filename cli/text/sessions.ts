@@ -1,8 +1,11 @@
 import type { Session } from "../../gen/agentrunner/v1/session_pb.ts";
 import { SessionStatus, SessionStatusSchema } from "../../gen/agentrunner/v1/session_pb.ts";
 import { fields, moment, objectText, styled } from "./fields.ts";
-import type { Cell, Paint, Style } from "./format.ts";
-import { ago, table, word } from "./format.ts";
+import type { Paint, Style } from "./format.ts";
+import { ago, word } from "./format.ts";
+import { table } from "./table.ts";
+import type { Cell, Column } from "./table.ts";
+import { wrap } from "./width.ts";
 
 const STATUS_STYLES: Partial<Record<SessionStatus, Style>> = {
   [SessionStatus.RUNNING]: "cyan",
@@ -18,8 +21,17 @@ function statusCell(status: SessionStatus): Cell {
   return style === undefined ? text : [style, text];
 }
 
+const COLUMNS: readonly Column[] = [
+  { title: "SESSION", ids: true, keep: 9 },
+  { title: "STATUS", keep: 8 },
+  { title: "NAME", min: 10, keep: 7 },
+  { title: "LAST RUN", ids: true, keep: 5 },
+  { title: "RUNNER", ids: true, keep: 3 },
+  { title: "UPDATED", keep: 6 },
+];
+
 /** `ao sessions`. */
-export function sessionTable(sessions: readonly Session[], nowMs: number, paint: Paint): string {
+export function sessionTable(sessions: readonly Session[], nowMs: number, paint: Paint, columns = Infinity): string {
   const rows = sessions.map((session): Cell[] => [
     session.sessionId,
     statusCell(session.status),
@@ -28,14 +40,14 @@ export function sessionTable(sessions: readonly Session[], nowMs: number, paint:
     session.runnerId || "-",
     ago(session.updatedAt, nowMs),
   ]);
-  return table(["SESSION", "STATUS", "NAME", "LAST RUN", "RUNNER", "UPDATED"], rows, paint);
+  return table(COLUMNS, rows, paint, columns);
 }
 
 /** `ao sessions get`. */
-export function sessionPage(session: Session, nowMs: number, paint: Paint): string {
+export function sessionPage(session: Session, nowMs: number, paint: Paint, columns = Infinity): string {
   const [style, status] = styled(statusCell(session.status));
   return [
-    `${paint("bold", session.sessionId)}  ${paint(style, status)}`,
+    wrap(`${paint("bold", session.sessionId)}  ${paint(style, status)}`, columns, "  "),
     "",
     fields(
       [
@@ -53,6 +65,7 @@ export function sessionPage(session: Session, nowMs: number, paint: Paint): stri
         ["metadata", objectText(session.metadata)],
       ],
       paint,
+      columns,
     ),
   ].join("\n");
 }

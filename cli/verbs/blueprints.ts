@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import { AgentBlueprintSchema } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import type { BrokenBlueprint } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
-import { ListBlueprintsResponseSchema } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
+import { BrokenBlueprintSchema } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
 import { jsonProblemIn } from "../../lib/protocol/json-values.ts";
 import { readJson } from "../../lib/protocol/json-text.ts";
 import { READ_MAX_DEPTH } from "../../lib/protocol/limits.ts";
@@ -13,11 +13,10 @@ import { NotText, utf8Text } from "../../lib/text.ts";
 import type { Cli, Verbs } from "../cli.ts";
 import { json } from "../cli.ts";
 import { present, usage } from "../errors.ts";
-import type { Cell } from "../text/format.ts";
-import { shorten, table } from "../text/format.ts";
-import { collectPages } from "../collect-pages.ts";
+import { clean } from "../text/format.ts";
+import { collectPages, sayTotal } from "../collect-pages.ts";
 import { collect, count } from "../options.ts";
-import { blueprintPage } from "../text/blueprints.ts";
+import { blueprintPage, blueprintTable } from "../text/blueprints.ts";
 
 /** `ao blueprints`: ls, get, create, rm, enable, disable. */
 export function addBlueprints(ao: Command, verbs: Verbs): void {
@@ -66,19 +65,24 @@ function addList(blueprints: Command, verbs: Verbs): void {
     .action(
       verbs.action(async (cli, { tag, all, limit }: { tag?: string[]; all?: true; limit: number }) => {
         const broken: BrokenBlueprint[] = [];
-        const list = await collectPages(cli, limit, async (page) => {
+        const found = await collectPages(limit, async (page) => {
           const request = { ...page, tags: tag ?? [], includeDisabled: all ?? false };
           const answer = await cli.blueprints.listBlueprints(request);
           broken.push(...answer.broken);
           return { items: answer.blueprints, nextPageToken: answer.nextPageToken };
         });
-        if (cli.options.output === "json") {
-          const whole = create(ListBlueprintsResponseSchema, { blueprints: list, broken });
-          return cli.print(JSON.stringify(json(ListBlueprintsResponseSchema, whole), undefined, 2));
-        }
+        const { list } = found;
         if (list.length === 0) cli.say("no blueprints; `ao blueprints create -f FILE` adds one");
-        for (const { name, error } of broken) cli.say(`broken: ${name}: ${error}`);
-        return cli.printList("blueprints", AgentBlueprintSchema, list, () => blueprintTable(list, cli));
+        for (const { name, error } of broken) cli.say(`broken: ${clean(name)}: ${clean(error)}`);
+        const more = { broken: broken.map((it) => json(BrokenBlueprintSchema, it)) };
+        cli.printList(
+          "blueprints",
+          AgentBlueprintSchema,
+          list,
+          () => blueprintTable(list, cli.paint, cli.columns),
+          more,
+        );
+        sayTotal(cli, found, "blueprint");
       }),
     );
 }
@@ -98,20 +102,9 @@ function addSwitch(blueprints: Command, verbs: Verbs, verb: "enable" | "disable"
     );
 }
 
-function blueprintTable(blueprints: readonly AgentBlueprint[], cli: Cli): string {
-  const rows = blueprints.map(({ name, enabled, demands, tags, description }): Cell[] => [
-    name,
-    enabled ? ["green", "enabled"] : ["yellow", "disabled"],
-    demands?.executorProfile || "any",
-    tags.join(", ") || "-",
-    shorten(description, 60),
-  ]);
-  return table(["BLUEPRINT", "STATE", "PROFILE", "TAGS", ""], rows, cli.paint);
-}
-
 function show(cli: Cli, received: AgentBlueprint | undefined): void {
   const blueprint = present(received, "blueprint");
-  cli.printMessage(AgentBlueprintSchema, blueprint, () => blueprintPage(blueprint, cli.paint));
+  cli.printMessage(AgentBlueprintSchema, blueprint, () => blueprintPage(blueprint, cli.paint, cli.columns));
 }
 
 /** Reads what `get -o json` prints. @throws CliError (usage) naming the file. */

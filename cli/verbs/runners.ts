@@ -3,7 +3,7 @@ import { DrainRunnerResponseSchema, RemoveRunnerResponseSchema } from "../../gen
 import { RunnerSchema } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { Verbs } from "../cli.ts";
 import { present } from "../errors.ts";
-import { collectPages } from "../collect-pages.ts";
+import { collectPages, sayTotal } from "../collect-pages.ts";
 import { count } from "../options.ts";
 import { runnerPage, runnerTable } from "../text/runners.ts";
 
@@ -17,12 +17,14 @@ export function addRunners(ao: Command, verbs: Verbs): void {
     .addHelpText("after", "\nExample:\n  ao runners")
     .action(
       verbs.action(async (cli, { limit }: { limit: number }) => {
-        const list = await collectPages(cli, limit, async (page) => {
+        const found = await collectPages(limit, async (page) => {
           const { runners, nextPageToken } = await cli.fleet.listRunners(page);
           return { items: runners, nextPageToken };
         });
+        const { list } = found;
         if (list.length === 0) cli.say("no runners; `agent-runner` or `ao dev` starts one");
-        cli.printList("runners", RunnerSchema, list, () => runnerTable(list, Date.now(), cli.paint));
+        cli.printList("runners", RunnerSchema, list, () => runnerTable(list, Date.now(), cli.paint, cli.columns));
+        sayTotal(cli, found, "runner");
       }),
     );
   runners
@@ -32,7 +34,7 @@ export function addRunners(ao: Command, verbs: Verbs): void {
     .action(
       verbs.action(async (cli, runnerId: string) => {
         const runner = present((await cli.fleet.getRunner({ runnerId })).runner, "runner");
-        cli.printMessage(RunnerSchema, runner, () => runnerPage(runner, Date.now(), cli.paint));
+        cli.printMessage(RunnerSchema, runner, () => runnerPage(runner, Date.now(), cli.paint, cli.columns));
       }),
     );
   addDrain(runners, verbs);

@@ -1,7 +1,6 @@
 import type { Command } from "commander";
 import type { Cli, Outcome, Verbs } from "../cli.ts";
-import { usage } from "../errors.ts";
-import { EXIT_INTERRUPTED, EventPrinter, exitOf, printEvent } from "../follow/follow.ts";
+import { EXIT_INTERRUPTED, EventPrinter, checkStream, exitOf, printEvent } from "../follow/follow.ts";
 import { storedEvents } from "./sessions.ts";
 import { RUN_OPERAND, runIdOf } from "../refs.ts";
 import { pathOf } from "./command-path.ts";
@@ -23,9 +22,7 @@ export function addLogs(parent: Command, verbs: Verbs): void {
     .addHelpText("after", `\nExample:\n  ${pathOf(parent)} logs -f hello`)
     .action(
       verbs.action(async (cli, ref: string, { follow = false, all = false }: LogsOptions) => {
-        if (cli.options.output === "json") {
-          throw usage("logs are a stream, which is no single JSON document", "use -o jsonl: one event a line");
-        }
+        checkStream(cli, "logs");
         const runId = await runIdOf(cli, ref);
         const printer = new EventPrinter(cli, all ? "stdout" : "none");
         return follow ? await followLogs(cli, runId, printer) : await storedLogs(cli, runId, printer);
@@ -36,7 +33,7 @@ export function addLogs(parent: Command, verbs: Verbs): void {
 async function storedLogs(cli: Cli, runId: string, printer: EventPrinter): Outcome {
   const { run } = await cli.runs.getRun({ runId });
   for await (const event of storedEvents(cli, run?.sessionId ?? "", runId)) printEvent(cli, printer, event);
-  printer.endLine();
+  cli.screen.endLine();
 }
 
 async function followLogs(cli: Cli, runId: string, printer: EventPrinter): Outcome {
@@ -46,13 +43,13 @@ async function followLogs(cli: Cli, runId: string, printer: EventPrinter): Outco
     for await (const update of watchRun(cli, runId, left.signal)) {
       if (update.type === "event") printEvent(cli, printer, update.event);
       if (update.type === "ended") {
-        printer.endLine();
+        cli.screen.endLine();
         return exitOf(update.run.state);
       }
     }
   } finally {
     undo();
   }
-  printer.endLine();
+  cli.screen.endLine();
   return EXIT_INTERRUPTED;
 }

@@ -7,7 +7,7 @@ import { RunSchema, RunStateSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import { PruneRunsResponseSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { Verbs } from "../cli.ts";
 import { present } from "../errors.ts";
-import { collectPages } from "../collect-pages.ts";
+import { collectPages, sayTotal } from "../collect-pages.ts";
 import { count, durationOption } from "../options.ts";
 import { RUN_OPERAND, SESSION_OPERAND, runIdOf, sessionIdOf } from "../refs.ts";
 import { runPage, runTable } from "../text/runs.ts";
@@ -39,13 +39,15 @@ function addList(command: Command, verbs: Verbs, path: string): void {
     .action(
       verbs.action(async (cli, options: { state?: RunState[]; session?: string; runner?: string; limit: number }) => {
         const sessionId = options.session === undefined ? "" : await sessionIdOf(cli, options.session);
-        const list = await collectPages(cli, options.limit, async (page) => {
+        const found = await collectPages(options.limit, async (page) => {
           const filter = { states: options.state ?? [], sessionId, runnerId: options.runner ?? "" };
           const { runs, nextPageToken } = await cli.runs.listRuns({ ...filter, ...page });
           return { items: runs, nextPageToken };
         });
+        const { list } = found;
         if (list.length === 0) cli.say("no runs; `ao start` makes one");
-        cli.printList("runs", RunSchema, list, () => runTable(list, Date.now(), cli.paint));
+        cli.printList("runs", RunSchema, list, () => runTable(list, Date.now(), cli.paint, cli.columns));
+        sayTotal(cli, found, "run");
       }),
     );
 }
@@ -72,7 +74,7 @@ function addGet(parent: Command, verbs: Verbs): void {
       verbs.action(async (cli, ref: string) => {
         const runId = await runIdOf(cli, ref);
         const run = present((await cli.runs.getRun({ runId })).run, "run");
-        cli.printMessage(RunSchema, run, () => runPage(run, Date.now(), cli.paint));
+        cli.printMessage(RunSchema, run, () => runPage(run, Date.now(), cli.paint, cli.columns));
       }),
     );
 }

@@ -3,7 +3,9 @@ import type { Session } from "../../gen/agentrunner/v1/session_pb.ts";
 import type { Command } from "commander";
 import type { Cli, Verbs } from "../cli.ts";
 import { present } from "../errors.ts";
-import { word } from "../text/format.ts";
+import { clean, word } from "../text/format.ts";
+import { shortId } from "../text/table.ts";
+import { fit, width } from "../text/width.ts";
 import { SESSION_OPERAND, sessionIdOf } from "../refs.ts";
 
 /** Sessions that one tree shows; below a session that is left out a line says so. */
@@ -27,7 +29,7 @@ export function addTree(sessions: Command, verbs: Verbs): void {
     .action(
       verbs.action(async (cli, name: string) => {
         const tree = await readTree(cli, await sessionIdOf(cli, name), { left: MAX_SESSIONS });
-        cli.printList("sessions", SessionSchema, flat(tree), () => treeText(tree));
+        cli.printList("sessions", SessionSchema, flat(tree), () => treeText(tree, cli.columns));
       }),
     );
 }
@@ -46,29 +48,33 @@ function flat({ session, children }: SessionTree): Session[] {
   return [session, ...children.flatMap(flat)];
 }
 
-/** The tree with its lines drawn: id, name, status and what is still to be told. */
-export function treeText(tree: SessionTree): string {
-  return lines(tree).join("\n");
+/** The tree with its lines drawn: id, name, status and what is still to be told. Ids are cut when it is too wide, then its lines. */
+export function treeText(tree: SessionTree, columns = Infinity): string {
+  const whole = lines(tree, (id) => id);
+  if (whole.every((line) => width(line) <= columns)) return whole.join("\n");
+  return lines(tree, shortId)
+    .map((line) => fit(line, columns))
+    .join("\n");
 }
 
-function lines({ session, children, hidden }: SessionTree): string[] {
-  const below = children.map(lines);
+function lines({ session, children, hidden }: SessionTree, idText: (id: string) => string): string[] {
+  const below = children.map((child) => lines(child, idText));
   if (hidden > 0) below.push([`… ${hidden} more`]);
   const drawn = below.flatMap((block, i) => {
     const last = i === below.length - 1;
     return block.map((line, row) => (row === 0 ? (last ? "└─ " : "├─ ") : last ? "   " : "│  ") + line);
   });
-  return [lineOf(session), ...drawn];
+  return [lineOf(session, idText), ...drawn];
 }
 
-function lineOf(session: Session): string {
-  const name = session.sessionName === session.sessionId ? "" : `  ${session.sessionName}`;
-  const agent = session.agentName === "" ? "" : `  (${session.agentName})`;
+function lineOf(session: Session, idText: (id: string) => string): string {
+  const name = session.sessionName === session.sessionId ? "" : `  ${clean(session.sessionName)}`;
+  const agent = session.agentName === "" ? "" : `  (${clean(session.agentName)})`;
   const waiting = session.notifications.filter(({ state }) => state === Notification_State.WAITING).length;
   const notes = [
     ...(session.callbackOwed ? ["its end is still to be told"] : []),
     ...(waiting === 0 ? [] : [`${waiting} ${waiting === 1 ? "callback waits" : "callbacks wait"}`]),
   ];
   const status = word(SessionStatusSchema, session.status);
-  return `${session.sessionId}${name}${agent}  ${status}${notes.length === 0 ? "" : ` — ${notes.join(", ")}`}`;
+  return `${idText(session.sessionId)}${name}${agent}  ${status}${notes.length === 0 ? "" : ` — ${notes.join(", ")}`}`;
 }

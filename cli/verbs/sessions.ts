@@ -5,10 +5,9 @@ import type { SessionEvent } from "../../gen/agentrunner/v1/session_pb.ts";
 import { SessionSchema } from "../../gen/agentrunner/v1/session_pb.ts";
 import { GetSessionResultResponseSchema } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import type { Cli, Outcome, Verbs } from "../cli.ts";
-import { usage } from "../errors.ts";
-import { EXIT_INTERRUPTED, EventPrinter, exitOf, printEvent } from "../follow/follow.ts";
+import { EXIT_INTERRUPTED, EventPrinter, checkStream, exitOf, printEvent } from "../follow/follow.ts";
 import { clean, word } from "../text/format.ts";
-import { collectPages } from "../collect-pages.ts";
+import { collectPages, sayTotal } from "../collect-pages.ts";
 import { count } from "../options.ts";
 import { RUN_OPERAND, SESSION_OPERAND, runIdOf, sessionIdOf, sessionOf } from "../refs.ts";
 import { resultText, why } from "../text/runs.ts";
@@ -26,12 +25,14 @@ export function addSessions(ao: Command, verbs: Verbs): void {
     .addHelpText("after", "\nExample:\n  ao sessions")
     .action(
       verbs.action(async (cli, { limit }: { limit: number }) => {
-        const list = await collectPages(cli, limit, async (page) => {
+        const found = await collectPages(limit, async (page) => {
           const { sessions, nextPageToken } = await cli.sessions.listSessions(page);
           return { items: sessions, nextPageToken };
         });
+        const { list } = found;
         if (list.length === 0) cli.say("no sessions; `ao start` makes one");
-        cli.printList("sessions", SessionSchema, list, () => sessionTable(list, Date.now(), cli.paint));
+        cli.printList("sessions", SessionSchema, list, () => sessionTable(list, Date.now(), cli.paint, cli.columns));
+        sayTotal(cli, found, "session");
       }),
     );
   sessions
@@ -42,7 +43,7 @@ export function addSessions(ao: Command, verbs: Verbs): void {
     .action(
       verbs.action(async (cli, name: string) => {
         const session = await sessionOf(cli, name);
-        cli.printMessage(SessionSchema, session, () => sessionPage(session, Date.now(), cli.paint));
+        cli.printMessage(SessionSchema, session, () => sessionPage(session, Date.now(), cli.paint, cli.columns));
       }),
     );
   addTree(sessions, verbs);
@@ -72,15 +73,13 @@ function addEvents(sessions: Command, verbs: Verbs): void {
     .addHelpText("after", "\nExample:\n  ao sessions events hello -o jsonl")
     .action(
       verbs.action(async (cli, name: string, { run, follow = false }: { run?: string; follow?: boolean }) => {
-        if (cli.options.output === "json") {
-          throw usage("events are a stream, which is no single JSON document", "use -o jsonl: one event a line");
-        }
+        checkStream(cli, "events");
         const sessionId = await sessionIdOf(cli, name);
         const runId = run === undefined ? "" : await runIdOf(cli, run);
         const printer = new EventPrinter(cli, "stdout");
         if (follow) return await followEvents(cli, sessionId, runId, printer);
         for await (const event of storedEvents(cli, sessionId, runId)) printEvent(cli, printer, event);
-        printer.endLine();
+        cli.screen.endLine();
       }),
     );
 }
@@ -113,7 +112,7 @@ async function followEvents(cli: Cli, sessionId: string, runId: string, printer:
   } finally {
     undo();
   }
-  printer.endLine();
+  cli.screen.endLine();
   return EXIT_INTERRUPTED;
 }
 

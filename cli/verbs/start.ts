@@ -44,6 +44,7 @@ export async function queueRun(cli: Cli, request: CreateRunRequest, follow: bool
   const run = present(response.run, "run");
   if (!follow) return cli.printMessage(RunSchema, run, () => idLines(run, cli));
   if (cli.options.output === "text") cli.say(idLines(run, cli));
+  if (cli.options.output === "name") cli.print(run.runId);
   return followRun(cli, run.runId);
 }
 
@@ -55,5 +56,6 @@ function idLines(run: Run, cli: Cli): string {
       ["session", `${run.sessionId}${name}`],
     ],
     cli.paint,
+    cli.columns,
   );
 }

@@ -10,15 +10,24 @@ export interface AoRun {
   interrupt(): void;
 }
 
-/** Runs `ao` with its arguments. `env` is its whole environment. */
-export function startAo(args: readonly string[], env: Record<string, string> = {}, stdinText = ""): AoRun {
+/**
+ * Runs `ao` with its arguments. `env` is its whole environment. With `terminal` both streams are one terminal, of so many
+ * columns, whose text is also in `stdout`.
+ */
+export function startAo(
+  args: readonly string[],
+  env: Record<string, string> = {},
+  stdinText = "",
+  terminal?: number,
+): AoRun {
   const out: string[] = [];
   const err: string[] = [];
+  const tty = terminal === undefined ? {} : { isTTY: true, columns: terminal };
   const listeners = new Set<() => void>();
   const exit = main(args, {
     stdin: new PassThrough().end(stdinText),
-    stdout: { write: (text) => out.push(text) },
-    stderr: { write: (text) => err.push(text) },
+    stdout: { ...tty, write: (text) => out.push(text) },
+    stderr: { ...tty, write: (text) => void (terminal !== undefined && out.push(text), err.push(text)) },
     env,
     onInterrupt: (listener) => {
       listeners.add(listener);
@@ -40,4 +49,11 @@ export async function ao(args: readonly string[], env: Record<string, string> = 
   const run = startAo(args, env, stdinText);
   const exitCode = await run.exit;
   return { exitCode, stdout: run.stdout(), stderr: run.stderr() };
+}
+
+/** What a terminal of so many columns is shown by `ao`, without its colours. */
+export async function onTerminal(columns: number, args: readonly string[]): Promise<string> {
+  const run = startAo(["--color", "never", ...args], {}, "", columns);
+  await run.exit;
+  return run.stdout();
 }

@@ -111,7 +111,7 @@ describe("ao start", () => {
   ])("takes %s as a usage error: exit 2, nothing sent", async (_what, args) => {
     const { exitCode, stdout, stderr } = await ao(["-c", fake.url, ...args]);
     expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: "" });
-    expect(stderr).toMatch(/^error: /);
+    expect(stderr).toMatch(args.includes("json") ? /^{"error":{"code":"invalid_argument",/ : /^error: /);
     expect(fake.created).toEqual([]);
   });
 

@@ -1,6 +1,7 @@
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { describe, expect, it } from "vitest";
-import { ago, ansi, between, bytes, clean, duration, plain, shorten, table, word } from "../../../cli/text/format.ts";
+import { ago, ansi, between, bytes, clean, duration, plain, shorten, word } from "../../../cli/text/format.ts";
+import { table } from "../../../cli/text/table.ts";
 import { FailureReasonSchema, RunStateSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
 
 describe("duration", () => {
@@ -66,7 +67,7 @@ describe("clean", () => {
 describe("shorten", () => {
   it("cuts between characters and says so", () => {
     expect(shorten("short", 5)).toBe("short");
-    expect(shorten("😀😀😀", 2)).toBe("😀…");
+    expect(shorten("😀😀😀", 3)).toBe("😀…");
   });
 });
 
@@ -88,6 +89,6 @@ describe("table", () => {
   });
 
   it("shows cells of programs without their control characters", () => {
-    expect(table(undefined, [["a\u001b]0;title\u0007", "b"]], plain)).toBe("a\\x1b]0;title\\x07  b");
+    expect(table(["", ""], [["a\u001b]0;title\u0007", "b"]], plain)).toBe("a\\x1b]0;title\\x07  b");
   });
 });

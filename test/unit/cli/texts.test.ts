@@ -260,7 +260,10 @@ describe("eventText", () => {
     ],
     [said({ case: "session", value: { executorSessionId: "abc" } }), 1, "note", "07:50:00.000 session abc"],
   ])("shows event %# of this table as a line of its kind", (event, attempt, kind, text) => {
-    expect(eventText(create(SessionEventSchema, { time: at(0), attempt, event }), plain)).toEqual({ type: kind, text });
+    expect(eventText(create(SessionEventSchema, { time: at(0), attempt, event }), plain)).toMatchObject({
+      type: kind,
+      text,
+    });
   });
 
   it("shows nothing for a kind from the future, and says that an executor said something unknown", () => {
