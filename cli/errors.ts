@@ -1,6 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { CommanderError } from "commander";
 import { bug } from "../lib/bug.ts";
+import { fileErrorText, isFileError } from "../lib/config/file-problem.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { ExitCode } from "../lib/exit-codes.ts";
 import { describeConnectError } from "../lib/rpc/transport.ts";
@@ -36,6 +37,7 @@ export function cliError(error: unknown, url: string): CliError {
     const { text, hint, exitCode } = describeConnectError(error, url);
     return new CliError(exitCode, text, hint ?? nextCommand(error));
   }
+  if (isFileError(error)) return new CliError(EXIT.usage, fileErrorText(error));
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return new CliError(EXIT.bug, stack, "this is a bug in ao; please report it with the lines above");
 }

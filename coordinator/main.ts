@@ -2,11 +2,13 @@ import "../lib/require-node.ts";
 import { endProcess } from "../lib/end-process.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import { UsageError } from "../lib/config/config.ts";
+import { fileErrorText, isFileError } from "../lib/config/file-problem.ts";
 import { readFileIfThere } from "../lib/config/read-file.ts";
 import { onEndSignals } from "../lib/signals.ts";
 import { createLogger } from "../lib/log.ts";
 import { DatabaseUnusableError } from "../lib/sqlite.ts";
 import { parseCoordinatorConfig } from "./config.ts";
+import { agentsFolder, storeFolder } from "./folders.ts";
 import { startCoordinator } from "./start.ts";
 import { ListenError } from "./http/server.ts";
 
@@ -24,7 +26,10 @@ async function main(): Promise<number> {
       process.stdout.write(parsed.text);
       return EXIT.ok;
     }
-    return await serve(parsed.config);
+    const { config, sources } = parsed;
+    if (!config.memory) storeFolder(config.store);
+    agentsFolder(config.agentsDir, sources.agentsDir !== "default");
+    return await serve(config);
   } catch (error) {
     return complain(error);
   }
@@ -58,6 +63,10 @@ function complain(error: unknown): number {
   if (error instanceof DatabaseUnusableError || error instanceof ListenError) {
     process.stderr.write(`error: ${error.message}\n`);
     return EXIT.refused;
+  }
+  if (isFileError(error)) {
+    process.stderr.write(`error: ${fileErrorText(error)}\n`);
+    return EXIT.usage;
   }
   process.stderr.write(`bug: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
   return EXIT.bug;

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { createRouterTransport } from "@connectrpc/connect";
 import type { ConnectRouter } from "@connectrpc/connect";
 import type { CommitError } from "../lib/sqlite.ts";
@@ -13,6 +12,8 @@ import type { Reading } from "./core/grace.ts";
 import { storeErrors } from "./services/store-errors.ts";
 import { mcpPage } from "./http/mcp-page.ts";
 import { pages } from "./http/pages.ts";
+import { readTls } from "./http/tls-files.ts";
+import type { Tls } from "./http/tls-files.ts";
 import { Metrics } from "./telemetry/metrics.ts";
 import { checkListen, routerOptions, startServer } from "./http/server.ts";
 import { mountBlueprintService } from "./services/blueprint-service.ts";
@@ -38,14 +39,14 @@ export interface RunningCoordinator {
 
 /**
  * Opens the store, then the port.
- * @throws DatabaseUnusableError, ListenError, and what reading the TLS files throws.
+ * @throws UsageError for a file or folder that cannot be used; DatabaseUnusableError, ListenError.
  */
 export async function startCoordinator(
   config: CoordinatorConfig,
   log: Log,
   clock?: () => Reading,
 ): Promise<RunningCoordinator> {
-  const tls = tlsOf(config);
+  const tls = tlsOf(config, log);
   checkListen(config.listen, { tls, insecure: config.insecure });
   const path = config.memory ? undefined : config.store;
   const metrics = new Metrics();
@@ -119,9 +120,11 @@ function mountClientServices(router: ConnectRouter, coordinator: Coordinator, bl
   mountBlueprintService(router, blueprints);
 }
 
-function tlsOf({ tlsCert, tlsKey }: CoordinatorConfig): { certPem: string; keyPem: string } | undefined {
+function tlsOf({ tlsCert, tlsKey }: CoordinatorConfig, log: Log): Tls | undefined {
   if (tlsCert === undefined || tlsKey === undefined) return undefined;
-  return { certPem: readFileSync(tlsCert, "utf8"), keyPem: readFileSync(tlsKey, "utf8") };
+  const tls = readTls({ cert: tlsCert, key: tlsKey }, Date.now());
+  for (const warning of tls.warnings) log.warn(warning);
+  return tls;
 }
 
 /** Counts commits, and says when they fail: once, then rarely, because the log is often on the same disk. */

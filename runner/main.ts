@@ -5,6 +5,7 @@ import { endProcess } from "../lib/end-process.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import { createLogger } from "../lib/log.ts";
 import type { Log } from "../lib/log.ts";
+import { fileErrorText, isFileError } from "../lib/config/file-problem.ts";
 import { readFileIfThere } from "../lib/config/read-file.ts";
 import { onEndSignals } from "../lib/signals.ts";
 import { parseRunnerOptions } from "./config.ts";
@@ -47,7 +48,8 @@ async function main(argv: readonly string[]): Promise<number> {
     if (error instanceof UsageError) return complain(`error: ${error.message}`, EXIT.usage);
     if (error instanceof StateRefusedError || error instanceof McpPortError)
       return complain(`error: ${error.message}`, EXIT.refused);
-    return complain(`error: ${error instanceof Error ? error.stack : String(error)}`, EXIT.bug);
+    if (isFileError(error)) return complain(`error: ${fileErrorText(error)}`, EXIT.usage);
+    return complain(`bug: ${error instanceof Error ? error.stack : String(error)}`, EXIT.bug);
   }
 }
 

@@ -7,6 +7,7 @@ import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import { AgentBlueprintSchema } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import type { BrokenBlueprint } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
 import { ListBlueprintsResponseSchema } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
+import { fileProblem } from "../../lib/config/file-problem.ts";
 import type { Cli, Verbs } from "../cli.ts";
 import { json } from "../cli.ts";
 import { present, usage } from "../errors.ts";
@@ -116,6 +117,6 @@ async function readBlueprint(file: string): Promise<AgentBlueprint> {
   try {
     return fromJson(AgentBlueprintSchema, JSON.parse(await readFile(file, "utf8")) as JsonValue);
   } catch (error) {
-    throw usage(`cannot read a blueprint from ${file}: ${error instanceof Error ? error.message : String(error)}`);
+    throw usage(`cannot read a blueprint from ${file}: ${fileProblem(error, file)}`);
   }
 }

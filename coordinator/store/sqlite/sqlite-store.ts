@@ -1,6 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdirSync, statSync } from "node:fs";
-import { dirname } from "node:path";
+import { statSync } from "node:fs";
 import { newId } from "../../../lib/ids.ts";
 import { bug } from "../../../lib/bug.ts";
 import { GroupCommit, openDatabase, statements } from "../../../lib/sqlite.ts";
@@ -37,7 +36,6 @@ export interface SqliteStoreOptions {
  * @throws DatabaseUnusableError naming the path and what to do.
  */
 export function openSqliteStore({ path, onCommit, onFailure, ...options }: SqliteStoreOptions): Store {
-  if (path !== undefined) mkdirSync(dirname(path), { recursive: true });
   const db = openDatabase({
     path: path ?? ":memory:",
     applicationId: APPLICATION_ID,

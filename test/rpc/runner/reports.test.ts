@@ -376,7 +376,7 @@ describe("the state directory", () => {
     const stateDir = join(settings.stateDir, "file");
     writeFileSync(stateDir, "");
     await expect(startTestRunner(fake, { ...settings, stateDir })).rejects.toThrow(
-      `runner state ${join(stateDir, runnerId(settings))}: ENOTDIR`,
+      `runner state ${join(stateDir, runnerId(settings))}: a part of the path is a file, not a directory (ENOTDIR)`,
     );
   });
 });
