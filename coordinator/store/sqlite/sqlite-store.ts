@@ -181,6 +181,7 @@ class SqliteStore implements Store {
     this.#commit(now, (tx) => runners.removeRunner(tx, runnerId));
 
   pendingClasses: Store["pendingClasses"] = async () => offers.pendingClasses(this.#sql);
+  firstPending: Store["firstPending"] = async (demandClass) => offers.firstPending(this.#sql, demandClass);
   offer: Store["offer"] = (candidates, newLeaseId, acceptBy, now) =>
     this.#commit(now, (tx) => offers.offer(tx, candidates, newLeaseId, acceptBy));
   openOffers: Store["openOffers"] = async (runnerId) => offers.openOffers(this.#sql, runnerId);
