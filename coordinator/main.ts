@@ -8,7 +8,9 @@ import { onEndSignals } from "../lib/signals.ts";
 import { createLogger } from "../lib/log.ts";
 import { DatabaseUnusableError } from "../lib/sqlite.ts";
 import { parseCoordinatorConfig } from "./config.ts";
+import type { CoordinatorConfig } from "./config.ts";
 import { agentsFolder, storeFolder } from "./folders.ts";
+import { reload } from "./reload.ts";
 import { startCoordinator } from "./start.ts";
 import { ListenError } from "./http/server.ts";
 
@@ -35,24 +37,32 @@ async function main(): Promise<number> {
   }
 }
 
-async function serve(config: Parameters<typeof startCoordinator>[0]): Promise<number> {
+async function serve(config: CoordinatorConfig): Promise<number> {
   const log = createLogger({ name: "agent-coordinator", level: config.logLevel, format: config.logFormat });
   const running = await startCoordinator(config, log);
-  const { url, store } = running;
-  log.info(
-    { url, store },
-    `Coordinator listens on ${url}; ${store === undefined ? "nothing survives (--memory)" : `store ${store}`}`,
-  );
+  const { url, listensOn, store } = running;
+  const here = url === listensOn ? "" : `, from here ${url}`;
+  const kept = store === undefined ? "nothing survives (--memory)" : `store ${store}`;
+  log.info({ url }, `Coordinator listens on ${listensOn}${here}; ${kept}`);
   await new Promise<void>((resolve) => {
-    onEndSignals((count, cause) => {
-      if (count > 1) process.exit(EXIT.failed);
-      log.info({ signal: cause }, "ending; runners keep their runs and come back");
-      resolve();
-    });
+    onEndSignals(
+      (count, cause) => {
+        if (count > 1) process.exit(EXIT.failed);
+        log.info({ signal: cause }, "ending; runners keep their runs and come back");
+        resolve();
+      },
+      { onReload: () => void reload(running, config, () => readConfig(config), log) },
+    );
   });
   await running.stop(STOP_GRACE_MS);
   log.info("ended");
   return EXIT.ok;
+}
+
+/** What the process would be started with now; `--help` and the like, which it was not started with, are no settings. */
+function readConfig(config: CoordinatorConfig): CoordinatorConfig {
+  const parsed = parseCoordinatorConfig(process.argv.slice(2), process.env, readFileIfThere);
+  return parsed.type === "config" ? parsed.config : config;
 }
 
 function complain(error: unknown): number {

@@ -28,11 +28,21 @@ import { openSqliteStore } from "./store/sqlite/sqlite-store.ts";
 const STORE_TROUBLE_LOG_MS = 10_000;
 
 export interface RunningCoordinator {
+  /** Where local clients reach it. */
   readonly url: string;
+  /** What it listens on, as it was told to. */
+  readonly listensOn: string;
   readonly port: number;
   /** File of the store; undefined with --memory. */
   readonly store: string | undefined;
   readonly coordinator: Coordinator;
+  /**
+   * Reads the certificate and its key again, for connections to come. Returns until when it is valid; undefined without TLS.
+   * @throws UsageError; nothing has changed then.
+   */
+  reloadTls(): string | undefined;
+  /** Reads every blueprint: how many can be used, and the names of those that are broken. */
+  lookAtBlueprints(): Promise<{ usable: number; broken: string[] }>;
   /** Ends streams and calls, those in flight after `graceMs` at the latest, and closes the store. */
   stop(graceMs: number): Promise<void>;
 }
@@ -92,9 +102,16 @@ export async function startCoordinator(
     });
     return {
       url: server.url,
+      listensOn: server.listensOn,
       port: server.port,
       store: path,
       coordinator,
+      reloadTls: () => {
+        const fresh = tlsOf(config, log);
+        if (fresh !== undefined) server.setTls(fresh);
+        return fresh?.validTo;
+      },
+      lookAtBlueprints: () => lookAt(blueprints),
       stop: async (graceMs) => {
         await mcp.close();
         await coordinator.stop();
@@ -118,6 +135,20 @@ function mountClientServices(router: ConnectRouter, coordinator: Coordinator, bl
   mountRunService(router, coordinator, blueprints);
   mountSessionService(router, coordinator);
   mountBlueprintService(router, blueprints);
+}
+
+async function lookAt(blueprints: BlueprintDir): Promise<{ usable: number; broken: string[] }> {
+  const query = { tags: [], includeDisabled: true, pageSize: 1_000 };
+  const broken: string[] = [];
+  let usable = 0;
+  for (let pageToken = "", last = false; !last;) {
+    const page = await blueprints.list({ ...query, pageToken });
+    usable += page.blueprints.length;
+    broken.push(...page.broken.map(({ name }) => name));
+    pageToken = page.next;
+    last = pageToken === "";
+  }
+  return { usable, broken };
 }
 
 function tlsOf({ tlsCert, tlsKey }: CoordinatorConfig, log: Log): Tls | undefined {
