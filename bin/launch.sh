@@ -1,5 +1,5 @@
 # Sourced by the programs of this folder, with `program` set: finds the files and a Node, and becomes the program by exec.
-# No process stays in between: a signal to the process group counts once, and what is killed is the program itself.
+# No process stays in between (but for process 1, see the end): a signal to the process group counts once, and what is killed is the program itself.
 # Plain sh, because the Node of the host may be too old to run any of ours.
 
 # The lowest major version that runs this package; lib/require-node.ts says the same.
@@ -63,5 +63,24 @@ if [ -n "${NODE_COMPILE_CACHE:-}" ]; then export NODE_COMPILE_CACHE; fi
 
 # What hints call us by; see cli/own-command.ts.
 export AGENT_RUNNER_ARGV0="$0"
+
+# Process 1 of a container inherits what executors leave behind, and what it does not collect stays as a zombie. Node collects
+# its own children alone; a shell that waits collects all. So here, and only here, the shell stays, and passes signals on.
+if [ "$$" -eq 1 ]; then
+  # A command in the background would get /dev/null for stdin.
+  exec 3<&0
+  "$node" "$main" "$@" <&3 3<&- &
+  child=$!
+  exec 3<&-
+  for signal in TERM INT HUP QUIT USR1 USR2; do
+    trap "kill -s $signal $child 2>/dev/null" "$signal"
+  done
+  # A signal ends the wait, not the program: it has ended when it can be signalled no more.
+  while :; do
+    code=0
+    wait "$child" || code=$?
+    kill -0 "$child" 2>/dev/null || exit "$code"
+  done
+fi
 
 exec "$node" "$main" "$@"

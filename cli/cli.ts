@@ -1,12 +1,13 @@
 import type { DescMessage, JsonObject, JsonValue, MessageShape } from "@bufbuild/protobuf";
 import { toJson } from "@bufbuild/protobuf";
 import type { Command } from "commander";
-import { readFileSync } from "node:fs";
 import type { Readable } from "node:stream";
 import { getCACertificates, setDefaultCACertificates } from "node:tls";
 import { connect } from "../client/connect.ts";
 import type { Services } from "../client/connect.ts";
 import type { CoordinatorLink } from "../lib/rpc/transport.ts";
+import { readAuthorities } from "../lib/config/authorities.ts";
+import { UsageError } from "../lib/config/config.ts";
 import { usage } from "./errors.ts";
 import { asTyped } from "./own-command.ts";
 import type { Sink } from "./screen.ts";
@@ -194,9 +195,10 @@ function nameOf<D extends DescMessage>(desc: D, message: MessageShape<D>): strin
 /** Trusts the certificate authorities of a PEM file, besides those that the system trusts, in this whole process. */
 function trust(path: string): void {
   try {
-    setDefaultCACertificates([...getCACertificates("default"), readFileSync(path, "utf8")]);
+    setDefaultCACertificates([...getCACertificates("default"), readAuthorities(path)]);
   } catch (error) {
-    throw usage(`--tls-ca ${path}: ${error instanceof Error ? error.message : String(error)}`);
+    if (error instanceof UsageError) throw usage(error.message);
+    throw usage(`--tls-ca ${path} cannot be used: ${String(error)}`);
   }
 }
 

@@ -1,6 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { CommanderError } from "commander";
 import { bug } from "../lib/bug.ts";
+import { fileErrorText, isFileError } from "../lib/config/file-problem.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { ExitCode } from "../lib/exit-codes.ts";
 import { reasonOf } from "../lib/rpc/error-info.ts";
@@ -63,6 +64,7 @@ export function cliError(error: unknown, url: string): CliError {
     const code = (Code[error.code] ?? "unknown").replaceAll(/(?!^)[A-Z]/g, (c) => `_${c}`).toLowerCase();
     return new CliError(exitCode, text, hint ?? nextCommand(error), { code, reason: reasonOf(error) ?? "" });
   }
+  if (isFileError(error)) return new CliError(EXIT.usage, fileErrorText(error));
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return new CliError(EXIT.bug, stack, "this is a bug in ao; please report it with the lines above");
 }

@@ -9,6 +9,7 @@ import { resolve } from "node:path";
 import type { Readable } from "node:stream";
 import { DemandsSchema, OnLostSchema, OnLost_Policy } from "../gen/agentrunner/v1/run_pb.ts";
 import type { CreateRunRequest } from "../gen/agentrunner/v1/run_service_pb.ts";
+import { fileProblem, isFileError } from "../lib/config/file-problem.ts";
 import { parseDurationMs } from "../lib/config/kinds.ts";
 import { readJson } from "../lib/protocol/json-text.ts";
 import { INVOCATION_MAX_BYTES } from "../lib/protocol/limits.ts";
@@ -97,7 +98,7 @@ async function readPrompt(options: RunOptions, stdin: Readable): Promise<string>
   try {
     return usable(utf8(await readFile(promptFile), promptFile), promptFile);
   } catch (error) {
-    if (error instanceof Error && "code" in error) throw usage(`cannot read the prompt: ${error.message}`);
+    if (isFileError(error)) throw usage(`cannot read the prompt from ${promptFile}: ${fileProblem(error, promptFile)}`);
     throw error;
   }
 }

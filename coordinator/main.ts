@@ -2,11 +2,15 @@ import "../lib/require-node.ts";
 import { endProcess } from "../lib/end-process.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import { UsageError } from "../lib/config/config.ts";
+import { fileErrorText, isFileError } from "../lib/config/file-problem.ts";
 import { readFileIfThere } from "../lib/config/read-file.ts";
 import { onEndSignals } from "../lib/signals.ts";
 import { createLogger } from "../lib/log.ts";
 import { DatabaseUnusableError } from "../lib/sqlite.ts";
 import { parseCoordinatorConfig } from "./config.ts";
+import type { CoordinatorConfig } from "./config.ts";
+import { agentsFolder, storeFolder } from "./folders.ts";
+import { reload } from "./reload.ts";
 import { startCoordinator } from "./start.ts";
 import { ListenError } from "./http/server.ts";
 
@@ -24,30 +28,41 @@ async function main(): Promise<number> {
       process.stdout.write(parsed.text);
       return EXIT.ok;
     }
-    return await serve(parsed.config);
+    const { config, sources } = parsed;
+    if (!config.memory) storeFolder(config.store);
+    agentsFolder(config.agentsDir, sources.agentsDir !== "default");
+    return await serve(config);
   } catch (error) {
     return complain(error);
   }
 }
 
-async function serve(config: Parameters<typeof startCoordinator>[0]): Promise<number> {
+async function serve(config: CoordinatorConfig): Promise<number> {
   const log = createLogger({ name: "agent-coordinator", level: config.logLevel, format: config.logFormat });
   const running = await startCoordinator(config, log);
-  const { url, store } = running;
-  log.info(
-    { url, store },
-    `Coordinator listens on ${url}; ${store === undefined ? "nothing survives (--memory)" : `store ${store}`}`,
-  );
+  const { url, listensOn, store } = running;
+  const here = url === listensOn ? "" : `, from here ${url}`;
+  const kept = store === undefined ? "nothing survives (--memory)" : `store ${store}`;
+  log.info({ url }, `Coordinator listens on ${listensOn}${here}; ${kept}`);
   await new Promise<void>((resolve) => {
-    onEndSignals((count, cause) => {
-      if (count > 1) process.exit(EXIT.failed);
-      log.info({ signal: cause }, "ending; runners keep their runs and come back");
-      resolve();
-    });
+    onEndSignals(
+      (count, cause) => {
+        if (count > 1) process.exit(EXIT.failed);
+        log.info({ signal: cause }, "ending; runners keep their runs and come back");
+        resolve();
+      },
+      { onReload: () => void reload(running, config, () => readConfig(config), log) },
+    );
   });
   await running.stop(STOP_GRACE_MS);
   log.info("ended");
   return EXIT.ok;
+}
+
+/** What the process would be started with now; `--help` and the like, which it was not started with, are no settings. */
+function readConfig(config: CoordinatorConfig): CoordinatorConfig {
+  const parsed = parseCoordinatorConfig(process.argv.slice(2), process.env, readFileIfThere);
+  return parsed.type === "config" ? parsed.config : config;
 }
 
 function complain(error: unknown): number {
@@ -58,6 +73,10 @@ function complain(error: unknown): number {
   if (error instanceof DatabaseUnusableError || error instanceof ListenError) {
     process.stderr.write(`error: ${error.message}\n`);
     return EXIT.refused;
+  }
+  if (isFileError(error)) {
+    process.stderr.write(`error: ${fileErrorText(error)}\n`);
+    return EXIT.usage;
   }
   process.stderr.write(`bug: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
   return EXIT.bug;

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { createRouterTransport } from "@connectrpc/connect";
 import type { ConnectRouter } from "@connectrpc/connect";
 import type { CommitError } from "../lib/sqlite.ts";
@@ -13,6 +12,8 @@ import type { Reading } from "./core/grace.ts";
 import { storeErrors } from "./services/store-errors.ts";
 import { mcpPage } from "./http/mcp-page.ts";
 import { pages } from "./http/pages.ts";
+import { readTls } from "./http/tls-files.ts";
+import type { Tls } from "./http/tls-files.ts";
 import { Metrics } from "./telemetry/metrics.ts";
 import { checkListen, routerOptions, startServer } from "./http/server.ts";
 import { mountBlueprintService } from "./services/blueprint-service.ts";
@@ -27,25 +28,35 @@ import { openSqliteStore } from "./store/sqlite/sqlite-store.ts";
 const STORE_TROUBLE_LOG_MS = 10_000;
 
 export interface RunningCoordinator {
+  /** Where local clients reach it. */
   readonly url: string;
+  /** What it listens on, as it was told to. */
+  readonly listensOn: string;
   readonly port: number;
   /** File of the store; undefined with --memory. */
   readonly store: string | undefined;
   readonly coordinator: Coordinator;
+  /**
+   * Reads the certificate and its key again, for connections to come. Returns until when it is valid; undefined without TLS.
+   * @throws UsageError; nothing has changed then.
+   */
+  reloadTls(): string | undefined;
+  /** Reads every blueprint: how many can be used, and the names of those that are broken. */
+  lookAtBlueprints(): Promise<{ usable: number; broken: string[] }>;
   /** Ends streams and calls, those in flight after `graceMs` at the latest, and closes the store. */
   stop(graceMs: number): Promise<void>;
 }
 
 /**
  * Opens the store, then the port.
- * @throws DatabaseUnusableError, ListenError, and what reading the TLS files throws.
+ * @throws UsageError for a file or folder that cannot be used; DatabaseUnusableError, ListenError.
  */
 export async function startCoordinator(
   config: CoordinatorConfig,
   log: Log,
   clock?: () => Reading,
 ): Promise<RunningCoordinator> {
-  const tls = tlsOf(config);
+  const tls = tlsOf(config, log);
   checkListen(config.listen, { tls, insecure: config.insecure });
   const path = config.memory ? undefined : config.store;
   const metrics = new Metrics();
@@ -91,9 +102,16 @@ export async function startCoordinator(
     });
     return {
       url: server.url,
+      listensOn: server.listensOn,
       port: server.port,
       store: path,
       coordinator,
+      reloadTls: () => {
+        const fresh = tlsOf(config, log);
+        if (fresh !== undefined) server.setTls(fresh);
+        return fresh?.validTo;
+      },
+      lookAtBlueprints: () => lookAt(blueprints),
       stop: async (graceMs) => {
         await mcp.close();
         await coordinator.stop();
@@ -119,9 +137,25 @@ function mountClientServices(router: ConnectRouter, coordinator: Coordinator, bl
   mountBlueprintService(router, blueprints);
 }
 
-function tlsOf({ tlsCert, tlsKey }: CoordinatorConfig): { certPem: string; keyPem: string } | undefined {
+async function lookAt(blueprints: BlueprintDir): Promise<{ usable: number; broken: string[] }> {
+  const query = { tags: [], includeDisabled: true, pageSize: 1_000 };
+  const broken: string[] = [];
+  let usable = 0;
+  for (let pageToken = "", last = false; !last;) {
+    const page = await blueprints.list({ ...query, pageToken });
+    usable += page.blueprints.length;
+    broken.push(...page.broken.map(({ name }) => name));
+    pageToken = page.next;
+    last = pageToken === "";
+  }
+  return { usable, broken };
+}
+
+function tlsOf({ tlsCert, tlsKey }: CoordinatorConfig, log: Log): Tls | undefined {
   if (tlsCert === undefined || tlsKey === undefined) return undefined;
-  return { certPem: readFileSync(tlsCert, "utf8"), keyPem: readFileSync(tlsKey, "utf8") };
+  const tls = readTls({ cert: tlsCert, key: tlsKey }, Date.now());
+  for (const warning of tls.warnings) log.warn(warning);
+  return tls;
 }
 
 /** Counts commits, and says when they fail: once, then rarely, because the log is often on the same disk. */

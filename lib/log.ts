@@ -1,3 +1,4 @@
+import { hostname } from "node:os";
 import { pino, stdTimeFunctions } from "pino";
 import type { DestinationStream, Level, Logger } from "pino";
 import { prettyFactory } from "pino-pretty";
@@ -32,7 +33,8 @@ export function createLogger({ name, level, format, destination }: LogOptions): 
   const pretty = format === "pretty" || (format === "auto" && process.stderr.isTTY);
   const log = pino(
     {
-      name,
+      // Not pino's own, which calls this machine `hostname`: that is what runners are said to be on.
+      base: { pid: process.pid, host: hostname(), name },
       level,
       redact: { paths: SECRETS.flatMap((key) => [key, `*.${key}`]), censor: "[redacted]" },
       formatters: { level: (label) => ({ level: label }) },
@@ -75,7 +77,7 @@ let stderr: Stderr | undefined;
 function prettified(target: DestinationStream): DestinationStream {
   const format = prettyFactory({
     colorize: process.stderr.isTTY && process.env["NO_COLOR"] === undefined,
-    ignore: "pid,hostname,name",
+    ignore: "pid,host,name",
     translateTime: "SYS:HH:MM:ss.l",
     singleLine: true,
   });

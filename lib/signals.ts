@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync } from "node:fs";
 import { constants } from "node:os";
 
 /**
@@ -32,11 +32,23 @@ export class SignalCount {
 /** Hears of each request to end: which it is, counted from 1, what asked, and the exit code of a process that it ends. */
 export type OnEnd = (count: number, cause: string, exitCode: number) => void;
 
+export interface SignalOptions {
+  /** Hears of SIGHUP in a program that no terminal belongs to: it asks to read files again. */
+  readonly onReload?: () => void;
+  readonly env?: NodeJS.ProcessEnv;
+  /** Whether the program was started from a terminal, of whose end SIGHUP then tells. */
+  readonly terminal?: boolean;
+}
+
 /**
- * Calls `onEnd` for SIGTERM, SIGINT and SIGHUP, for each second once, and when the program is gone that started this one to
- * be ended with it. SIGHUP does nothing when it was ignored at the start. Returns what undoes it.
+ * Calls `onEnd` for SIGTERM and SIGINT, for each second once, and when the program is gone that started this one to be ended
+ * with it; for SIGHUP as well, unless `onReload` hears of it. SIGHUP does nothing when it was ignored at the start. Returns
+ * what undoes it.
  */
-export function onEndSignals(onEnd: OnEnd, env: NodeJS.ProcessEnv = process.env): () => void {
+export function onEndSignals(
+  onEnd: OnEnd,
+  { onReload, env = process.env, terminal = hasTerminal() }: SignalOptions = {},
+): () => void {
   const count = new SignalCount();
   const end = (cause: string, exitCode: number): void => {
     const number = count.next(performance.now());
@@ -44,6 +56,7 @@ export function onEndSignals(onEnd: OnEnd, env: NodeJS.ProcessEnv = process.env)
   };
   const onSignal = (signal: NodeJS.Signals): void => {
     if (signal === "SIGHUP" && env[HUP_IGNORED] !== undefined) return;
+    if (signal === "SIGHUP" && onReload !== undefined && !terminal) return onReload();
     end(signal, 128 + constants.signals[signal]);
   };
   const signals = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
@@ -53,6 +66,16 @@ export function onEndSignals(onEnd: OnEnd, env: NodeJS.ProcessEnv = process.env)
     for (const signal of signals) process.off(signal, onSignal);
     forget();
   };
+}
+
+/** Whether this process has a terminal that can hang up. Asked at the start: afterwards it is gone. */
+function hasTerminal(): boolean {
+  try {
+    closeSync(openSync("/dev/tty", "r"));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function whenParentGone(onGone: () => void, env: NodeJS.ProcessEnv): () => void {

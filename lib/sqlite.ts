@@ -6,6 +6,7 @@ import type { SQLInputValue, SQLOutputValue, StatementSync } from "node:sqlite";
 import { bug } from "./bug.ts";
 import { FileGoneError } from "./files-in-place.ts";
 import type { FilesInPlace } from "./files-in-place.ts";
+import { fileProblem, isFileError } from "./config/file-problem.ts";
 
 /** The database file cannot be used as it is. The message names the path and what to do. */
 export class DatabaseUnusableError extends Error {
@@ -183,7 +184,12 @@ function unusable(cause: unknown, path: string, what: string): DatabaseUnusableE
     case SQLITE_NOTADB:
       return damaged(path, what, text);
     default:
-      return new DatabaseUnusableError(`cannot open ${what} ${path}: ${text}`, { cause });
+      return new DatabaseUnusableError(
+        `cannot open ${what} ${path}: ${isFileError(cause) ? fileProblem(cause, path) : text}`,
+        {
+          cause,
+        },
+      );
   }
 }
 

@@ -5,6 +5,7 @@ import { endProcess } from "../lib/end-process.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import { createLogger } from "../lib/log.ts";
 import type { Log } from "../lib/log.ts";
+import { fileErrorText, isFileError } from "../lib/config/file-problem.ts";
 import { readFileIfThere } from "../lib/config/read-file.ts";
 import { onEndSignals } from "../lib/signals.ts";
 import { parseRunnerOptions } from "./config.ts";
@@ -22,6 +23,7 @@ import {
 } from "./settings/resolve-settings.ts";
 import { startRunner } from "./runner.ts";
 import type { RunningRunner } from "./runner.ts";
+import type { Profiled } from "./settings/reload.ts";
 import type { RunnerSettings } from "./settings/settings.ts";
 import { StateRefusedError } from "./leases/state-dir.ts";
 
@@ -42,29 +44,51 @@ async function main(argv: readonly string[]): Promise<number> {
     const level = options.verbose ? "debug" : "info";
     const log = createLogger({ name: "agent-runner", level, format: options.logFormat });
     for (const warning of parsed.warnings) log.warn(warning);
-    return await run(settings, log);
+    // Read anew at each SIGHUP, with the flags of the start.
+    const profiled = () => resolveSettings(options, find(options), process.cwd());
+    return await run(settings, profiled, log);
   } catch (error) {
     if (error instanceof UsageError) return complain(`error: ${error.message}`, EXIT.usage);
     if (error instanceof StateRefusedError || error instanceof McpPortError)
       return complain(`error: ${error.message}`, EXIT.refused);
-    return complain(`error: ${error instanceof Error ? error.stack : String(error)}`, EXIT.bug);
+    if (isFileError(error)) return complain(`error: ${fileErrorText(error)}`, EXIT.usage);
+    return complain(`bug: ${error instanceof Error ? error.stack : String(error)}`, EXIT.bug);
   }
 }
 
-async function run(settings: RunnerSettings, log: Log): Promise<number> {
+async function run(settings: RunnerSettings, profiled: () => Profiled, log: Log): Promise<number> {
+  if (process.pid === 1) {
+    log.warn(
+      "as process 1 Node leaves what executors leave behind as zombies: start bin/agent-runner, or use an init (tini)",
+    );
+  }
   // The first asynchronous file call makes the threads of the pool, and Node aborts when it cannot: while there is room.
   await stat(process.execPath);
   const mcp = await openMcp(settings, log);
   let leash: Leash | undefined;
+  let refresh: (profile: Profiled) => void = () => undefined;
   const runner = await startRunner(settings, {
     log,
     reap: reapBoot,
     executor: (bootId) => {
       leash = startLeash(bootId, { log });
-      return executorOf(settings, { leash, mcp, log });
+      const deps = { leash, mcp, log };
+      let execute = executorOf(settings, deps);
+      refresh = ({ executor, tags }) => (execute = executorOf({ ...settings, executor, tags }, deps));
+      return (assignment, hooks) => execute(assignment, hooks);
     },
   });
-  obeySignals(runner, log);
+  const reload = (): void => {
+    try {
+      const now = profiled();
+      refresh(now);
+      runner.reload(now);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      log.error({ reason }, "the executor profiles cannot be used as they are now; the runner goes on as before");
+    }
+  };
+  obeySignals(runner, reload, log);
   const exitCode = await runner.done;
   await mcp.close();
   await leash?.close();
@@ -72,13 +96,14 @@ async function run(settings: RunnerSettings, log: Log): Promise<number> {
 }
 
 /** The first signal drains, the second stops the runs, the third ends the process; the leash then ends what is left. */
-function obeySignals(runner: RunningRunner, log: Log): void {
-  onEndSignals((count, cause, exitCode) => {
+function obeySignals(runner: RunningRunner, onReload: () => void, log: Log): void {
+  const onEnd = (count: number, cause: string, exitCode: number): void => {
     if (count === 1) return runner.drain(cause);
     if (count === 2) return runner.stopRuns(`second ${cause}`);
     log.warn(`third ${cause}: ending now`);
     return process.exit(exitCode);
-  });
+  };
+  onEndSignals(onEnd, { onReload });
 }
 
 function print(text: string): number {

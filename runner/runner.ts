@@ -7,6 +7,7 @@ import { EXIT } from "../lib/exit-codes.ts";
 import type { ExitCode } from "../lib/exit-codes.ts";
 import type { Log } from "../lib/log.ts";
 import { ReportVerdict_Kind, Report_Kind } from "../gen/agentrunner/v1/runner_service_pb.ts";
+import { drainText, FEW, named, runs } from "./drain-text.ts";
 import { BulkLink } from "./connection/bulk-link.ts";
 import { Connection } from "./connection/connection.ts";
 import type { RunnerClient } from "./connection/connection.ts";
@@ -18,6 +19,8 @@ import { Leases } from "./leases/leases.ts";
 import type { Uplink } from "./reports/uplink.ts";
 import { Outbox } from "./reports/outbox.ts";
 import { ReportSender } from "./reports/report-sender.ts";
+import { reloaded } from "./settings/reload.ts";
+import type { Profiled } from "./settings/reload.ts";
 import type { RunnerSettings } from "./settings/settings.ts";
 import { openStateDir } from "./leases/state-dir.ts";
 import type { StateDir } from "./leases/state-dir.ts";
@@ -50,6 +53,8 @@ export interface RunningRunner {
   drain(reason: string): void;
   /** Drains, and stops the runs it has. */
   stopRuns(reason: string): void;
+  /** Goes on with what its profile says now, and tells the coordinator when that is something else. */
+  reload(profiled: Profiled): void;
   /** Ends at once, as SIGKILL does: executors are killed, nothing is reported. */
   kill(): void;
   /** Runs that are accepted and have not ended. */
@@ -88,7 +93,7 @@ class Runner implements RunningRunner {
   readonly runnerId: string;
   readonly bootId: string;
   readonly done: Promise<ExitCode>;
-  readonly #settings: RunnerSettings;
+  #settings: RunnerSettings;
   readonly #log: Log;
   readonly #state: StateDir;
   readonly #connection: Connection;
@@ -98,6 +103,8 @@ class Runner implements RunningRunner {
   readonly #done = Promise.withResolvers<ExitCode>();
   #ending: Ending = { type: "no" };
   #exitCode: ExitCode = EXIT.ok;
+  /** Runs that a line of the drain has told of, or that have ended since without one. */
+  #saidLeft = 0;
 
   constructor(runnerId: string, settings: RunnerSettings, deps: RunnerDeps, state: StateDir) {
     const { log } = deps;
@@ -137,7 +144,7 @@ class Runner implements RunningRunner {
       timing: () => this.#connection.timing,
       log,
       onOutcome: (kind) => this.#onOutcome(kind),
-      onChange: () => this.#advance(),
+      onChange: () => this.#onChange(),
       onDrain: (reason) => this.drain(reason),
       onSlots: () => this.#heartbeat.beatNow(),
     });
@@ -152,24 +159,28 @@ class Runner implements RunningRunner {
     return this.#settings.once ? 1 : this.#settings.maxRuns;
   }
 
-  #connectionOptions(deps: RunnerDeps) {
+  #identity() {
     const { hostname, projectDir, executorProfile, executor, tags, requireMatchingTags, name } = this.#settings;
     const { type, command, config, portable } = executor;
+    return {
+      hostname,
+      projectDir,
+      executorProfile,
+      executor: { type, command, config, portable },
+      tags: [...tags],
+      requireMatchingTags,
+      maxConcurrentRuns: this.#maxRuns,
+      name,
+    };
+  }
+
+  #connectionOptions(deps: RunnerDeps) {
     return {
       url: this.#settings.coordinatorUrl,
       tlsCaPem: this.#settings.tlsCaPem,
       bootId: this.bootId,
       previousBootId: this.#state.previousBootId,
-      identity: {
-        hostname,
-        projectDir,
-        executorProfile,
-        executor: { type, command, config, portable },
-        tags: [...tags],
-        requireMatchingTags,
-        maxConcurrentRuns: this.#maxRuns,
-        name,
-      },
+      identity: () => this.#identity(),
       pollTimeoutMs: this.#settings.pollTimeoutMs,
       onceOnly: this.#settings.once,
       onAttached: () => this.#heartbeat.beatNow(),
@@ -200,7 +211,8 @@ class Runner implements RunningRunner {
     const onTimeout = () => this.stopRuns("the drain took too long");
     this.#enter({ type: "draining", timer: drainTimeoutMs > 0 ? setTimeout(onTimeout, drainTimeoutMs) : undefined });
     this.#leases.close("the runner is draining");
-    this.#log.info({ reason }, `draining, ${runs(this.#leases.busy)} left`);
+    this.#saidLeft = this.#leases.busy;
+    this.#log.info({ reason, ...named(this.#leases.busyRuns()) }, drainText(this.#saidLeft, drainTimeoutMs));
     this.#heartbeat.beatNow();
     this.#advance();
   }
@@ -210,9 +222,20 @@ class Runner implements RunningRunner {
     if (this.#ending.type !== "draining") return;
     const patienceMs = Math.min(TIMER_MAX_MS, this.#connection.timing.stopGraceMs + STOP_SLACK_MS);
     this.#enter({ type: "stopping", timer: setTimeout(() => void this.#flush(), patienceMs) });
-    this.#log.warn({ reason }, `stopping ${runs(this.#leases.busy)}`);
+    this.#log.warn({ reason, ...named(this.#leases.busyRuns()) }, `stopping ${runs(this.#leases.busy)}`);
     this.#leases.withdraw();
     this.#advance();
+  }
+
+  reload(profiled: Profiled): void {
+    const { settings, told, changed } = reloaded(this.#settings, profiled);
+    this.#settings = settings;
+    const what = changed ? "the executor profile has changed; runs to come get it as it is now" : "nothing has changed";
+    this.#log.info(
+      { profile: settings.executorProfile },
+      `the executor profiles were read again: ${what}. Flags, variables, files of certificates and the configuration file count from the next start on`,
+    );
+    if (told) this.#connection.registerAgain("the runner is another now");
   }
 
   kill(): void {
@@ -227,6 +250,15 @@ class Runner implements RunningRunner {
     if (!this.#settings.once) return;
     this.#exitCode = exitCodeOf(kind);
     this.drain("its one run has ended");
+  }
+
+  #onChange(): void {
+    const { busy } = this.#leases;
+    if (this.#ending.type === "draining" && busy > 0 && busy < this.#saidLeft && busy <= FEW) {
+      this.#log.info(named(this.#leases.busyRuns()), `draining, ${runs(busy)} left`);
+    }
+    this.#saidLeft = busy;
+    this.#advance();
   }
 
   /** Takes the next step towards the end, when it is time for it. */
@@ -301,8 +333,4 @@ function uplinkOf(connection: () => Connection, random?: () => number): Uplink {
 function exitCodeOf(kind: Report_Kind): ExitCode {
   if (kind === Report_Kind.COMPLETED) return EXIT.ok;
   return kind === Report_Kind.STOPPED ? EXIT.stopped : EXIT.failed;
-}
-
-function runs(count: number): string {
-  return `${count} ${count === 1 ? "run" : "runs"}`;
 }

@@ -121,7 +121,7 @@ function isOnline({ presence }: Runner): boolean {
   return presence === Runner_Presence.ONLINE;
 }
 
-/** A run of the test executor goes the whole way and comes back. */
+/** A run of the test executor goes the whole way and comes back. One that does not stays, to be looked at. */
 export async function echoCheck(cli: Cli, runners: readonly Runner[] | undefined): Promise<Check> {
   const name = "echo run";
   const runner = runners?.find((it) => isOnline(it) && !it.draining && it.executorProfile === ECHO_PROFILE);
@@ -133,6 +133,16 @@ export async function echoCheck(cli: Cli, runners: readonly Runner[] | undefined
   } catch (error) {
     const { message, hint } = cliError(error, cli.url);
     return { name, status: "fail", detail: message, ...(hint && { help: hint }) };
+  }
+}
+
+/** A check that passed leaves nothing in the history. Returns what is to be said when it does. */
+async function forget(cli: Cli, sessionId: string): Promise<string> {
+  try {
+    await cli.sessions.deleteSession({ sessionId });
+    return "";
+  } catch (error) {
+    return `; its session ${sessionId} stays in the history: ${cliError(error, cli.url).message}`;
   }
 }
 
@@ -154,7 +164,8 @@ async function echo(cli: Cli, runner: Runner): Promise<Check> {
     const { state, failure, message, result, runnerId } = update.run;
     const took = duration(performance.now() - start);
     if (state === RunState.COMPLETED && result?.text.includes(prompt)) {
-      return { name, status: "pass", detail: `completed in ${took} by ${runnerId}` };
+      const left = await forget(cli, update.run.sessionId);
+      return { name, status: "pass", detail: `completed in ${took} by ${runnerId}${left}` };
     }
     const said =
       state === RunState.COMPLETED ? "it completed without its echo" : why(failure, message) || "it was stopped";

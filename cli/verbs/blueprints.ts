@@ -6,6 +6,7 @@ import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import { AgentBlueprintSchema } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import type { BrokenBlueprint } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
 import { BrokenBlueprintSchema } from "../../gen/agentrunner/v1/blueprint_service_pb.ts";
+import { fileProblem } from "../../lib/config/file-problem.ts";
 import { jsonProblemIn } from "../../lib/protocol/json-values.ts";
 import { readJson } from "../../lib/protocol/json-text.ts";
 import { READ_MAX_DEPTH } from "../../lib/protocol/limits.ts";
@@ -117,6 +118,6 @@ async function readBlueprint(file: string): Promise<AgentBlueprint> {
     return blueprint;
   } catch (error) {
     if (error instanceof NotText) throw usage(`cannot read a blueprint from ${file}: it ${error.message}`);
-    throw usage(`cannot read a blueprint from ${file}: ${error instanceof Error ? error.message : String(error)}`);
+    throw usage(`cannot read a blueprint from ${file}: ${fileProblem(error, file)}`);
   }
 }

@@ -98,6 +98,7 @@ export const POLICY: Policy = {
   "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": ANYONE,
 
   // Pages. Each is for anyone: requests for them do not pass the gate.
+  "/": ANYONE,
   "/health": ANYONE,
   "/ready": ANYONE,
   "/metrics": ANYONE,

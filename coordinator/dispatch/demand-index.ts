@@ -1,3 +1,4 @@
+import { formatDurationMs } from "../../lib/config/kinds.ts";
 import type { Log } from "../../lib/log.ts";
 import type { CoordinatorConfig } from "../config.ts";
 import { explain, suits, requirementsOf } from "../core/match.ts";
@@ -107,13 +108,20 @@ export class DemandIndex {
   }
 
   async #startClock(key: string): Promise<void> {
-    const { store, now, log } = this.#deps;
+    const { store, config, now, log } = this.#deps;
     const found = this.#classes.get(key);
     if (found === undefined) return;
     const first = !found.unmatched;
     found.unmatched = true;
     await store.setUnmatched(key, now());
-    if (first) log.warn({ reasons: await this.explain(found.requirements) }, "no runner matches a pending run");
+    if (!first) return;
+    const [run, reasons] = await Promise.all([store.firstPending(key), this.explain(found.requirements)]);
+    const limit =
+      config.noMatchTimeoutMs === 0
+        ? ""
+        : `; it fails in ${formatDurationMs(config.noMatchTimeoutMs)} unless one comes`;
+    const fields = { run_id: run?.runId, session_id: run?.sessionId, reason: reasons.join("; ") };
+    log.warn(fields, `no runner matches a pending run${limit}`);
   }
 
   /**

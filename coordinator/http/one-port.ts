@@ -28,6 +28,8 @@ export interface OnePortOptions {
 export interface OnePort {
   /** The port in use, also when 0 was asked for. */
   readonly port: number;
+  /** Gives new connections another certificate; nothing without TLS. */
+  setTls(tls: { certPem: string; keyPem: string }): void;
   /** Open TCP connections. */
   connections(): number;
   /**
@@ -87,15 +89,16 @@ export async function openOnePort(options: OnePortOptions): Promise<OnePort> {
   // A peer that breaks the protocol ends its own session; there is nobody to tell.
   http2.on("sessionError", ignore);
 
-  const server = tls
-    ? createTlsServer({
-        cert: tls.certPem,
-        key: tls.keyPem,
-        ALPNProtocols: ["h2", "http/1.1"],
-        handshakeTimeout: firstByteTimeoutMs,
-        noDelay: true,
-      })
-    : createTcpServer({ noDelay: true });
+  const secure =
+    tls &&
+    createTlsServer({
+      cert: tls.certPem,
+      key: tls.keyPem,
+      ALPNProtocols: ["h2", "http/1.1"],
+      handshakeTimeout: firstByteTimeoutMs,
+      noDelay: true,
+    });
+  const server = secure ?? createTcpServer({ noDelay: true });
   server.on("connection", (socket: Socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
@@ -122,6 +125,7 @@ export async function openOnePort(options: OnePortOptions): Promise<OnePort> {
 
   return {
     port: (server.address() as AddressInfo).port,
+    setTls: ({ certPem, keyPem }) => secure?.setSecureContext({ cert: certPem, key: keyPem }),
     connections: () => sockets.size,
     async close(graceMs) {
       const closed = new Promise((resolve) => server.close(resolve));

@@ -65,8 +65,12 @@ export interface ServerOptions {
 export interface RunningServer {
   /** Where local clients reach it: `http://127.0.0.1:8765`. */
   readonly url: string;
+  /** The address that it listens on, which others may reach, too: `https://0.0.0.0:8765`. */
+  readonly listensOn: string;
   readonly port: number;
   readonly health: HealthBoard;
+  /** Gives new connections another certificate; those that are open keep theirs. */
+  setTls(tls: { certPem: string; keyPem: string }): void;
   /** Aborted when stop() begins, as is the signal of every call, with an UNAVAILABLE error that streams must end by throwing. */
   readonly shutdownSignal: AbortSignal;
   /** Open TCP connections. */
@@ -131,10 +135,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     for (const call of calls) call.abort(reason);
     return port.close(graceMs);
   };
+  const urlOf = (host: string): string => `${tls ? "https" : "http"}://${bracketed(host)}:${port.port}`;
   return {
-    url: `${tls ? "https" : "http"}://${bracketed(reachableHost(listen.host))}:${port.port}`,
+    url: urlOf(reachableHost(listen.host)),
+    listensOn: urlOf(listen.host),
     port: port.port,
     health,
+    setTls: (tls) => port.setTls(tls),
     shutdownSignal: shutdown.signal,
     connections: () => port.connections(),
     calls: () => calls.size,

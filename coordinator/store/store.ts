@@ -89,6 +89,12 @@ export interface Candidate {
   readonly demandClasses: readonly string[];
 }
 
+/** A run that waits, for the log. */
+export interface PendingRun {
+  readonly runId: string;
+  readonly sessionId: string;
+}
+
 export interface Offered {
   readonly offers: Offer[];
   /** Runners that can take no more now. */
@@ -251,6 +257,8 @@ export interface Store {
 
   /** Demand classes in which a run is pending. */
   pendingClasses(): Promise<string[]>;
+  /** The run of a demand class that waits longest. */
+  firstPending(demandClass: string): Promise<PendingRun | undefined>;
   offer(
     candidates: readonly Candidate[],
     newLeaseId: () => string,

@@ -15,6 +15,8 @@ const FOLDER = ".script-agent";
 /** Keeps all of it or, when the process is killed, what was kept before. */
 export function remember(sessionId: string, memory: Memory): void {
   mkdirSync(FOLDER, { recursive: true });
+  // It lies in somebody's project, and is nobody's work.
+  writeFileSync(join(FOLDER, ".gitignore"), "*\n");
   const path = join(FOLDER, `${sessionId}.json`);
   writeFileSync(`${path}.new`, JSON.stringify(memory));
   renameSync(`${path}.new`, path);

@@ -2,6 +2,7 @@ import { parseArgs } from "node:util";
 import { parse as parseYaml } from "yaml";
 import type { JsonValue } from "@bufbuild/protobuf";
 import { nearNames } from "../near-names.ts";
+import { fileProblem, isFileError } from "./file-problem.ts";
 import type { Kind } from "./kinds.ts";
 
 export { formatDurationMs, parseDurationMs } from "./kinds.ts";
@@ -224,7 +225,7 @@ function readConfigFile<C>(
   readFile: ReadFile,
 ): Map<string, Found> {
   const path = named ?? program.defaultFile;
-  const text = readFile(path);
+  const text = readOrRefuse(path, named, readFile);
   const found = new Map<string, Found>();
   if (text === undefined) {
     if (named !== undefined) throw new UsageError(`--config is "${named}", which is not there`);
@@ -243,6 +244,21 @@ function keyHint(key: string, settings: readonly [string, Setting<unknown>][]): 
   const flags = settings.flatMap(([, { flag, inFile }]) => (inFile === false ? [] : [flag]));
   const near = nearest(key, flags);
   return near === undefined ? "keys are the long flags" : `did you mean ${near}?`;
+}
+
+/** @throws UsageError for a file that is there, or may be, and cannot be read. */
+function readOrRefuse(path: string, named: string | undefined, readFile: ReadFile): string | undefined {
+  try {
+    return readFile(path);
+  } catch (error) {
+    if (!isFileError(error)) throw error;
+    const problem = fileProblem(error, path);
+    if (named !== undefined) throw new UsageError(`--config ${path} cannot be read: ${problem}`);
+    throw new UsageError(
+      `configuration file ${path} cannot be read: ${problem}\n` +
+        "it is looked for in the current directory: start in another one, or name a file with --config FILE",
+    );
+  }
 }
 
 function parseYamlMap(path: string, text: string): Record<string, unknown> {

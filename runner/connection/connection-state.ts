@@ -6,7 +6,7 @@ import type { HeldLease } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { PROTOCOL } from "../../lib/protocol/version.ts";
 import type { ExitCode } from "../../lib/exit-codes.ts";
 import type { Log } from "../../lib/log.ts";
-import type { RunStream } from "./run-stream.ts";
+import type { RunStream, StreamEvent } from "./run-stream.ts";
 
 /** Where the connection is, and what it has there. Whether the coordinator knows the runner is said by Membership. */
 export type ConnectionState =
@@ -35,7 +35,8 @@ export interface ConnectionOptions {
   readonly tlsCaPem: string | undefined;
   readonly bootId: string;
   /** What Register says beside `held` and the boot ids. */
-  readonly identity: MessageInitShape<typeof RegisterRequestSchema>;
+  /** What the runner says of itself, asked at each registration. */
+  readonly identity: () => MessageInitShape<typeof RegisterRequestSchema>;
   readonly previousBootId: string;
   /** Longest silence on the stream, unless two keep-alives are longer. */
   readonly pollTimeoutMs: number;
@@ -61,7 +62,7 @@ export function registerRequest(
   { identity, bootId, previousBootId }: ConnectionOptions,
   held: HeldLease[],
 ): MessageInitShape<typeof RegisterRequestSchema> {
-  return { ...identity, bootId, previousBootId, protocolMin: PROTOCOL.min, protocolMax: PROTOCOL.max, held };
+  return { ...identity(), bootId, previousBootId, protocolMin: PROTOCOL.min, protocolMax: PROTOCOL.max, held };
 }
 
 /** What to do after a stream, or instead of one. */
@@ -96,3 +97,8 @@ const REFUSALS: ReadonlySet<Code> = new Set([
   Code.Unauthenticated,
   Code.Unimplemented,
 ]);
+
+/** The run that a message of the stream is about, for the log. */
+export function itemOf(event: StreamEvent): { runId?: string; leaseId?: string } {
+  return event.case === "offer" || event.case === "stop" ? event.value : {};
+}

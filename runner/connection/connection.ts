@@ -13,7 +13,7 @@ import type { CoordinatorLink } from "../../lib/rpc/transport.ts";
 import { BUILT_IN, callTimeoutMs, timingOf } from "./timing.ts";
 import type { Timing } from "./timing.ts";
 import type { ConnectionListener } from "./connection-listener.ts";
-import { isRefusal, nextAfterClosing, registerRequest, silenceText } from "./connection-state.ts";
+import { isRefusal, itemOf, nextAfterClosing, registerRequest, silenceText } from "./connection-state.ts";
 import type { ConnectionEnd, ConnectionOptions, ConnectionState, Next } from "./connection-state.ts";
 import { oneItem } from "../one-item.ts";
 import { Membership } from "./membership.ts";
@@ -143,6 +143,11 @@ export class Connection {
         else if (kind.case === "drain") this.#listener.drained(kind.value.reason);
       });
     }
+  }
+
+  /** Registers again, because what the runner says of itself has changed. */
+  registerAgain(why: string): void {
+    this.#forget(this.#membership.registration, why);
   }
 
   /** A heartbeat sent at `sentAtMs` found no stream of this process: the coordinator has lost the one that seems open here. */
@@ -303,6 +308,8 @@ export class Connection {
   /** What the code of any failed call means for the registration it was made with. */
   #judge(code: Code, error: unknown, registration: Registration | undefined): void {
     if (registration === undefined || this.#membership.leaving || this.closing.aborted) return;
+    // What an earlier registration is told says nothing of the present one.
+    if (registration !== this.#membership.registration) return;
     if (code === Code.Unauthenticated) {
       const { rawMessage } = ConnectError.from(error);
       this.close({ exitCode: EXIT.refused, text: `the coordinator no longer accepts this process: ${rawMessage}` });
@@ -341,9 +348,4 @@ export class Connection {
     this.#enter({ type: "backing-off" });
     await this.#retries.pause();
   }
-}
-
-/** The run that a message of the stream is about, for the log. */
-function itemOf(event: StreamEvent): { runId?: string; leaseId?: string } {
-  return event.case === "offer" || event.case === "stop" ? event.value : {};
 }

@@ -72,9 +72,12 @@ export class RunLease implements reports.LeaseRef {
   readonly storeId: string;
   readonly #deps: LeaseDeps;
   readonly #owner: LeaseOwner;
+  /** Empty for what the process before this one had accepted. */
+  readonly #sessionId: string;
   #state: LeaseState;
   #seq = 0n;
   #renumbered = 0;
+  #log: Log | undefined;
 
   constructor(deps: LeaseDeps, owner: LeaseOwner, ref: reports.LeaseRef, storeId: string, state: LeaseState) {
     this.runId = ref.runId;
@@ -84,6 +87,13 @@ export class RunLease implements reports.LeaseRef {
     this.#deps = deps;
     this.#owner = owner;
     this.#state = state;
+    this.#sessionId = state.type === "recording" ? (state.offer.invocation?.sessionId ?? "") : "";
+  }
+
+  /** Names the run, its session and its attempt in every line. */
+  get log(): Log {
+    const session = this.#sessionId === "" ? {} : { session_id: this.#sessionId };
+    return (this.#log ??= this.#deps.log.child({ run_id: this.runId, ...session, attempt: this.attempt }));
   }
 
   get state(): LeaseState {
@@ -196,35 +206,35 @@ export class RunLease implements reports.LeaseRef {
   }
 
   #accept(): void {
-    const { log, timing } = this.#deps;
+    const { timing } = this.#deps;
     const silence = setTimeout(() => {
       if (this.#state.type !== "accepting") return;
-      log.warn({ run_id: this.runId }, "the accept was not answered; nothing is started");
+      this.log.warn("the accept was not answered; nothing is started");
       this.apply({ type: "silent" });
     }, timing().leaseTtlMs).unref();
     this.#send(reports.acceptReport(this), ({ kind, message }) => {
       clearTimeout(silence);
       if (kind === ReportVerdict_Kind.OK) return this.apply({ type: "accepted" });
-      log.info({ run_id: this.runId, reason: message }, "the offer is over");
+      this.log.info({ reason: message }, "the offer is over");
       return this.apply({ type: "refused" });
     });
     this.#seq = reports.FIRST_SEQ;
   }
 
   #spawn(offer: RunOffer): void {
-    const { execute, state, timing, projectDir, log } = this.#deps;
+    const { execute, state, timing, projectDir } = this.#deps;
     const { invocation } = offer;
-    const sessionId = invocation?.sessionId ?? "";
+    const sessionId = this.#sessionId;
     const session: ExecutorSession = { id: invocation?.executorSessionId ?? "", reports: 0 };
     const hooks = {
       onStarted: (pid: number) => {
         this.#owner.started();
         state.noteRunning(this.leaseId, pid);
-        log.debug({ run_id: this.runId, pid }, "executor started");
+        this.log.debug({ pid }, "executor started");
         this.#send(reports.startedReport(this, this.#nextSeq(), pid), (verdict) => this.#onInterimVerdict(verdict));
       },
       onEvent: (event: ExecutorEvent) =>
-        oneItem(log, "an event of the executor", this, () => this.#onEvent(event, session)),
+        oneItem(this.log, "an event of the executor", this, () => this.#onEvent(event, session)),
       room: () => this.#deps.events.room(this.leaseId),
     };
     const begin = () => {
@@ -232,8 +242,7 @@ export class RunLease implements reports.LeaseRef {
       const assignment = { offer, projectDir: invocation?.projectDir || projectDir, bootId: state.bootId, stopGraceMs };
       return execute(assignment, hooks);
     };
-    const onWait = () =>
-      log.warn({ run_id: this.runId, session_id: sessionId }, "ending an earlier executor of the session");
+    const onWait = () => this.log.warn("ending an earlier executor of the session");
     const execution = this.#owner.executions.start(sessionId, begin, onWait);
     this.apply({ type: "spawned", execution });
     void execution.done.then((outcome) => this.#onEnd({ ...outcome, executorSessionId: session.id }));
@@ -269,10 +278,11 @@ export class RunLease implements reports.LeaseRef {
   }
 
   async #report(report: Report): Promise<void> {
-    const { events, log, onOutcome } = this.#deps;
+    const { events, onOutcome } = this.#deps;
     onOutcome(report.kind);
     const outcome = Report_KindSchema.value[report.kind]?.localName;
-    log.info({ run_id: this.runId, outcome, reason: report.message }, `Run ${this.runId} ended: ${outcome}`);
+    const reason = report.message === "" ? {} : { reason: report.message };
+    this.log.info({ ...reason, outcome }, "The run has ended");
     const bytes = await this.#keep(report);
     report.eventsMissing = BigInt(await events.finish(this.leaseId, EVENTS_WAIT_MS));
     if (this.#state.type !== "finishing") return;
@@ -288,7 +298,7 @@ export class RunLease implements reports.LeaseRef {
   #onFinalVerdict({ kind, message }: ReportVerdict): void {
     if (kind !== ReportVerdict_Kind.OK) {
       const verdict = ReportVerdict_KindSchema.value[kind]?.localName;
-      this.#deps.log.warn({ run_id: this.runId, verdict, reason: message }, "the final report did not count");
+      this.log.warn({ verdict, reason: message }, "the final report did not count");
     }
     this.apply({ type: "answered" });
   }
@@ -298,20 +308,19 @@ export class RunLease implements reports.LeaseRef {
     try {
       return await this.#deps.outbox.put(this.storeId, report);
     } catch (error) {
-      const fields = { run_id: this.runId, reason: String(error) };
-      this.#deps.log.warn(fields, "report not on disk; it is sent from memory, and lost when the runner is");
+      const reason = String(error);
+      this.log.warn({ reason }, "report not on disk; it is sent from memory, and lost when the runner is");
       return reports.smallReportBytes(report) + 3 * (report.result?.text.length ?? 0);
     }
   }
 
   #onInterimVerdict({ kind, message }: ReportVerdict): void {
-    const { log } = this.#deps;
     if (kind === ReportVerdict_Kind.OK) return;
     if (kind === ReportVerdict_Kind.STALE || kind === ReportVerdict_Kind.UNKNOWN) {
-      log.warn({ run_id: this.runId, reason: message }, "the lease is over");
+      this.log.warn({ reason: message }, "the lease is over");
       return this.revoke(kind === ReportVerdict_Kind.STALE);
     }
-    log.error({ run_id: this.runId, reason: message }, "the coordinator refused a report");
+    this.log.error({ reason: message }, "the coordinator refused a report");
   }
 
   #forget(): void {

@@ -63,6 +63,11 @@ export class Leases implements ConnectionListener, LeaseOwner {
     return this.#busy;
   }
 
+  /** Runs that use a slot, in the order in which they were taken. */
+  busyRuns(): string[] {
+    return [...this.#leases.values()].filter(({ state }) => BUSY.has(state.type)).map(({ runId }) => runId);
+  }
+
   /** Leases that the coordinator still waits for. */
   get open(): number {
     let open = 0;
@@ -138,7 +143,7 @@ export class Leases implements ConnectionListener, LeaseOwner {
     this.#storeId = storeId;
     for (const lease of this.#leases.values()) {
       if (this.#isHere(lease) || phaseOf(lease.state) === HeldLease_Phase.FINAL) continue;
-      log.warn({ run_id: lease.runId }, "the coordinator has another store and cannot know the run");
+      lease.log.warn("the coordinator has another store and cannot know the run");
       lease.revoke(false);
     }
     reports.wake();
@@ -164,19 +169,20 @@ export class Leases implements ConnectionListener, LeaseOwner {
   }
 
   #consider(offer: RunOffer): void {
-    const { leaseId, runId, attempt, invocation } = offer;
+    const { leaseId, invocation } = offer;
     const storeId = this.#storeId ?? "";
     const refused = this.#refusal(offer);
     if (refused !== undefined) return this.refuse(offer, storeId, refused);
     const kind = invocation?.mode === "resume" ? "resume_session" : "start_session";
-    this.#options.log.info({ run_id: runId, lease_id: leaseId, attempt }, `Received run ${runId} (${kind})`);
-    return this.#add(offer, storeId, { type: "recording", offer }).take();
+    const lease = this.#add(offer, storeId, { type: "recording", offer });
+    lease.log.info({ lease_id: leaseId }, `Received a run (${kind})`);
+    return lease.take();
   }
 
   stopped({ leaseId, grace, reason }: StopDirective): void {
     const lease = this.#leases.get(leaseId);
     if (lease === undefined) return;
-    this.#options.log.debug({ run_id: lease.runId, reason }, "told to stop the run");
+    lease.log.debug({ reason }, "told to stop the run");
     lease.apply({ type: "stop", graceMs: grace === undefined ? this.#options.timing().stopGraceMs : msOf(grace) });
   }
 
@@ -200,7 +206,7 @@ export class Leases implements ConnectionListener, LeaseOwner {
       case LeaseVerdict_Kind.RESEND_FINAL:
         return lease.apply({ type: "resend" });
       case LeaseVerdict_Kind.UNKNOWN:
-        this.#options.log.warn({ run_id: lease.runId, reason }, "the coordinator does not know the run");
+        lease.log.warn({ reason }, "the coordinator does not know the run");
         return lease.revoke(false);
       default:
         // RENEWED, and what only a newer runner knows.
@@ -242,14 +248,17 @@ export class Leases implements ConnectionListener, LeaseOwner {
     this.#rest = afterStart(this.#rest, this.#busy, performance.now());
   }
 
-  short({ runId }: RunLease, reason: string): void {
+  short(lease: RunLease, reason: string): void {
     const { log, maxRuns, onSlots } = this.#options;
     const nowMs = performance.now();
     const before = this.#rest;
     this.#rest = afterShortage(before, reason, this.#busy - 1, nowMs);
     const pauseMs = Math.round(this.#rest.untilMs - nowMs);
-    const fields = { run_id: runId, reason, pause_ms: pauseMs, slots: this.#rest.limit };
-    log.warn(fields, "nothing can be started on this machine; the run is handed back, and none is taken for a while");
+    const fields = { reason, pause_ms: pauseMs, slots: this.#rest.limit };
+    lease.log.warn(
+      fields,
+      "nothing can be started on this machine; the run is handed back, and none is taken for a while",
+    );
     onSlots();
     if (before?.untilMs === this.#rest.untilMs) return;
     clearTimeout(this.#restTimer);
@@ -261,7 +270,7 @@ export class Leases implements ConnectionListener, LeaseOwner {
   }
 
   refuse(ref: LeaseRef, storeId: string, why: Refused): void {
-    this.#options.log.info({ run_id: ref.runId, reason: why.reason }, "offer refused");
+    this.#options.log.info({ run_id: ref.runId, attempt: ref.attempt, reason: why.reason }, "offer refused");
     this.#refused.add(ref.leaseId);
     const report = refuseReport(ref, why);
     const onVerdict = () => void this.#refused.delete(ref.leaseId);

@@ -1,6 +1,7 @@
 import { closeSync, fdatasync, fsyncSync, mkdirSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { fileProblem } from "../../lib/config/file-problem.ts";
 import { newId } from "../../lib/ids.ts";
 import type { Log } from "../../lib/log.ts";
 import { DatabaseUnusableError, GroupCommit, openDatabase, statements } from "../../lib/sqlite.ts";
@@ -71,9 +72,10 @@ export function openStateDir(base: string, runnerId: string, log: Log): StateDir
     });
   } catch (error) {
     const locked = error instanceof DatabaseUnusableError && error.locked;
+    const dir = join(base, runnerId);
     const text = locked
-      ? `${runnerId} already runs on this host: it holds ${join(base, runnerId)}. End it, or give this one a --name of its own.`
-      : `runner state ${join(base, runnerId)}: ${error instanceof Error ? error.message : String(error)}`;
+      ? `${runnerId} already runs on this host: it holds ${dir}. End it, or give this one a --name of its own.`
+      : `runner state ${dir}: ${fileProblem(error, dir)}\nname another place with --state-dir DIR`;
     throw new StateRefusedError(text, { cause: error });
   }
 }

@@ -21,6 +21,7 @@ export interface DirectoryProblem {
 const BY_CODE: Readonly<Record<string, string>> = {
   EACCES: "may not be entered by the runner's user (EACCES)",
   EPERM: "may not be entered by the runner's user (EPERM)",
+  ENOTDIR: "does not exist: a part of the path is a file (ENOTDIR)",
   ELOOP: "leads through a loop of symbolic links (ELOOP)",
   ENAMETOOLONG: "has a name that is longer than the file system allows (ENAMETOOLONG)",
   ERR_INVALID_ARG_VALUE: "is no path: it holds a NUL character",

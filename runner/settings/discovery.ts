@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { basename, isAbsolute, join, resolve } from "node:path";
+import { fileProblem } from "../../lib/config/file-problem.ts";
 import { executableProblem } from "./executable.ts";
 
 /** Name of an executor's program: `ao-` before and `-exec` after the name of the executor (ADR 12). */
@@ -65,7 +66,10 @@ export function findExecutor({ executors, problems }: Discovery, name: string): 
   const problem = problems.find((problem) => problem.name === name);
   if (problem !== undefined) throw new ExecutorError(problem.message);
   const names = executors.map((executor) => executor.name).join(", ") || "none";
-  throw new ExecutorError(`no executor is named "${name}"; found: ${names}. More are found with --executors-dir DIR`);
+  const unread = problems.flatMap(({ name, message }) => (isAbsolute(name) ? `\n${message}` : [])).join("");
+  throw new ExecutorError(
+    `no executor is named "${name}"; found: ${names}. More are found with --executors-dir DIR${unread}`,
+  );
 }
 
 /**
@@ -74,7 +78,8 @@ export function findExecutor({ executors, problems }: Discovery, name: string): 
  */
 export function resolveExecutorPath(path: string, packageRoot: string, cwd: string): string {
   const places = isAbsolute(path) ? [path] : [resolve(packageRoot, path), resolve(cwd, path)];
-  const found = places.find((place) => existsSync(place));
+  // One that is there and may not be looked at is the one that is meant.
+  const found = places.find((place) => executableProblem(place)?.includes(" does not exist") !== true);
   if (found === undefined)
     throw new ExecutorError(`executor ${path} does not exist; looked at ${places.join(" and ")}`);
   const problem = executableProblem(found);
@@ -92,18 +97,36 @@ export function profileNameOf(path: string): string {
 function foldersOf(source: string, problems: DiscoveryProblem[]): string[] {
   try {
     return readdirSync(source)
-      .filter((name) => statSync(join(source, name), { throwIfNoEntry: false })?.isDirectory())
+      .filter((name) => isFolder(join(source, name), problems))
       .sort();
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    problems.push({ name: source, message: `executors directory ${source} cannot be read: ${reason}` });
+    problems.push({
+      name: source,
+      message: `executors directory ${source} cannot be read: ${fileProblem(error, source)}`,
+    });
     return [];
+  }
+}
+
+/** One entry that cannot be looked at does not hide the others. */
+function isFolder(path: string, problems: DiscoveryProblem[]): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  } catch (error) {
+    problems.push({ name: basename(path), message: `executor ${path} cannot be used: ${fileProblem(error, path)}` });
+    return false;
   }
 }
 
 /** The program of a folder; undefined when it holds none. */
 function inFolder(folder: string): string | { problem: string } | undefined {
-  const programs = readdirSync(folder)
+  let files: string[];
+  try {
+    files = readdirSync(folder);
+  } catch (error) {
+    return { problem: `executor folder ${folder} cannot be read: ${fileProblem(error, folder)}` };
+  }
+  const programs = files
     .filter((file) => PROGRAM.test(file))
     .sort()
     .map((file) => join(folder, file));

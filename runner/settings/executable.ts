@@ -1,4 +1,6 @@
 import { accessSync, closeSync, constants, openSync, readSync, statSync } from "node:fs";
+import type { Stats } from "node:fs";
+import { fileProblem } from "../../lib/config/file-problem.ts";
 import { isShortage } from "../execution/shortage.ts";
 
 /** Bytes of a file that say how it is started; as many as Linux reads. */
@@ -13,7 +15,13 @@ const BINARY_MAGIC = ["7f454c46", "cffaedfe", "cafebabe"];
  * says that the machine is short of something.
  */
 export function executableProblem(path: string): string | undefined {
-  const status = statSync(path, { throwIfNoEntry: false });
+  let status: Stats | undefined;
+  try {
+    status = statSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    if (isShortage(error)) throw error;
+    return `executor ${path} cannot be used: ${fileProblem(error, path)}`;
+  }
   if (status === undefined) return `executor ${path} does not exist; check the path`;
   if (!status.isFile()) return `executor ${path} is not a file; name the program itself`;
   if (!isExecutable(path)) return `executor ${path} is not executable; run: chmod +x ${path}`;

@@ -1,9 +1,10 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { jsonProblem } from "../../lib/protocol/json-values.ts";
 import { readJson } from "../../lib/protocol/json-text.ts";
 import { utf8Text } from "../../lib/text.ts";
+import { fileProblem } from "../../lib/config/file-problem.ts";
 import type { Discovery } from "./discovery.ts";
 import { passEnvProblem } from "../execution/environment.ts";
 import { findExecutor } from "./discovery.ts";
@@ -61,7 +62,7 @@ export function profilesDir(projectDir: string): string {
 export function listProfiles(dirs: readonly string[], discovery: Discovery): ProfileList {
   const profiles = new Map<string, ExecutorProfile>();
   const problems: ProfileProblem[] = [];
-  for (const file of dirs.flatMap((dir) => profileFiles(resolve(dir)))) {
+  for (const file of dirs.flatMap((dir) => profileFiles(resolve(dir), problems))) {
     const name = basename(file, ".json");
     try {
       const profile = readProfile(name, file, discovery);
@@ -69,7 +70,7 @@ export function listProfiles(dirs: readonly string[], discovery: Discovery): Pro
       if (first !== undefined) throw new ProfileError(`not used: ${first.file} has the name "${name}" already`);
       profiles.set(name, profile);
     } catch (error) {
-      problems.push({ name, message: `${file}: ${error instanceof Error ? error.message : String(error)}` });
+      problems.push({ name, message: `${file}: ${fileProblem(error, file)}` });
     }
   }
   return { profiles: [...profiles.values()].sort((a, b) => (a.name < b.name ? -1 : 1)), problems };
@@ -82,15 +83,21 @@ export function findProfile({ profiles, problems }: ProfileList, name: string): 
   const problem = problems.find((problem) => problem.name === name);
   if (problem !== undefined) throw new ProfileError(problem.message);
   const names = profiles.map((profile) => profile.name).join(", ") || "none";
-  throw new ProfileError(`no executor profile is named "${name}"; found: ${names}`);
+  const unread = problems.flatMap(({ name, message }) => (isAbsolute(name) ? `\n${message}` : [])).join("");
+  throw new ProfileError(`no executor profile is named "${name}"; found: ${names}${unread}`);
 }
 
-function profileFiles(dir: string): string[] {
-  if (!statSync(dir, { throwIfNoEntry: false })?.isDirectory()) return [];
-  return readdirSync(dir)
-    .filter((file) => file.endsWith(".json") && file !== ".json")
-    .sort()
-    .map((file) => join(dir, file));
+function profileFiles(dir: string, problems: ProfileProblem[]): string[] {
+  try {
+    if (statSync(dir, { throwIfNoEntry: false }) === undefined) return [];
+    return readdirSync(dir)
+      .filter((file) => file.endsWith(".json") && file !== ".json")
+      .sort()
+      .map((file) => join(dir, file));
+  } catch (error) {
+    problems.push({ name: dir, message: `the profiles in ${dir} cannot be read: ${fileProblem(error, dir)}` });
+    return [];
+  }
 }
 
 /** Keys of a profile: what each must be, in words, and whether it is. */

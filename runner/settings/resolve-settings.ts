@@ -1,11 +1,13 @@
-import { readFileSync, realpathSync, statSync } from "node:fs";
+import { realpathSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { inPackage } from "../../lib/package-root.ts";
+import { readAuthorities } from "../../lib/config/authorities.ts";
 import { UsageError } from "../../lib/config/config.ts";
 import type { RunnerOptions } from "../config.ts";
 import { inheritedEnv, maskedVariables } from "../execution/environment.ts";
 import { Secrets } from "../execution/secret-filter.ts";
+import { directoryProblem } from "./directory.ts";
 import { ExecutorError, discoverExecutors, findExecutor, profileNameOf, resolveExecutorPath } from "./discovery.ts";
 import type { Discovery } from "./discovery.ts";
 import { ProfileError, findProfile, listProfiles, profilesDir } from "./profiles.ts";
@@ -62,7 +64,7 @@ export function resolveSettings(options: RunnerOptions, findings: Findings, cwd:
   const { pollTimeoutMs, heartbeatIntervalMs, drainTimeoutMs, mcpPort, externalMcpUrl, once } = options;
   return {
     coordinatorUrl,
-    tlsCaPem: tlsCa === undefined ? undefined : readPem(tlsCa),
+    tlsCaPem: tlsCa === undefined ? undefined : readAuthorities(tlsCa),
     hostname: hostname(),
     projectDir: realDirectory(options.projectDir),
     executorProfile,
@@ -125,9 +127,8 @@ function checkMasked({ passEnv, maskEnv }: RunnerSettings["executor"]): void {
 }
 
 function realDirectory(dir: string): string {
-  const status = statSync(dir, { throwIfNoEntry: false });
-  if (status === undefined) throw new UsageError(`--project-dir ${dir} does not exist`);
-  if (!status.isDirectory()) throw new UsageError(`--project-dir ${dir} is not a directory`);
+  const problem = directoryProblem(dir);
+  if (problem !== undefined) throw new UsageError(`--project-dir ${dir} ${problem.what}`);
   return realpathSync(dir);
 }
 
@@ -136,14 +137,6 @@ function noHome(): never {
     `there is no place for the state directory: user ${process.getuid?.() ?? ""} has no home, because HOME is not set and ` +
       "/etc/passwd does not name one\nset HOME or XDG_STATE_HOME, or give --state-dir DIR, on a disk that outlives the process",
   );
-}
-
-function readPem(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    throw new UsageError(`--tls-ca ${path} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
-  }
 }
 
 function table(rows: readonly (readonly string[])[]): string {

@@ -48,7 +48,7 @@ describe("discovery", () => {
   it("says which directory that was asked for is not there", () => {
     const { problems } = discoverExecutors(join(dir, "gone"), [join(dir, "gone")]);
     expect(problems).toHaveLength(1);
-    expect(problems[0]?.message).toMatch(/executors directory .*\/gone cannot be read: ENOENT/);
+    expect(problems[0]?.message).toMatch(/executors directory .*\/gone cannot be read: it does not exist \(ENOENT\)/);
   });
 
   it("refuses two programs in one folder, and names both", () => {

@@ -72,6 +72,7 @@ async function lives(harness: StoreHarness): Promise<void> {
   await store.clampTimes(1000, 1000, harness.now - 3_600_000);
   await store.holders();
   const [demandClass = ""] = await store.pendingClasses();
+  await store.firstPending(demandClass);
   await store.setUnmatched(demandClass, 1);
   await store.unmatchedClasses(harness.now);
   await store.setUnmatched(demandClass, undefined);

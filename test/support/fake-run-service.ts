@@ -36,8 +36,10 @@ export class FakeCoordinator {
   readonly created: CreateRunRequest[] = [];
   /** Cursors of every WatchRun call, in order. */
   readonly watched: string[] = [];
-  /** Thrown, one a call, by the next calls of CreateRun, GetRun, ListRuns, WatchRun and ListRunners; undefined lets one pass. */
+  /** Thrown, one a call, by the next calls of CreateRun, GetRun, ListRuns, WatchRun, DeleteSession and ListRunners; undefined lets one pass. */
   readonly failures: (ConnectError | undefined)[] = [];
+  /** Sessions that were deleted. */
+  readonly deleted: string[] = [];
   /** Headers `authorization` of CreateRun. */
   readonly tokens: (string | null)[] = [];
   /** Answers of /ready. */
@@ -176,6 +178,11 @@ export class FakeCoordinator {
         // Two a page, so that readers must page.
         const events = rest.slice(0, Math.min(2, pageSize));
         return { events, nextCursor: events.at(-1)?.cursor ?? cursor, more: rest.length > events.length };
+      },
+      deleteSession: ({ sessionId }) => {
+        this.#fail();
+        this.deleted.push(sessionId);
+        return {};
       },
       getSessionResult: ({ sessionId }) => {
         const run = this.runs.findLast((run) => run.sessionId === sessionId && isFinalState(run.state));

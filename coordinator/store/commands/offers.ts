@@ -6,7 +6,7 @@ import { clampedDue } from "../../core/grace.ts";
 import type { RunStateName } from "../../core/run.ts";
 import { offeredInvocation } from "../../core/invocation.ts";
 import { isHeld } from "../../core/run.ts";
-import type { Candidate, Offer, Offered } from "../store.ts";
+import type { Candidate, Offer, Offered, PendingRun } from "../store.ts";
 import { snapshotOf } from "./blueprint-snapshots.ts";
 import { coreRun, decode, leaseOfOpen, optionalMs, RUN_COLUMNS, runColumnsBy } from "./rows.ts";
 import type { RunRow, SpecRow } from "./rows.ts";
@@ -258,6 +258,15 @@ export function holders(sql: Sql): string[] {
      WHERE lease_id IS NOT NULL AND ended_at IS NULL AND state <> 'OFFERED' AND runner_id IS NOT NULL`,
   ).all();
   return rows.map((row) => row.runner_id);
+}
+
+/** The run of a class that waits longest. */
+export function firstPending(sql: Sql, demandClass: string): PendingRun | undefined {
+  const row = sql<{ run_id: string; session_id: string }>(
+    `SELECT run_id, (SELECT session_id FROM sessions WHERE seq = session_seq) AS session_id
+     FROM runs INDEXED BY runs_pending WHERE ${PENDING_OF_CLASS} ORDER BY seq LIMIT 1`,
+  ).first({ demandClass });
+  return row && { runId: row.run_id, sessionId: row.session_id };
 }
 
 export function pendingClasses(sql: Sql): string[] {

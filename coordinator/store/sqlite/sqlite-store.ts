@@ -1,6 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdirSync, statSync } from "node:fs";
-import { dirname } from "node:path";
+import { statSync } from "node:fs";
 import { newId } from "../../../lib/ids.ts";
 import { bug } from "../../../lib/bug.ts";
 import { FilesInPlace } from "../../../lib/files-in-place.ts";
@@ -39,7 +38,6 @@ export interface SqliteStoreOptions {
  * @throws DatabaseUnusableError naming the path and what to do.
  */
 export function openSqliteStore({ path, onCommit, onFailure, ...options }: SqliteStoreOptions): Store {
-  if (path !== undefined) mkdirSync(dirname(path), { recursive: true });
   const db = openDatabase({
     path: path ?? ":memory:",
     applicationId: APPLICATION_ID,
@@ -189,6 +187,7 @@ class SqliteStore implements Store {
     this.#commit(now, (tx) => runners.removeRunner(tx, runnerId));
 
   pendingClasses: Store["pendingClasses"] = async () => offers.pendingClasses(this.#sql);
+  firstPending: Store["firstPending"] = async (demandClass) => offers.firstPending(this.#sql, demandClass);
   offer: Store["offer"] = (candidates, newLeaseId, acceptBy, now) =>
     this.#commit(now, (tx) => offers.offer(tx, candidates, newLeaseId, acceptBy));
   openOffers: Store["openOffers"] = async (runnerId) => offers.openOffers(this.#sql, runnerId);

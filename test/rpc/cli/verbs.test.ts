@@ -252,6 +252,7 @@ describe("ao doctor", () => {
     fake.move(run, RunState.COMPLETED, { runnerId: "lnch_a", result: { text: run.prompt } });
     await checking.exit;
     expect(checking.stdout()).toMatch(/PASS {2}echo run +completed in .* by lnch_a\n/);
+    expect(fake.deleted, "nothing is left in the history").toEqual([run.sessionId]);
   });
 
   it("fails what the coordinator refuses, in its words", async () => {

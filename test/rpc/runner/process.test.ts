@@ -1,13 +1,14 @@
 import { execFileSync, spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Report_Kind } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
 import { SIGNAL_WINDOW_MS } from "../../../lib/signals.ts";
+import { processesMarked } from "../../../runner/execution/processes.ts";
 import { FakeCoordinator } from "../../support/fake-coordinator.ts";
 import { atEnd, cleanUp, tempDir } from "../../support/test-runner.ts";
 import { until } from "../../support/until.ts";
@@ -84,7 +85,9 @@ describe("agent-runner", () => {
     expect(program.output()).toContain(`Connecting to Agent Coordinator at ${fake.url}`);
     expect(program.output()).toMatch(/Registered as lnch_[0-9a-f]{12}/);
     expect(program.output()).toContain("Runner started - waiting for runs");
-    expect(program.output()).toContain("Received run run_1 (start_session)");
+    expect(program.output()).toMatch(
+      /"run_id":"run_1","session_id":"ses_1","attempt":1,.*"msg":"Received a run \(start_session\)"/,
+    );
     const events = fake.of("events").flatMap(({ request }) => request.batches.flatMap(({ events }) => events));
     expect(events.map(({ event }) => event.case)).toContain("result");
   });
@@ -230,12 +233,26 @@ describe("the launcher", () => {
     expect(program.output()).toContain('"reason":"SIGTERM"');
   });
 
-  it("lets SIGHUP end a program that was started without nohup", async () => {
-    const program = start(LAUNCHER, ["-c", fake.url, "--log-format", "json", "-e", waitingExecutor().path]);
+  it("lets SIGHUP, which no terminal sends, read the profile again for runs to come", async () => {
+    const profiles = join(dir, ".agent-orchestrator/profiles");
+    mkdirSync(profiles, { recursive: true });
+    const write = (profile: object) => writeFileSync(join(profiles, "mine.json"), JSON.stringify(profile));
+    write({ type: "test-executor", tags: ["old"] });
+    const program = start(LAUNCHER, ["-c", fake.url, "--log-format", "json", "--profile", "mine"]);
     await fake.stream();
+    write({ type: "test-executor", tags: ["new"], config: { speed: 2 } });
     program.child.kill("SIGHUP");
+    const again = await until(() => fake.of("register")[1]?.request, "another Register");
+    expect(again).toMatchObject({ tags: ["new"], executor: { config: { speed: 2 } } });
+    expect(again.bootId).toBe(fake.of("register")[0]!.request.bootId);
+    await until(() => program.output().includes("the executor profile has changed"), "a line");
+
+    write({ type: "nosuch" });
+    program.child.kill("SIGHUP");
+    await until(() => /no executor is named .*the runner goes on as before/.test(program.output()), "a refusal");
+    program.child.kill("SIGTERM");
     expect(await program.exited).toEqual({ code: 0, signal: null });
-    expect(program.output()).toContain('"reason":"SIGHUP"');
+    expect(program.output()).toContain('"reason":"SIGTERM"');
   });
 
   it("becomes the program: SIGKILL to what was started ends the runner, whose stream ends with it", async () => {
@@ -303,6 +320,16 @@ describe("the launcher", () => {
     release();
     expect(await program.exited).toEqual({ code: 0, signal: null });
     expect(fake.reports(Report_Kind.COMPLETED)).toHaveLength(1);
+  });
+
+  it.skipIf(!hasScript)("drains when its terminal hangs up", async () => {
+    const command = [LAUNCHER, "-c", fake.url, "--log-format", "json", "-e", waitingExecutor().path].join(" ");
+    const program = start("script", ["-qefc", `exec ${command} 2>${join(dir, "log")}`, "/dev/null"]);
+    await fake.stream();
+    const [pid] = processesMarked([`HOME=${dir}`]).filter((pid) => pid !== program.child.pid);
+    process.kill(pid!, "SIGHUP");
+    expect((await program.exited).code).toBe(0);
+    expect(readFileSync(join(dir, "log"), "utf8")).toContain('"reason":"SIGHUP"');
   });
 
   /** Runs a copy of bin/ that has no node_modules, with a `node` on PATH that says it is of this version. */

@@ -410,7 +410,7 @@ describe("the state directory", () => {
     const stateDir = join(settings.stateDir, "file");
     writeFileSync(stateDir, "");
     await expect(startTestRunner(fake, { ...settings, stateDir })).rejects.toThrow(
-      `runner state ${join(stateDir, runnerId(settings))}: ENOTDIR`,
+      `runner state ${join(stateDir, runnerId(settings))}: a part of the path is a file, not a directory (ENOTDIR)`,
     );
   });
 });
@@ -422,12 +422,15 @@ describe("the end", () => {
     await fake.offer();
     const [one, two] = [await execution("run_1"), await execution("run_2")];
     runner.drain("test");
-    expect(log.at(-1)).toContain("draining, 2 runs left");
+    expect(log.at(-1)).toContain("draining, 2 runs left: waiting for at most ");
+    expect(log.at(-1)).toContain("a second signal (Ctrl+C, SIGTERM) stops them at once");
+    expect(log.at(-1)).toContain('"run_ids":["run_1","run_2"]');
     await until(() => fake.of("heartbeat").at(-1)!.request.draining, "draining is told");
     await fake.offer();
     expect((await report(Report_Kind.REFUSE)).message).toBe("the runner is draining");
     expect(fake.of("deregister")).toEqual([]);
     one.end();
+    await until(() => log.find((line) => line.includes('"run_ids":["run_2"],"msg":"draining, 1 run left"')), "a line");
     two.end();
     expect(await runner.done).toBe(EXIT.ok);
     expect(fake.reports(COMPLETED)).toHaveLength(2);

@@ -138,6 +138,11 @@ describe("plain HTTP", () => {
     expect([posted.status, posted.headers.get("allow")]).toEqual([405, "GET, HEAD"]);
   });
 
+  it("tells the address that it was given, and one by which it is reached from here", async () => {
+    const { url, listensOn, port } = await startTestServer({ listen: { host: "0.0.0.0", port: 0 }, insecure: true });
+    expect([url, listensOn]).toEqual([`http://127.0.0.1:${port}`, `http://0.0.0.0:${port}`]);
+  });
+
   it("answers an unknown path with 404", async () => {
     const { url } = await startTestServer();
     const answer = await fetch(`${url}/nowhere`);

@@ -310,8 +310,9 @@ describe("checks of ao doctor", () => {
     });
     expect([skewCheck(undefined, T0).status, skewCheck("soon", T0).status]).toEqual(["skip", "skip"]);
   });
-  it("fail on another Node than the pinned one", () => {
-    expect(nodeCheck("20.0.0")).toMatchObject({ status: "fail", detail: expect.stringContaining("pins v26") });
+  it("fail on a Node that the programs do not start with, and pass on one that they do", () => {
+    expect(nodeCheck("25.9.9")).toMatchObject({ status: "fail", detail: expect.stringContaining("pins v26") });
+    for (const newer of ["26.0.0", "26.99.0", "30.1.0"]) expect(nodeCheck(newer).status).toBe("pass");
   });
   it("are a line each, with help below a failure", () => {
     expect(checkText({ name: "disk", status: "fail", detail: "full", help: "free space" }, plain)).toBe(

@@ -12,7 +12,7 @@ import { ServerReflection as ServerReflectionAlpha } from "../../../gen/grpc/ref
 
 const OURS: readonly DescService[] = [RunnerService, RunService, SessionService, BlueprintService, FleetService];
 const OTHERS: readonly DescService[] = [Health, ServerReflection, ServerReflectionAlpha];
-const PAGES = ["/health", "/ready", "/metrics", "/mcp"];
+const PAGES = ["/", "/health", "/ready", "/metrics", "/mcp"];
 
 function pathsOf(services: readonly DescService[]): string[] {
   return services.flatMap(({ typeName, methods }) => methods.map(({ name }) => `/${typeName}/${name}`));

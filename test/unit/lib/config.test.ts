@@ -107,6 +107,25 @@ describe("the runner's variables of the seeds", () => {
     });
   });
 
+  it("all have names of our own, which win; the bare ones are warned of", () => {
+    const bare = { PROJECT_DIR: "/old", RUNNER_TAGS: "old", POLL_TIMEOUT: "5", HEARTBEAT_INTERVAL: "5" };
+    const parsed = parseRunnerOptions([], bare, noFile, "/");
+    const warnings = Object.keys(bare).map((name) =>
+      expect.stringMatching(new RegExp(`^${name} is deprecated: set AGENT_RUNNER_\\w+ instead$`)),
+    );
+    expect(parsed).toMatchObject({ config: { projectDir: "/old", tags: ["old"] }, warnings });
+    const ours = {
+      AGENT_RUNNER_PROJECT_DIR: "/new",
+      AGENT_RUNNER_TAGS: "new",
+      AGENT_RUNNER_POLL_TIMEOUT: "6",
+      AGENT_RUNNER_HEARTBEAT_INTERVAL: "7",
+    };
+    expect(parseRunnerOptions([], { ...bare, ...ours }, noFile, "/")).toMatchObject({
+      config: { projectDir: "/new", tags: ["new"], pollTimeoutMs: 6_000, heartbeatIntervalMs: 7_000 },
+      warnings: [],
+    });
+  });
+
   it("include AGENT_RUNTIME_URL, with a warning, when the newer one is unset", () => {
     const parsed = parseRunnerOptions([], { AGENT_RUNTIME_URL: "http://old:1/" }, noFile, "/");
     expect(parsed).toMatchObject({ config: { coordinatorUrl: "http://old:1" } });

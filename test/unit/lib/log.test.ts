@@ -43,6 +43,19 @@ describe("createLogger", () => {
     expect(JSON.parse(lines[0]!).time).toMatch(/^\d{4}-\d\d-\d\dT/);
   });
 
+  it("has no key twice, and shows the host name that a line is about", () => {
+    const line = { hostname: "box-of-the-runner" };
+    const { log, lines } = capture("json");
+    log.info(line, "runner registered");
+    const keys = [...lines[0]!.matchAll(/"(\w+)":/g)].map(([, key]) => key);
+    expect(keys).toEqual([...new Set(keys)]);
+    expect(JSON.parse(lines[0]!)).toMatchObject(line);
+    const pretty = capture("pretty");
+    pretty.log.info(line, "runner registered");
+    expect(pretty.lines[0]).toContain("box-of-the-runner");
+    expect(pretty.lines[0]).not.toContain(String(process.pid));
+  });
+
   it("keeps the chain of causes of an error", () => {
     const { log, lines } = capture("json");
     log.error({ err: new Error("outer", { cause: new Error("inner") }) }, "failed");

@@ -201,7 +201,13 @@ describe("a run that no runner can ever take", () => {
       wallMs: wall.ms,
       steadyMs: performance.now(),
     }));
-    const { runId } = await c.create({ demands: { tags: ["docker"] } });
+    const { runId, sessionId } = await c.create({ demands: { tags: ["docker"] } });
+    await until(() => c.logged.find(({ level }) => level === "warn"), "a warning");
+    expect(c.logged.find(({ level }) => level === "warn")).toMatchObject({
+      run_id: runId,
+      session_id: sessionId,
+      reason: "no runner is registered",
+    });
     const sweep = () => c.running.coordinator.dispatcher.sweep();
     wall.ms += 9_000;
     const runner = await RawRunner.register(c, { tags: ["docker"] });
@@ -210,7 +216,9 @@ describe("a run that no runner can ever take", () => {
     expect(await c.state(runId)).toBe("PENDING");
     await runner.deregister();
     await until(
-      () => c.logged.filter(({ msg }) => msg === "no runner matches a pending run").length === 2,
+      () =>
+        c.logged.filter(({ msg }) => msg === "no runner matches a pending run; it fails in 10s unless one comes")
+          .length === 2,
       "the clock",
     );
     wall.ms += 9_000;

@@ -12,6 +12,14 @@ describe("the plain pages", () => {
     expect(await c.page("/ready")).toEqual({ status: 200, text: "ready\n" });
   });
 
+  it("say at the root what this is and where to look further", async () => {
+    const c = await startTestCoordinator();
+    const { status, text } = await c.page("/");
+    expect(status).toBe(200);
+    expect(text).toMatch(/^agent-coordinator \d+\.\d+\.\d+, protocol 1/);
+    for (const word of ["/health", "/ready", "/metrics", "/mcp", "docs/", "ao -c "]) expect(text).toContain(word);
+  });
+
   it("serve metrics that Prometheus reads: every line is a comment or a number", async () => {
     const c = await startTestCoordinator();
     const answer = await fetch(`${c.url}/metrics`);
