@@ -15,6 +15,7 @@ import type { HttpRequest, HttpResponse } from "../../lib/rpc/http.ts";
 import { MESSAGE_MAX_BYTES } from "../../lib/protocol/limits.ts";
 import type { Log } from "../../lib/log.ts";
 import { BODY_OPTIONS, boundedJson } from "./bodies.ts";
+import { fittingPages, JSON_RESPONSE_FACTOR } from "./fitting-pages.ts";
 import { createHealthBoard, ServingStatus } from "./health.ts";
 import type { HealthBoard } from "./health.ts";
 import { Rarely } from "../../lib/log-rarely.ts";
@@ -156,7 +157,8 @@ export function routerOptions(
   const messageMaxBytes = options.messageMaxBytes ?? MESSAGE_MAX_BYTES;
   return {
     readMaxBytes: messageMaxBytes,
-    writeMaxBytes: messageMaxBytes,
+    // Of JSON; what is larger in binary does not come here.
+    writeMaxBytes: JSON_RESPONSE_FACTOR * messageMaxBytes,
     // No brotli: at Node's default quality one large reply keeps a thread busy for seconds.
     acceptCompression: [compressionGzip],
     ...BODY_OPTIONS,
@@ -164,6 +166,7 @@ export function routerOptions(
       hideUnexpected(options.log),
       ...(options.interceptors ?? []),
       boundedJson,
+      fittingPages(messageMaxBytes),
       createValidateInterceptor(),
       options.gate.interceptor,
     ],

@@ -1,4 +1,6 @@
+import { toJson } from "@bufbuild/protobuf";
 import type { DescField, DescMessage, Message } from "@bufbuild/protobuf";
+import { DurationSchema, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import type { Value } from "@bufbuild/protobuf/wkt";
 import { depthOf } from "./depth.ts";
 import { JSON_MAX_DEPTH } from "./limits.ts";
@@ -28,7 +30,10 @@ function isSound(json: unknown): boolean {
   return Object.entries(json).every(([key, item]) => key.isWellFormed() && isSound(item));
 }
 
-/** The same for every google.protobuf.Struct and Value in a message. The problem names the field by its path. */
+/**
+ * The same for every google.protobuf.Struct and Value in a message, and for its times: a Duration of more than 10,000 years has no
+ * form in JSON, and would spoil every list that it is in. The problem names the field by its path.
+ */
 export function jsonProblemIn(schema: DescMessage, message: Message, at = ""): string | undefined {
   for (const field of jsonFields(schema)) {
     const value = valueOf(message, field);
@@ -48,7 +53,22 @@ function problemOf({ message: schema }: DescField, value: unknown, at: string): 
     if (valueDepth(value as Value, JSON_MAX_DEPTH) > JSON_MAX_DEPTH) return tooDeep(at);
     return isSoundValue(value as Value) ? undefined : unsound(at);
   }
+  const time = TIMES.get(schema?.typeName ?? "");
+  if (time !== undefined) return timeProblem(time, value as Message, at);
   return schema === undefined ? undefined : jsonProblemIn(schema, value as Message, at);
+}
+
+const TIMES: ReadonlyMap<string, DescMessage> = new Map(
+  [DurationSchema, TimestampSchema].map((schema) => [schema.typeName, schema]),
+);
+
+function timeProblem(schema: DescMessage, value: Message, at: string): string | undefined {
+  try {
+    toJson(schema, value);
+    return undefined;
+  } catch (error) {
+    return `${at}: has no form in JSON: ${error instanceof Error ? error.message : String(error)}`;
+  }
 }
 
 function valueDepth({ kind }: Value, max: number): number {
@@ -96,5 +116,6 @@ function jsonFields(schema: DescMessage): readonly DescField[] {
 
 function holdsJson(schema: DescMessage): boolean {
   if (schema.typeName === "google.protobuf.Struct" || schema.typeName === "google.protobuf.Value") return true;
+  if (TIMES.has(schema.typeName)) return true;
   return jsonFields(schema).length > 0;
 }

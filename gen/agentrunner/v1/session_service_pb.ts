@@ -114,7 +114,7 @@ export type ListSessionsRequest = Message<"agentrunner.v1.ListSessionsRequest"> 
   parentSessionId: string;
 
   /**
-   * Most sessions in the response, 1 to 1000. 0: 100.
+   * Most sessions in the response, 1 to 1000. 0: 100. Fewer are sent when they would not fit in a message.
    *
    * @generated from field: uint32 page_size = 3;
    */
@@ -149,7 +149,7 @@ export type ListSessionsRequestJson = {
   parentSessionId?: string;
 
   /**
-   * Most sessions in the response, 1 to 1000. 0: 100.
+   * Most sessions in the response, 1 to 1000. 0: 100. Fewer are sent when they would not fit in a message.
    *
    * @generated from field: uint32 page_size = 3;
    */
@@ -245,7 +245,8 @@ export type ListSessionEventsRequest = Message<"agentrunner.v1.ListSessionEvents
   cursor: string;
 
   /**
-   * Most events in the response, 1 to 1000. 0: 100. Fewer are sent when they would be more than 2 MiB.
+   * Most events in the response, 1 to 1000. 0: 100. Fewer are sent when they would be more than 2 MiB,
+   * or more than 4 MiB as JSON.
    *
    * @generated from field: uint32 page_size = 4;
    */
@@ -278,7 +279,8 @@ export type ListSessionEventsRequestJson = {
   cursor?: string;
 
   /**
-   * Most events in the response, 1 to 1000. 0: 100. Fewer are sent when they would be more than 2 MiB.
+   * Most events in the response, 1 to 1000. 0: 100. Fewer are sent when they would be more than 2 MiB,
+   * or more than 4 MiB as JSON.
    *
    * @generated from field: uint32 page_size = 4;
    */
