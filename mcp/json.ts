@@ -1,5 +1,6 @@
 import { JSON_MAX_DEPTH } from "../lib/protocol/limits.ts";
 import { depthOf } from "../lib/protocol/depth.ts";
+import { heldNumber, numberProblem } from "../lib/protocol/json-numbers.ts";
 
 /** Levels that a message of MCP has around the arguments of a call: batch, message, params, arguments. */
 const LEVELS_AROUND = 4;
@@ -24,9 +25,6 @@ export class TooDeep extends RangeError {
   }
 }
 
-/** What may be such a number; in most texts nothing is, and a reviver costs ten times the parsing. */
-const MAYBE_LOST = /\d{16}|\d[eE]\+?\d{3}/;
-
 /**
  * Parses JSON of a client. Numbers that would be changed come out as LostNumber.
  *
@@ -35,22 +33,14 @@ const MAYBE_LOST = /\d{16}|\d[eE]\+?\d{3}/;
 export function parseJson(text: string): unknown {
   const json: unknown = JSON.parse(text);
   if (depthOf(json, BODY_MAX_DEPTH) > BODY_MAX_DEPTH) throw new TooDeep(json);
-  return MAYBE_LOST.test(text) ? (JSON.parse(text, keepLost) as unknown) : json;
+  // In most texts there is none, and a reviver costs ten times the parsing.
+  return numberProblem(text) === undefined ? json : (JSON.parse(text, keepLost) as unknown);
 }
 
 function keepLost(_key: string, value: unknown, context?: { source?: string }): unknown {
   const source = context?.source;
   if (typeof value !== "number" || source === undefined) return value;
-  return isHeld(value, source) ? value : new LostNumber(source);
-}
-
-/**
- * A fraction is rounded, as everywhere; a whole number is an id more often than not, and must be the same when it is written
- * again. JavaScript writes the shortest text that is read as the same double, which counts as the same.
- */
-function isHeld(value: number, source: string): boolean {
-  if (!Number.isFinite(value)) return false;
-  return !/^-?\d+$/.test(source) || String(value) === source || BigInt(source) === BigInt(value);
+  return Number.isNaN(heldNumber(source)) ? new LostNumber(source) : value;
 }
 
 /** Whether a value is an object of JSON: neither a list nor null. */

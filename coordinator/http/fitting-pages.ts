@@ -2,6 +2,7 @@ import { toBinary, toJsonString } from "@bufbuild/protobuf";
 import type { DescMessage, Message } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Interceptor, UnaryRequest } from "@connectrpc/connect";
+import { RunnerService } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 
 /**
  * Largest response as JSON, in messages: control characters take six bytes there, and what was taken in binary is to be readable
@@ -19,7 +20,8 @@ const AIM = 0.9;
 export function fittingPages(messageMaxBytes: number): Interceptor {
   return (next) => async (request) => {
     const response = await next(request);
-    if (request.stream || response.stream) return response;
+    // Answers to runners are verdicts, and there are thousands a second: not worth measuring.
+    if (request.stream || response.stream || request.service === RunnerService) return response;
     const json = readsJson(request);
     const bytes = bytesOf(request.method.output, response.message, json);
     if (bytes <= messageMaxBytes) return response;

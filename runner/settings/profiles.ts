@@ -3,6 +3,7 @@ import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { jsonProblem } from "../../lib/protocol/json-values.ts";
 import { readJson } from "../../lib/protocol/json-text.ts";
+import { isPrintable } from "../../lib/protocol/printable.ts";
 import { utf8Text } from "../../lib/text.ts";
 import { fileProblem } from "../../lib/config/file-problem.ts";
 import type { Discovery } from "./discovery.ts";
@@ -102,15 +103,17 @@ function profileFiles(dir: string, problems: ProfileProblem[]): string[] {
 
 /** Keys of a profile: what each must be, in words, and whether it is. */
 const KEYS: Readonly<Record<string, { is: string; check: (value: unknown) => boolean }>> = {
-  type: { is: "a string of 1 to 256 characters", check: (value) => isText(value, 256) },
+  type: { is: "a string of 1 to 256 characters", check: (value) => isText(value, 256) && isPrintable(value) },
   command: { is: "a path, relative to this file or absolute", check: (value) => isText(value, 4096) },
   config: { is: "an object", check: (value) => typeof value === "object" && value !== null && !Array.isArray(value) },
   portable: { is: "true or false", check: (value) => typeof value === "boolean" },
   env: { is: "a list of names of environment variables, or of beginnings such as UV_*", check: isVariables },
   tags: {
-    is: "a list of at most 64 different strings of 1 to 128 characters",
+    is: "a list of at most 64 different strings of 1 to 128 characters, none a control character",
     check: (value) =>
-      isList(value, (tag) => isText(tag, 128)) && value.length <= 64 && new Set(value).size === value.length,
+      isList(value, (tag) => isText(tag, 128) && isPrintable(tag)) &&
+      value.length <= 64 &&
+      new Set(value).size === value.length,
   },
 };
 

@@ -94,17 +94,22 @@ describe("a body", () => {
 });
 
 describe("numbers", () => {
-  it.each(["0", "-0", "9007199254740993e0", "0.1", "1e300", "9007199254740992", "12345678901234567000", "1".repeat(3)])(
+  it.each(["0", "-0", "0.1", "1e300", "9007199254740992", "12345678901234567000", "1".repeat(3)])(
     "%s are read",
     (text) => {
       expect(parseJson(`[${text}]`)).toEqual([Number(text)]);
     },
   );
 
-  it.each(["9007199254740993", "1029384756610293847", "-1029384756610293847", "1e400", "-1e400", "1".repeat(400)])(
-    "%s would be changed",
-    (source) => {
-      expect(parseJson(`[${source}]`)).toEqual([{ source }]);
-    },
-  );
+  it.each([
+    "9007199254740993",
+    "1029384756610293847",
+    "-1029384756610293847",
+    "1e400",
+    "-1e400",
+    "9007199254740993e0",
+    "1".repeat(400),
+  ])("%s would be changed", (source) => {
+    expect(parseJson(`[${source}]`)).toEqual([{ source }]);
+  });
 });
