@@ -76,6 +76,9 @@ const BROKEN: ReadonlySet<string> = new Set([
   "EPIPE",
 ]);
 
+/** A reset of one stream, in the words of connect-node and of Node. */
+const RESET = /^(?:http\/2 stream|Stream) closed with error code /;
+
 const CUT = /^protocol error: (?:missing EndStreamResponse|incomplete envelope|promised \d+ bytes, received \d+)$/;
 
 /**
@@ -88,7 +91,7 @@ export function withoutBlame(error: unknown): unknown {
   const { code, rawMessage, cause } = error;
   // What the coordinator itself says comes with its headers.
   const ours = [...error.metadata.keys()].length === 0;
-  const reset = code === Code.Internal && rawMessage.startsWith("http/2 stream closed with error code");
+  const reset = code === Code.Internal && RESET.test(rawMessage);
   const cut = code === Code.InvalidArgument && ours && CUT.test(rawMessage);
   const broken = code === Code.Internal && isBroken(cause);
   if (!reset && !cut && !broken) return error;

@@ -45,6 +45,8 @@ describe("a way that broke", () => {
 
   it.each([
     new ConnectError("http/2 stream closed with error code INTERNAL_ERROR (0x2)", Code.Internal),
+    // Node's own words, which connect-node does not look into: a coordinator that ends refuses the streams of its last moment.
+    new ConnectError("Stream closed with error code NGHTTP2_REFUSED_STREAM", Code.Internal),
     new ConnectError("protocol error: missing EndStreamResponse", Code.InvalidArgument),
     new ConnectError("protocol error: incomplete envelope", Code.InvalidArgument),
     new ConnectError("protocol error: promised 9 bytes, received 4", Code.InvalidArgument),
