@@ -261,12 +261,22 @@ function stateHomeOf(env: Environment): string | undefined {
   }
 }
 
+const EPILOGUE = `Signals: the first TERM or INT drains, the second stops the runs, the third ends the
+process. HUP reads the executor profile again; in a program that has a terminal it
+is a TERM, under nohup nothing.
+
+Exit codes: 0 ended as asked · 2 usage: a flag, a variable, a file or a folder is
+wrong · 4 refused by the coordinator, or another process is this runner · 70 bug ·
+128 + the third signal. With --once also 1 the run failed · 3 the coordinator
+cannot be reached · 5 the run was stopped.`;
+
 export function runnerProgram(env: Environment, cwd: string): Program<RunnerOptions> {
   return {
     name: "agent-runner",
     version: VERSION,
     summary: "Takes runs from a coordinator and executes each with an executor program.",
     table: runnerTable(env, cwd),
+    epilogue: EPILOGUE,
     defaultFile: ".agent-orchestrator/runner.yaml",
     check: (options, sources) =>
       chosenTwice(options, sources) ??

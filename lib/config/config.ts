@@ -43,6 +43,8 @@ export interface Program<C> {
   /** What it does, in a line or two. */
   readonly summary: string;
   readonly table: Table<C>;
+  /** What `--help` says after the flags: signals and exit codes. */
+  readonly epilogue: string;
   /** Configuration file that is read when it is there and `--config` names none. */
   readonly defaultFile: string;
   /** What is wrong with the values together; undefined when nothing is. */
@@ -296,7 +298,7 @@ export function helpText<C>(program: Program<C>): string {
   ];
   const width = Math.max(...rows.map(({ left }) => left.length));
   const lines = rows.map(({ left, right }) => `  ${left.padEnd(width)}  ${right}`);
-  return `Usage: ${program.name} [flags]\n\n${program.summary}\n\nA flag beats a variable, a variable the file.\n\n${lines.join("\n")}\n`;
+  return `Usage: ${program.name} [flags]\n\n${program.summary}\n\nA flag beats a variable, a variable the file.\n\n${lines.join("\n")}\n\n${program.epilogue}\n`;
 }
 
 function flagColumn(flag: string, short: string | undefined, placeholder: string): string {

@@ -257,6 +257,14 @@ function hintOfWay(way: Error): string {
   return "name an http:// or https:// proxy that allows CONNECT, or none";
 }
 
+/** What is wrong with a certificate that is not a matter of who signed it. */
+const CERTIFICATE_HINTS: Readonly<Record<string, string>> = {
+  ERR_TLS_CERT_ALTNAME_INVALID:
+    "its certificate is for other names than this one: use one of those, or renew it with this one",
+  CERT_HAS_EXPIRED: "its certificate has expired: renew it, and send the coordinator a SIGHUP",
+  CERT_NOT_YET_VALID: "its certificate is not valid yet: check the clocks",
+};
+
 function describeErrno(errno: string, url: string): CallTrouble {
   if (errno === "ECONNREFUSED" || errno === "ENOENT") {
     return unreachable(errno, url, "start one with `ao dev`, or set AGENT_ORCHESTRATOR_API_URL");
@@ -264,6 +272,8 @@ function describeErrno(errno: string, url: string): CallTrouble {
   if (errno === "ENOTFOUND" || errno === "EAI_AGAIN") {
     return unreachable(errno, url, "the host name does not resolve: check the URL");
   }
+  const certificateHint = CERTIFICATE_HINTS[errno];
+  if (certificateHint !== undefined) return unreachable(errno, url, certificateHint);
   if (errno.includes("CERT") || errno === "UNABLE_TO_VERIFY_LEAF_SIGNATURE") {
     return unreachable(errno, url, "its certificate is not trusted here: pass its CA with --tls-ca");
   }

@@ -305,10 +305,9 @@ export class Connection {
     return "back-off";
   }
 
-  /** What the code of any failed call means for the registration it was made with. */
+  /** What the code of any failed call means for the registration it was made with, if that is still the present one. */
   #judge(code: Code, error: unknown, registration: Registration | undefined): void {
     if (registration === undefined || this.#membership.leaving || this.closing.aborted) return;
-    // What an earlier registration is told says nothing of the present one.
     if (registration !== this.#membership.registration) return;
     if (code === Code.Unauthenticated) {
       const { rawMessage } = ConnectError.from(error);

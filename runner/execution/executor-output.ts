@@ -91,6 +91,11 @@ export class OutputParser {
     return this.#results;
   }
 
+  /** Memory that the line takes which is not whole yet. */
+  get heldBytes(): number {
+    return this.#held.capacity;
+  }
+
   /** True when output waits for a flush. */
   get pending(): boolean {
     return this.#batch !== undefined;
@@ -283,6 +288,10 @@ export class OutputParser {
 /** A line that is not complete. One buffer that grows, because a line that comes byte by byte would otherwise be a million small ones. */
 class HeldLine {
   #buffer = Buffer.alloc(0);
+
+  get capacity(): number {
+    return this.#buffer.length;
+  }
   bytes = 0;
 
   add(piece: Buffer): void {

@@ -1,4 +1,4 @@
-import { closeSync, fdatasync, fsyncSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { closeSync, fdatasync, fsyncSync, mkdirSync, openSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { fileProblem } from "../../lib/config/file-problem.ts";
@@ -65,6 +65,8 @@ export class StateRefusedError extends Error {
 
 /** Opens the state directory of a runner and logs when it cannot be written any more. Throws StateRefusedError. */
 export function openStateDir(base: string, runnerId: string, log: Log): StateDir {
+  // Reports hold what agents said. Only while the files are made: executors keep the umask of their user.
+  const umask = process.umask(0o077);
   try {
     return new StateDir(base, runnerId, (reason) => {
       if (reason === undefined) log.info("the state directory can be written again; offers are taken");
@@ -77,7 +79,18 @@ export function openStateDir(base: string, runnerId: string, log: Log): StateDir
       ? `${runnerId} already runs on this host: it holds ${dir}. End it, or give this one a --name of its own.`
       : `runner state ${dir}: ${fileProblem(error, dir)}\nname another place with --state-dir DIR`;
     throw new StateRefusedError(text, { cause: error });
+  } finally {
+    process.umask(umask);
   }
+}
+
+/** The name of the directory can be guessed, so that somebody else may have made it, with what is in it. */
+function mustBeOurs(dir: string): void {
+  const { uid, mode } = statSync(dir);
+  const us = process.geteuid?.();
+  if (us === undefined) return;
+  if (uid !== us && uid !== 0) throw new Error(`it belongs to user ${uid}, and this process to user ${us}`);
+  if ((mode & 0o002) !== 0) throw new Error(`everybody may write into it; chmod o-w ${dir}`);
 }
 
 /**
@@ -121,6 +134,7 @@ export class StateDir {
   constructor(base: string, runnerId: string, onTrouble: (reason: string | undefined) => void) {
     const dir = join(base, runnerId);
     mkdirSync(dir, { recursive: true, mode: 0o700 });
+    mustBeOurs(dir);
     this.path = join(dir, "state.db");
     this.#onTrouble = onTrouble;
     this.#db = openDatabase({

@@ -41,7 +41,7 @@ export interface Running {
   /** Sends the signal to the process alone, and waits for its exit code. */
   end(signal: NodeJS.Signals): Promise<number>;
   /** Waits until it has said this, on either stream; throws with all that it said when it ends first. */
-  says(words: RegExp, timeoutMs?: number): Promise<RegExpExecArray>;
+  says(words: RegExp): Promise<RegExpExecArray>;
 }
 
 export interface RunningCoordinator extends Running {
@@ -185,7 +185,7 @@ function running(child: ChildProcess, name: string): Running {
       child.kill(signal);
       return exited;
     },
-    says: (words, timeoutMs = 15_000) => until(() => said(words), `${name} says ${words}`, timeoutMs),
+    says: (words) => until(() => said(words), `${name} says ${words}`),
   };
 }
 

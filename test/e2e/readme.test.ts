@@ -46,7 +46,7 @@ describe("the commands of the README, with `ao dev` running", () => {
     return { dev, run };
   }
 
-  it("start, resume, show and check, with ao", { timeout: 40_000 }, async () => {
+  it("start, resume, show and check, with ao", async () => {
     const { dev, run } = await startDev();
     const { stdout } = await run(readmeBlock("ao"));
     expect(stdout).toContain("start: Say hello");
@@ -62,7 +62,7 @@ describe("the commands of the README, with `ao dev` running", () => {
     expect(await dev.end("SIGTERM")).toBe(0);
   });
 
-  it("start an agent with its blueprint, and a tree of agents that call back", { timeout: 40_000 }, async () => {
+  it("start an agent with its blueprint, and a tree of agents that call back", async () => {
     const { dev, run } = await startDev(readmeBlock("agents dev").trim());
     const { code, stdout, stderr } = await run(readmeBlock("agents"));
     expect(code, stderr).toBe(0);
@@ -71,7 +71,7 @@ describe("the commands of the README, with `ao dev` running", () => {
     expect(stdout).toContain("2 started");
     expect(stdout).toMatch(/^ses_\w+ {2}boss .*\n├─ ses_\w+ {2}one .*\n└─ ses_\w+ {2}two /m);
     const result = async () => (await run("npx ao sessions result boss")).stdout;
-    await until(async () => (await result()).includes("both have called back"), "the parent was resumed", 15_000);
+    await until(async () => (await result()).includes("both have called back"), "the parent was resumed");
     const tools = (await run(readmeBlock("mcp"))).stdout;
     for (const { name } of TOOLS) expect(tools).toContain(`"name":"${name}"`);
     expect(await dev.end("SIGTERM")).toBe(0);

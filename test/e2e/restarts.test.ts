@@ -92,7 +92,7 @@ it("a runner that is killed leaves no executor behind; its successor settles its
   expect(executors(failing, repeated)).toEqual(expect.arrayContaining([...workers()]));
 
   await first.end("SIGKILL");
-  await until(() => executors(failing, repeated).length === 0, "no executor is left", 5_000);
+  await until(() => executors(failing, repeated).length === 0, "no executor is left");
   const second = await home.runner(coordinator, flags);
   expect(second.runnerId).toBe(first.runnerId);
   const lost = await runUntil(url, failing, "FAILED");

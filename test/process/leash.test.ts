@@ -30,7 +30,7 @@ afterEach(async () => {
     if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
       process.kill(-child.pid, "SIGKILL");
   }
-  await until(() => marked(boot).length === 0, "no process of the test is left", 2_000);
+  await until(() => marked(boot).length === 0, "no process of the test is left");
 });
 
 const log = { warn: (_: object, message?: string) => void warnings.push(message ?? "") } as Parameters<
@@ -69,9 +69,9 @@ describe("a runner that is killed with SIGKILL", () => {
     runner.kill("SIGKILL");
     const killedAt = performance.now();
     const left = () => marked(boot).length + groups.filter((group) => group.alive()).length;
-    await until(() => left() === 0, "every executor is gone", 3_000);
+    await until(() => left() === 0, "every executor is gone");
     expect(performance.now() - killedAt).toBeGreaterThan(900);
-    await until(() => hasEnded(leash), "the leash is gone too", 3_000);
+    await until(() => hasEnded(leash), "the leash is gone too");
   });
 });
 

@@ -25,7 +25,7 @@ beforeEach(() => {
 
 afterEach(async () => {
   rmSync(dir, { recursive: true, force: true });
-  await until(() => processesOf(env).length === 0, "no process of the test is left", 2_000);
+  await until(() => processesOf(env).length === 0, "no process of the test is left");
 });
 
 /** Supervises a fixture, with timings that suit a test. */
@@ -86,7 +86,7 @@ describe("an executor that ends by itself", () => {
 
   it("is heard while it runs: output within a moment, events in their order", async () => {
     const run = bash(`echo one; echo '{"type":"status","text":"busy"}'; echo two; sleep 60`);
-    await until(() => run.printed() === "one\ntwo\n", "the output is delivered while the executor runs", 2_000);
+    await until(() => run.printed() === "one\ntwo\n", "the output is delivered while the executor runs");
     expect(run.events.map(({ event }) => event.case)).toEqual(["output", "status", "output"]);
     run.execution.stop(0);
     await run.done;

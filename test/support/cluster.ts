@@ -119,7 +119,7 @@ export class Cluster {
   }
 
   async ready(): Promise<void> {
-    await until(() => this.#isReady(), `the coordinator at ${this.url} is ready`, 15_000);
+    await until(() => this.#isReady(), `the coordinator at ${this.url} is ready`);
   }
 
   async #isReady(): Promise<boolean> {

@@ -178,11 +178,11 @@ describe.skipIf(process.platform !== "linux")("ao dev, which reads /proc to find
     const code = 'require("child_process").spawn(process.execPath, process.argv.slice(2), { stdio: "inherit" })';
     await writeFile(npx, code);
     const run = start([npx, MAIN, "dev", "--listen", "127.0.0.1:0", "--memory"]);
-    await until(() => /stop +Ctrl/.test(run.text()), "the banner is shown", 15_000);
+    await until(() => /stop +Ctrl/.test(run.text()), "the banner is shown");
     const all = descendants(run.child.pid!);
     expect(all.length).toBeGreaterThan(2);
     run.child.kill("SIGKILL");
-    await until(() => !all.some(isAlive), "all have ended", 10_000);
+    await until(() => !all.some(isAlive), "all have ended");
   });
 
   it("does the same for a SIGINT that reaches it alone", async () => {
@@ -213,16 +213,16 @@ describe("npm run demo", () => {
     processes: processesMarked([`HOME=${dir}`]),
   });
 
-  it("runs to its end with every outcome as expected, and leaves nothing behind", { timeout: 40_000 }, async () => {
+  it("runs to its end with every outcome as expected, and leaves nothing behind", async () => {
     const demo = start([MAIN, "demo"]);
     const code = await demo.exit;
     expect({ code, text: demo.text() }).toMatchObject({ code: 0, text: expect.stringContaining("All as expected") });
     expect(await left()).toEqual({ files: [], processes: [] });
   });
 
-  it("leaves nothing behind at Ctrl+C either, and says that it was ended: exit 1", { timeout: 40_000 }, async () => {
+  it("leaves nothing behind at Ctrl+C either, and says that it was ended: exit 1", async () => {
     const demo = start([MAIN, "demo"]);
-    await until(() => demo.text().includes("Hello from a real process"), "the demo is under way", 15_000);
+    await until(() => demo.text().includes("Hello from a real process"), "the demo is under way");
     process.kill(-demo.child.pid!, "SIGINT");
     expect(await demo.exit).toBe(1);
     expect(demo.text()).toContain("demo failed: ended by SIGINT");

@@ -96,6 +96,21 @@ describe("precedence", () => {
   });
 });
 
+describe("--help", () => {
+  it.each([
+    ["agent-coordinator", () => parseCoordinatorConfig(["--help"], {}, noFile)],
+    ["agent-runner", () => parseRunnerOptions(["--help"], {}, noFile, "/")],
+  ])("of %s says what signals do and what exit codes mean, for 90 columns", (_program, parse) => {
+    const parsed = parse();
+    const text = parsed.type === "text" ? parsed.text : "";
+    const epilogue = text.slice(text.indexOf("Signals: "));
+    expect(epilogue).toMatch(
+      /^Signals: .*TERM[^]*HUP reads [^]*\n\nExit codes: 0 [^]* 2 usage[^]* 4 refused[^]* 70 bug/,
+    );
+    for (const line of epilogue.split("\n")) expect(line.length).toBeLessThanOrEqual(90);
+  });
+});
+
 describe("the runner's variables of the seeds", () => {
   it("are read: POLL_TIMEOUT and HEARTBEAT_INTERVAL in seconds", () => {
     const env = { POLL_TIMEOUT: "5", HEARTBEAT_INTERVAL: "1.5", RUNNER_TAGS: "gpu,docker", AGENT_EXECUTOR_PATH: "e/x" };

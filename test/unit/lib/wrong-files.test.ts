@@ -9,7 +9,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { existsSync, readFileSync } from "node:fs";
+import { chownSync, existsSync, readFileSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -148,6 +148,22 @@ describe("a file or folder that cannot be used is somebody's, and no bug", () =>
   it("says --state-dir where the state cannot be kept", async () => {
     const { message } = await refusal(() => openStateDir(at("closed"), "lnch_1", quiet));
     expect(message).toMatch(/^runner state .*lnch_1: .*\(EACCES\)\nname another place with --state-dir DIR$/);
+  });
+
+  it("keeps the state to its owner, and takes none that others may have written", async () => {
+    const state = openStateDir(at("empty/state"), "lnch_1", quiet);
+    for (const file of ["state.db", "state.db-wal"]) {
+      expect(statSync(at("empty/state/lnch_1", file)).mode & 0o077, file).toBe(0);
+    }
+    await state.close();
+    chmodSync(at("empty/state/lnch_1"), 0o777);
+    const open = () => openStateDir(at("empty/state"), "lnch_1", quiet);
+    expect(open).toThrow(/everybody may write into it; chmod o-w .*\nname another place with --state-dir DIR$/);
+    // A process without rights may not give its directory away.
+    if (process.getuid?.() !== 0) return;
+    chmodSync(at("empty/state/lnch_1"), 0o700);
+    chownSync(at("empty/state/lnch_1"), 65_534, 65_534);
+    expect(open).toThrow(/it belongs to user 65534, .* to user 0/);
   });
 
   async function expectRefusal(path: string, why: RegExp, attempt: (path: string) => unknown): Promise<void> {
