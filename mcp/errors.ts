@@ -1,4 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { EXIT } from "../lib/exit-codes.ts";
+import { describeForeignAnswer } from "../lib/rpc/foreign-answers.ts";
 import { isStoreTrouble } from "../lib/rpc/error-info.ts";
 
 /** A call that a tool refuses; the message says what to do instead. */
@@ -34,6 +36,8 @@ const NO_TOKEN =
 /** Says what went wrong and what to do, for the model of an agent or of a person's client. */
 export function adviceOf(error: unknown, { sessionId }: { readonly sessionId: string | undefined }): string {
   if (error instanceof ToolError) return error.message;
+  const foreign = describeForeignAnswer(ConnectError.from(error), "the coordinator");
+  if (foreign?.exitCode === EXIT.refused) return `${foreign.text}. Nothing was changed: ${foreign.hint}.`;
   const { code, rawMessage } = ConnectError.from(error);
   const ofPerson = code === Code.Unauthenticated && sessionId === undefined ? NO_TOKEN : ADVICE.get(code);
   const advice = isStoreTrouble(error) ? AGAIN : ofPerson;

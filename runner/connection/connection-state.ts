@@ -50,6 +50,11 @@ export interface ConnectionOptions {
   readonly random?: () => number;
 }
 
+/** Id of the stream that has brought its first message; empty while there is none. */
+export function streamIdOf(state: ConnectionState): string {
+  return state.type === "attached" ? state.streamId : "";
+}
+
 /** What the log says of a stream that was silent for `ms`. */
 export function silenceText(state: ConnectionState, ms: number): string {
   const text = `nothing came on the stream for ${ms} ms; opening another one`;

@@ -10,7 +10,7 @@ import { EXIT } from "../../lib/exit-codes.ts";
 import type { Log } from "../../lib/log.ts";
 import { connectTransport, describeConnectError } from "../../lib/rpc/transport.ts";
 import type { CoordinatorLink } from "../../lib/rpc/transport.ts";
-import { BUILT_IN, callTimeoutMs, timingOf } from "./timing.ts";
+import { BUILT_IN, callTimeoutMs, heldBytes, timingOf } from "./timing.ts";
 import type { Timing } from "./timing.ts";
 import type { ConnectionListener } from "./connection-listener.ts";
 import { isRefusal, itemOf, nextAfterClosing, registerRequest, silenceText } from "./connection-state.ts";
@@ -182,9 +182,9 @@ export class Connection {
     this.#enter({ type: "registering" });
     const patienceMs = this.#options.twinPatienceMs ?? this.#timing.leaseTtlMs + TWIN_SLACK_MS;
     return await this.#retries.whileTaken(async () => {
-      const options = { timeoutMs: callTimeoutMs(this.#timing) };
-      const request = registerRequest(this.#options, this.#listener.held());
-      return this.#welcome(await this.#client.register(request, options));
+      const held = this.#listener.held();
+      const options = { timeoutMs: callTimeoutMs(this.#timing, heldBytes(held)) };
+      return this.#welcome(await this.#client.register(registerRequest(this.#options, held), options));
     }, patienceMs);
   }
 

@@ -6,9 +6,10 @@ import { Backoff } from "../../lib/rpc/backoff.ts";
 import type { Log } from "../../lib/log.ts";
 import { connectTransport } from "../../lib/rpc/transport.ts";
 import type { CoordinatorLink } from "../../lib/rpc/transport.ts";
+import { streamIdOf } from "./connection-state.ts";
 import type { Connection, RunnerClient } from "./connection.ts";
 import type { ConnectionListener } from "./connection-listener.ts";
-import { msOf } from "./timing.ts";
+import { heldBytes, msOf } from "./timing.ts";
 
 /** Interval at which delays of the event loop are sampled. */
 const LAG_RESOLUTION_MS = 20;
@@ -80,7 +81,6 @@ export class Heartbeat {
   async #beat(): Promise<number> {
     const listener = this.#listener;
     const sentAtMs = performance.now();
-    const { state } = this.#connection;
     const lagMs = Math.max(0, this.#lag.max / 1e6 - LAG_RESOLUTION_MS);
     const answer = await this.#connection.call(
       (client, runnerId, options) =>
@@ -91,12 +91,12 @@ export class Heartbeat {
             held: listener.held(),
             freeSlots: listener.freeSlots,
             draining: listener.draining,
-            streamId: state.type === "attached" ? state.streamId : "",
+            streamId: streamIdOf(this.#connection.state),
             eventLoopLag: durationFromMs(Math.round(lagMs)),
           },
           options,
         ),
-      { client: this.#client },
+      { client: this.#client, bytes: heldBytes(listener.held()) },
     );
     this.#lag.reset();
     listener.verdicts(answer.verdicts);

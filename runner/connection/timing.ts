@@ -34,6 +34,14 @@ const SLOW_BYTES_PER_MS = 8;
 /** Longest wait for the answer to any call. */
 const LARGE_CALL_MAX_MS = 600_000;
 
+/** A lease in `held` at most: three fields of 64 characters and less, with their tags. */
+const HELD_LEASE_MAX_BYTES = 160;
+
+/** Most bytes that a list of leases takes in a message, for `callTimeoutMs`. */
+export function heldBytes(held: readonly unknown[]): number {
+  return held.length * HELD_LEASE_MAX_BYTES;
+}
+
 /** How long to wait for the answer to a call whose request has `bytes`. */
 export function callTimeoutMs({ leaseTtlMs }: Timing, bytes = 0): number {
   const smallMs = Math.min(CALL_MAX_MS, leaseTtlMs / 3);

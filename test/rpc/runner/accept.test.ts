@@ -53,7 +53,9 @@ describe("accept before spawn", () => {
   });
 
   it("repeats the accept with the same seq until it is answered", async () => {
-    let left = 2;
+    // A third of it passes before an accept is repeated, and the runner gives up when it is over.
+    fake.config.leaseTtl = durationFromMs(3_000);
+    let left = 1;
     fake.onReport = ({ kind }) => {
       if (kind !== Report_Kind.ACCEPT || left === 0) return OK;
       left -= 1;
@@ -63,8 +65,7 @@ describe("accept before spawn", () => {
     await fake.offer();
     await until(() => executions.length === 1, "the spawn");
     const accepts = fake.reports(Report_Kind.ACCEPT);
-    expect(accepts).toHaveLength(3);
-    expect(new Set(accepts.map(({ seq }) => seq))).toEqual(new Set([1n]));
+    expect(accepts.map(({ seq }) => seq)).toEqual([1n, 1n]);
     assertAcceptBeforeSpawn(fake.history);
   });
 

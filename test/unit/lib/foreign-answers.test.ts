@@ -3,9 +3,11 @@ import { describe, expect, it } from "vitest";
 import { isTransient } from "../../../client/transient.ts";
 import { EXIT } from "../../../lib/exit-codes.ts";
 import { withoutBlame } from "../../../lib/rpc/foreign-answers.ts";
+import { adviceOf } from "../../../mcp/errors.ts";
 import { describeConnectError } from "../../../lib/rpc/transport.ts";
 
 const URL = "https://agents.example.com";
+const AGENT = { sessionId: "ses_1" };
 
 describe("an answer in HTTP, of a proxy", () => {
   it.each([
@@ -28,6 +30,13 @@ describe("an answer in HTTP, of a proxy", () => {
     const trouble = describeConnectError(new ConnectError(said, code), URL);
     expect(trouble).toMatchObject({ exitCode, text: expect.stringMatching(text) });
     expect(trouble.hint).toBeTruthy();
+  });
+
+  it("is told to a model in words too", () => {
+    expect(adviceOf(new ConnectError("HTTP 413", Code.Unknown), AGENT)).toMatch(
+      /^a proxy .* refuses a request of this size/,
+    );
+    expect(adviceOf(new ConnectError("HTTP 502", Code.Unavailable), AGENT)).toContain("cannot be reached");
   });
 
   it("that redirects says where to", () => {

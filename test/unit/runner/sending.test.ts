@@ -1,9 +1,9 @@
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, it } from "vitest";
-import { RunnerConfigSchema } from "../../../gen/agentrunner/v1/runner_pb.ts";
+import { HeldLeaseSchema, RunnerConfigSchema } from "../../../gen/agentrunner/v1/runner_pb.ts";
 import { errorInfo } from "../../../lib/rpc/error-info.ts";
-import { BUILT_IN, callTimeoutMs, timingOf } from "../../../runner/connection/timing.ts";
+import { BUILT_IN, callTimeoutMs, heldBytes, timingOf } from "../../../runner/connection/timing.ts";
 import { BATCH_MAX_BYTES, BatchSize } from "../../../runner/reports/batch-size.ts";
 import { reactionTo } from "../../../runner/reports/send-failure.ts";
 
@@ -74,4 +74,12 @@ it("a call has time for its size, up to ten minutes", () => {
   expect(callTimeoutMs({ ...BUILT_IN, leaseTtlMs: 6_000 })).toBe(2_000);
   expect(callTimeoutMs(BUILT_IN, 800_000)).toBe(110_000);
   expect(callTimeoutMs(BUILT_IN, 2 ** 40)).toBe(600_000);
+});
+
+it("a call that lists leases has time for as many as a runner can hold", () => {
+  const id = "x".repeat(64);
+  const lease = create(HeldLeaseSchema, { runId: id, leaseId: id, attempt: 2 ** 32 - 1, phase: 3 });
+  const bytes = 2_000 * (toBinary(HeldLeaseSchema, lease).length + 3);
+  expect(heldBytes(Array.from({ length: 2_000 }))).toBeGreaterThanOrEqual(bytes);
+  expect(callTimeoutMs(BUILT_IN, bytes)).toBeGreaterThan(bytes / 8);
 });
