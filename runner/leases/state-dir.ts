@@ -82,13 +82,12 @@ export function openStateDir(base: string, runnerId: string, log: Log): StateDir
     state = new StateDir(base, runnerId, onTrouble);
   } catch (error) {
     const locked = error instanceof DatabaseUnusableError && error.locked;
-    const dir = join(base, runnerId);
     const text = locked
       ? `${runnerId} already runs on this host: it holds ${dir}. End it, or give this one a --name of its own.`
       : `runner state ${dir}: ${fileProblem(error, dir)}\nname another place with --state-dir DIR`;
     throw new StateRefusedError(text, { cause: error });
   }
-  const { claim } = state;
+  const { claim, previousBootId } = state;
   if (claim.type === "copy") {
     void state.abandon();
     throw new StateRefusedError(
@@ -96,9 +95,12 @@ export function openStateDir(base: string, runnerId: string, log: Log): StateDir
         "the original's --state-dir, delete one of the two, or give this one a --name of its own.",
     );
   }
-  const after = `; what process ${state.previousBootId} left is taken over once the coordinator does not hear of it`;
+  const later = "what that process left is taken over once the coordinator does not hear of it";
   if (claim.type === "unproven")
-    log.info({ state_dir: dir }, `the state directory may be a copy: ${claim.why}${after}`);
+    log.info(
+      { state_dir: dir },
+      `the state directory does not prove that ${previousBootId} is dead: ${claim.why}; ${later}`,
+    );
   return state;
 }
 
@@ -165,6 +167,7 @@ export class StateDir {
     const records = this.sql<LeaseRow>("SELECT * FROM lease").all().map(leaseRecord);
     this.inherited = certain ? records : records.map((record) => ({ ...record, phase: "SPAWNING" }));
     if (this.claim.type === "first" || this.claim.type === "proven") this.#settle();
+    else this.#setMeta("opened_at", new Date().toISOString());
     // From here on the write-ahead log exists, and what is synced is its file.
     this.#db.exec("PRAGMA synchronous = NORMAL");
     this.#wal = openSync(`${this.path}-wal`, "r+");

@@ -147,7 +147,7 @@ describe("a copy of a state directory", () => {
     const { request, runner, log } = await killed();
     expect(request).toMatchObject({ runnerId: first.runner.runnerId, previousBootId: "", held: [] });
     expect(reaped).toEqual([]);
-    expect(log.join("")).toContain("the state directory may be a copy: the machine was started again");
+    expect(log.join("")).toContain("is dead: the machine was started again since it was written");
     // From then on it is this process's.
     expect((await registered()).request.previousBootId).toBe(runner.bootId);
     expect(reaped).toEqual([runner.bootId]);
