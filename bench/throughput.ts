@@ -144,6 +144,7 @@ function startNoOpRunner(
     coordinatorUrl,
     tlsCaPem: undefined,
     hostname: "bench",
+    fixedHostname: false,
     projectDir: workshop.dir,
     executorProfile: "no-op",
     executor: { type: "no-op", command: "/no-op", config: {}, portable: false, passEnv: [], maskEnv: [] },

@@ -36,6 +36,8 @@ export interface RunnerOptions {
   readonly maxRuns: number;
   /** Tells runners of the same host, directory and profile apart; empty when there is one. */
   readonly name: string;
+  /** Instead of the system's. */
+  readonly hostname: string | undefined;
   /** Base of the state directories; the runner's own is `<stateDir>/<runner_id>`. Empty when there is no home for one. */
   readonly stateDir: string;
   /** Longest silence on the stream, unless two keep-alives are longer. */
@@ -181,6 +183,14 @@ export function runnerTable(env: Environment, cwd: string): Table<RunnerOptions>
       env: "AGENT_RUNNER_NAME",
       default: "",
       help: "Tells runners of one directory and profile apart",
+    },
+    hostname: {
+      kind: string("NAME", 256),
+      flag: "hostname",
+      env: "AGENT_RUNNER_HOSTNAME",
+      default: undefined,
+      defaultText: "the system's",
+      help: "Host name to register with; what is given is part of the runner's identity",
     },
     stateDir: {
       kind: path("DIR"),

@@ -1,7 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { CallOptions } from "@connectrpc/connect";
 import { TIMER_MAX_MS } from "../lib/config/kinds.ts";
-import { runnerId as runnerIdOf } from "../lib/ids.ts";
 import { Backoff } from "../lib/rpc/backoff.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { ExitCode } from "../lib/exit-codes.ts";
@@ -22,8 +21,8 @@ import { ReportSender } from "./reports/report-sender.ts";
 import { reloaded } from "./settings/reload.ts";
 import type { Profiled } from "./settings/reload.ts";
 import type { RunnerSettings } from "./settings/settings.ts";
-import { openStateDir } from "./leases/state-dir.ts";
-import type { StateDir } from "./leases/state-dir.ts";
+import { openKnownState } from "./leases/known-state.ts";
+import type { openStateDir, StateDir } from "./leases/state-dir.ts";
 
 /** Longest wait for the last reports to be answered when a runner ends. */
 const FLUSH_MS = 10_000;
@@ -70,9 +69,9 @@ export interface RunningRunner {
  * @throws StateRefusedError when another process of this host is this runner, or its state is damaged.
  */
 export async function startRunner(settings: RunnerSettings, deps: RunnerDeps): Promise<RunningRunner> {
-  const runnerId = runnerIdOf(settings);
-  const state = (deps.openState ?? openStateDir)(settings.stateDir, runnerId, deps.log);
-  if (state.previousBootId !== "") await deps.reap?.(state.previousBootId);
+  const { runnerId, state } = openKnownState(settings, deps.log, deps.openState);
+  // What the processes of a copy carry is also what those of the original carry.
+  if (state.claim.type === "proven") await deps.reap?.(state.previousBootId);
   const runner = new Runner(runnerId, settings, deps, state);
   runner.start();
   return runner;
@@ -163,6 +162,7 @@ class Runner implements RunningRunner {
     const { hostname, projectDir, executorProfile, executor, tags, requireMatchingTags, name } = this.#settings;
     const { type, command, config, portable } = executor;
     return {
+      runnerId: this.runnerId,
       hostname,
       projectDir,
       executorProfile,
@@ -179,7 +179,7 @@ class Runner implements RunningRunner {
       url: this.#settings.coordinatorUrl,
       tlsCaPem: this.#settings.tlsCaPem,
       bootId: this.bootId,
-      previousBootId: this.#state.previousBootId,
+      ...this.#state.claimed,
       identity: () => this.#identity(),
       pollTimeoutMs: this.#settings.pollTimeoutMs,
       onceOnly: this.#settings.once,

@@ -103,7 +103,22 @@ export function explain(runners: readonly RunnerFacts[], requirements: Requireme
     .filter(({ why }) => why.length > 0)
     .map(({ id, why }) => `${id} ${why.join(" and ")}`);
   const hidden = lines.length - shown.length;
-  return [head, ...reasons, ...(hidden > 0 ? [`and ${plural(hidden, "more runner")}`] : [])];
+  return [
+    head,
+    ...reasons,
+    ...(hidden > 0 ? [`and ${plural(hidden, "more runner")}`] : []),
+    ...wayOut(runners, requirements),
+  ];
+}
+
+/** What to do when only the files of the session bind a run to a runner that is not there. */
+function wayOut(runners: readonly RunnerFacts[], { affinityRunnerId }: Requirements): string[] {
+  if (affinityRunnerId === "" || runners.some((one) => one.runnerId === affinityRunnerId && one.presence === "ONLINE"))
+    return [];
+  return [
+    `the session's files are with ${affinityRunnerId}: bring it back, or stop this run and go on without them: ` +
+      "ao resume SESSION --any-runner",
+  ];
 }
 
 /** Names what a run asks for: runs with the same key can be taken by the same runners. */

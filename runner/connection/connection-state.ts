@@ -42,6 +42,8 @@ export interface ConnectionOptions {
   readonly pollTimeoutMs: number;
   /** Give up with exit code 3 when the first contact fails. */
   readonly onceOnly: boolean;
+  /** What to tell people when that lasts too long. */
+  readonly twinHint?: string;
   /** How long another live process may have the identity before this one gives up. Default: lease_ttl + 15 s. */
   readonly twinPatienceMs?: number;
   /** A stream has said `opened`: the coordinator offers nothing before a heartbeat names it. */

@@ -292,14 +292,16 @@ export class Connection {
   #afterFailure(error: unknown): Next {
     if (this.closing.aborted) return "close";
     const { code } = ConnectError.from(error);
-    const trouble = describeConnectError(error, this.#options.url);
+    const { twinHint, url } = this.#options;
+    const trouble = describeConnectError(error, url);
     const { registration, firstContact } = this.#membership;
     const registering = registration === undefined;
     this.#judge(code, error, registration);
     if (firstContact && this.#options.onceOnly && trouble.exitCode === EXIT.unreachable) {
       this.close({ exitCode: EXIT.unreachable, text: withHint(trouble) });
     }
-    if (registering && isRefusal(code)) this.close({ exitCode: EXIT.refused, text: withHint(trouble) });
+    const hint = (code === Code.AlreadyExists ? twinHint : undefined) ?? trouble.hint;
+    if (registering && isRefusal(code)) this.close({ exitCode: EXIT.refused, text: withHint({ ...trouble, hint }) });
     if (this.closing.aborted) return "close";
     this.#retries.warn(withHint(trouble));
     return "back-off";

@@ -137,7 +137,8 @@ export class Leases implements ConnectionListener, LeaseOwner {
    * final reports, which wait in the outbox.
    */
   registered(storeId: string): void {
-    const { log, reports, events } = this.#options;
+    const { log, reports, events, state } = this.#options;
+    state.settle();
     if (this.#storeId === storeId) return;
     const first = this.#storeId === undefined;
     this.#storeId = storeId;

@@ -1,4 +1,4 @@
-import { closeSync, fdatasync, fsyncSync, mkdirSync, openSync, readFileSync, statSync } from "node:fs";
+import { closeSync, fdatasync, fsyncSync, mkdirSync, openSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { fileProblem } from "../../lib/config/file-problem.ts";
@@ -6,6 +6,9 @@ import { newId } from "../../lib/ids.ts";
 import type { Log } from "../../lib/log.ts";
 import { DatabaseUnusableError, GroupCommit, openDatabase, statements } from "../../lib/sqlite.ts";
 import type { DatabaseSync, Sql } from "../../lib/sqlite.ts";
+import { claimOf } from "./claim.ts";
+import type { Claim, Place } from "./claim.ts";
+import { isInPlace, placeOf } from "./place.ts";
 
 /** "AGRS" in ASCII. */
 const APPLICATION_ID = 0x41475253;
@@ -61,20 +64,26 @@ type LeaseRow = {
 /** The runner cannot have its state directory. The message says what to do; programs exit with 4. */
 export class StateRefusedError extends Error {
   override readonly name = "StateRefusedError";
+  /** True when another process has it. */
+  get locked(): boolean {
+    return this.cause instanceof DatabaseUnusableError && this.cause.locked;
+  }
 }
 
 /** Opens the state directory of a runner and logs when it cannot be written any more. Throws StateRefusedError. */
 export function openStateDir(base: string, runnerId: string, log: Log): StateDir {
+  const dir = join(base, runnerId);
+  const onTrouble = (reason: string | undefined): void => {
+    if (reason === undefined) log.info("the state directory can be written again; offers are taken");
+    else log.error({ reason }, "the state directory cannot be written; no offers are taken until it can");
+  };
+  let state: StateDir;
   // Reports hold what agents said. Only while the files are made: executors keep the umask of their user.
   const umask = process.umask(0o077);
   try {
-    return new StateDir(base, runnerId, (reason) => {
-      if (reason === undefined) log.info("the state directory can be written again; offers are taken");
-      else log.error({ reason }, "the state directory cannot be written; no offers are taken until it can");
-    });
+    state = new StateDir(base, runnerId, onTrouble);
   } catch (error) {
     const locked = error instanceof DatabaseUnusableError && error.locked;
-    const dir = join(base, runnerId);
     const text = locked
       ? `${runnerId} already runs on this host: it holds ${dir}. End it, or give this one a --name of its own.`
       : `runner state ${dir}: ${fileProblem(error, dir)}\nname another place with --state-dir DIR`;
@@ -82,6 +91,21 @@ export function openStateDir(base: string, runnerId: string, log: Log): StateDir
   } finally {
     process.umask(umask);
   }
+  const { claim, previousBootId } = state;
+  if (claim.type === "copy") {
+    void state.abandon();
+    throw new StateRefusedError(
+      `${dir} is a copy of ${claim.original}, which is still there, and ${runnerId} cannot be two runners. Start this one with ` +
+        "the original's --state-dir, delete one of the two, or give this one a --name of its own.",
+    );
+  }
+  const later = "what that process left is taken over once the coordinator does not hear of it";
+  if (claim.type === "unproven")
+    log.info(
+      { state_dir: dir },
+      `the state directory does not prove that ${previousBootId} is dead: ${claim.why}; ${later}`,
+    );
+  return state;
 }
 
 /** The name of the directory can be guessed, so that somebody else may have made it, with what is in it. */
@@ -108,7 +132,9 @@ export class StateDir {
   readonly bootId: string = newId("boot");
   /** Identity of the process before it; empty for the first. */
   readonly previousBootId: string;
-  /** Leases that the process before it left behind. Of those from before a restart of the machine, all count as spawned. */
+  /** What may be said of that process. Unless it is proven, nothing of it is touched before the coordinator has agreed. */
+  readonly claim: Claim;
+  /** Leases that the process before it left behind. Unless the claim to them is proven, all count as spawned. */
   readonly inherited: readonly LeaseRecord[];
   readonly sql: Sql;
   readonly #db: DatabaseSync;
@@ -119,6 +145,7 @@ export class StateDir {
   #trouble: string | undefined;
   #probe: NodeJS.Timeout | undefined;
   readonly #wal: number;
+  readonly #place: Place;
   /** The sync that is under way, and the one that begins after it. */
   #syncing: Promise<void> = Promise.resolve();
   #nextSync: Promise<void> | undefined;
@@ -146,16 +173,47 @@ export class StateDir {
     this.#group = new GroupCommit(this.#db);
     this.sql = statements(this.#db);
     this.previousBootId = this.#meta("boot_id");
-    const machineBoot = machineBootId();
-    const sameBoot = machineBoot !== "" && this.#meta("machine_boot_id") === machineBoot;
+    this.#place = placeOf(dir);
+    this.claim =
+      this.previousBootId === "" ? { type: "first" } : claimOf(this.#recordedPlace(), this.#place, isInPlace);
+    // Where nobody knows whether the machine was started again, it may have been.
+    const certain = this.claim.type === "proven" && this.#place.machineBootId !== "";
     const records = this.sql<LeaseRow>("SELECT * FROM lease").all().map(leaseRecord);
-    this.inherited = sameBoot ? records : records.map((record) => ({ ...record, phase: "SPAWNING" }));
-    this.#setMeta("boot_id", this.bootId);
-    this.#setMeta("machine_boot_id", machineBoot);
+    this.inherited = certain ? records : records.map((record) => ({ ...record, phase: "SPAWNING" }));
+    if (this.claim.type === "first" || this.claim.type === "proven") this.#settle();
+    else this.#setMeta("opened_at", new Date().toISOString());
     // From here on the write-ahead log exists, and what is synced is its file.
     this.#db.exec("PRAGMA synchronous = NORMAL");
     this.#wal = openSync(`${this.path}-wal`, "r+");
     syncDirectory(dir);
+  }
+
+  /** What Register says of the process before, and what to tell people when another one has the identity. */
+  get claimed(): { readonly previousBootId: string; readonly twinHint?: string } {
+    if (this.claim.type === "proven") return { previousBootId: this.previousBootId };
+    if (this.claim.type !== "unproven") return { previousBootId: "" };
+    const copy = `${this.#place.path} may be a copy of that process's state (${this.claim.why})`;
+    const ways = "start the runner there, or delete the copy, or give this one a --name or --hostname of its own";
+    return { previousBootId: "", twinHint: `${copy}: ${ways}` };
+  }
+
+  /** The coordinator takes this process for the runner: the directory is this process's from now on. */
+  settle(): void {
+    if (this.claim.type === "unproven") this.writeLazily(() => this.#settle());
+  }
+
+  #settle(): void {
+    const { machineBootId, ...place } = this.#place;
+    this.#setMeta("boot_id", this.bootId);
+    this.#setMeta("machine_boot_id", machineBootId);
+    this.#setMeta("place", JSON.stringify(place));
+  }
+
+  /** Empty but for the boot of the machine where an earlier version has written. */
+  #recordedPlace(): Place {
+    const nowhere = { machineId: "", machineBootId: this.#meta("machine_boot_id"), path: "", dev: "", ino: "" };
+    const recorded = this.#meta("place");
+    return recorded === "" ? nowhere : { ...nowhere, ...(JSON.parse(recorded) as Partial<Place>) };
   }
 
   #meta(key: string): string {
@@ -205,6 +263,7 @@ export class StateDir {
     if (this.#closed) throw new Error("the state directory is closed");
     const lazy = this.#takeLazy();
     try {
+      if (!isInPlace(this.#place)) throw new Error(`${this.#place.path} was deleted or replaced under the runner`);
       await this.#group.run(() => {
         for (const one of lazy) one();
         operation();
@@ -290,15 +349,6 @@ export class StateDir {
     // A failing probe comes back here and arms the next one.
     const probe = () => this.#setMeta("probed_at", new Date().toISOString());
     this.#probe = setTimeout(() => void this.writeSynced(probe).catch(() => undefined), PROBE_MS).unref();
-  }
-}
-
-/** Identity of the running system, new after every start of the machine; empty where there is no /proc. */
-function machineBootId(): string {
-  try {
-    return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
-  } catch {
-    return "";
   }
 }
 

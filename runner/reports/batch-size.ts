@@ -2,7 +2,8 @@
 export const BATCH_MAX_BYTES = 768 * 1024;
 /** The first batch: 8 s at 64 kbit/s. */
 const START_BYTES = 64 * 1024;
-const MIN_BYTES = 4 * 1024;
+/** Something on the way that takes not even this is in trouble: the size is not what is wrong. */
+export const BATCH_MIN_BYTES = 4 * 1024;
 /** Time that a batch is to take: as long waits what comes up while it is under way. */
 const TARGET_MS = 2_000;
 
@@ -42,7 +43,7 @@ export class BatchSize {
 
   /** A batch of this size is never taken: no later one grows to it. */
   tooLarge(bytes: number): void {
-    this.#bytesLimit = Math.max(MIN_BYTES, Math.floor(bytes / 2));
+    this.#bytesLimit = Math.max(BATCH_MIN_BYTES, Math.floor(bytes / 2));
     this.#setBytes(this.#bytesLimit);
   }
 
@@ -52,6 +53,6 @@ export class BatchSize {
   }
 
   #setBytes(bytes: number): void {
-    this.#maxBytes = Math.floor(Math.max(MIN_BYTES, Math.min(this.#bytesLimit, bytes)));
+    this.#maxBytes = Math.floor(Math.max(BATCH_MIN_BYTES, Math.min(this.#bytesLimit, bytes)));
   }
 }

@@ -11,7 +11,7 @@ import type { Log } from "../../lib/log.ts";
 import { oneItem } from "../one-item.ts";
 import { CLIENT_WRITE_MAX_BYTES } from "../../lib/protocol/limits.ts";
 import { BatchSender } from "./batch-sender.ts";
-import { BatchSize } from "./batch-size.ts";
+import { BATCH_MIN_BYTES, BatchSize } from "./batch-size.ts";
 import { reactionTo } from "./send-failure.ts";
 import { BUFFER_MAX_BYTES, HOLD_BYTES, commit, dropMarker, gotOn, markGap, sizeOf } from "./lease-events.ts";
 import type { LeaseEvents } from "./lease-events.ts";
@@ -246,6 +246,7 @@ export class EventSender {
     const { type } = reactionTo(error);
     if (type === "smaller") this.#size.failed(bytes);
     if (type === "repeat" || type === "smaller") return;
+    if (type === "too-large" && bytes <= BATCH_MIN_BYTES) return;
     if (this.#giveUpOnly(batches, `the coordinator refused it: ${error.rawMessage}`)) return;
     if (type === "too-large") return this.#size.tooLarge(bytes);
     // One event may be the culprit: smaller batches find it.

@@ -65,7 +65,8 @@ export function resolveSettings(options: RunnerOptions, findings: Findings, cwd:
   return {
     coordinatorUrl,
     tlsCaPem: tlsCa === undefined ? undefined : readAuthorities(tlsCa),
-    hostname: hostname(),
+    hostname: options.hostname ?? hostname(),
+    fixedHostname: options.hostname !== undefined,
     projectDir: realDirectory(options.projectDir),
     executorProfile,
     executor,

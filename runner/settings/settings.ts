@@ -20,6 +20,8 @@ export interface RunnerSettings extends Given {
   /** PEM of the certificate authorities to trust. */
   readonly tlsCaPem: string | undefined;
   readonly hostname: string;
+  /** The host name was given: no state under another one is this runner's. */
+  readonly fixedHostname: boolean;
   /** Real path of an existing directory. */
   readonly projectDir: string;
   readonly executorProfile: string;

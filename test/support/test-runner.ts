@@ -113,6 +113,7 @@ export function testSettings(coordinatorUrl: string): RunnerSettings {
     coordinatorUrl,
     tlsCaPem: undefined,
     hostname: "host-a",
+    fixedHostname: false,
     projectDir: tempDir(),
     executorProfile: "fake",
     executor: { type: "fake", command: "/bin/true", config: {}, portable: false, passEnv: [], maskEnv: [] },

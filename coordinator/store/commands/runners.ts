@@ -65,8 +65,7 @@ export function register(
   leaseTtlMs: number,
 ): Registered {
   const { hostname, projectDir, executorProfile, name, bootId, previousBootId } = request;
-  const runnerId = deriveRunnerId({ hostname, projectDir, executorProfile, name });
-  const row = runnerRow(tx.sql, runnerId);
+  const { runnerId, row } = identified(tx.sql, request);
   const live =
     row !== undefined && (terms.streamOpen(runnerId, row.boot_id) || tx.now - row.last_heard_at < terms.heardWithinMs);
   const incumbent = row === undefined || row.boot_id === "" ? undefined : { bootId: row.boot_id, live };
@@ -104,6 +103,18 @@ export function register(
   };
 }
 
+/** Who the runner is: whom it says, unless that one works in another directory or with another profile or name. */
+function identified(sql: Sql, request: RegisterRequest): { runnerId: string; row: RunnerRow | undefined } {
+  const { hostname, projectDir, executorProfile, name } = request;
+  const claimed = request.runnerId === "" ? undefined : runnerRow(sql, request.runnerId);
+  const other =
+    claimed !== undefined &&
+    (claimed.project_dir !== projectDir || claimed.executor_profile !== executorProfile || claimed.name !== name);
+  if (request.runnerId !== "" && !other) return { runnerId: request.runnerId, row: claimed };
+  const runnerId = deriveRunnerId({ hostname, projectDir, executorProfile, name });
+  return { runnerId, row: runnerRow(sql, runnerId) };
+}
+
 function runnerCount(sql: Sql): number {
   return sql<{ n: number }>("SELECT count(*) AS n FROM runners").first()?.n ?? 0;
 }
@@ -113,6 +124,7 @@ function writeRunner({ sql, now }: Tx, runnerId: string, request: RegisterReques
   const facts = {
     runnerId,
     bootId: request.bootId,
+    hostname: request.hostname,
     executor,
     portable: request.executor?.portable === true ? 1 : 0,
     tags: JSON.stringify(request.tags),
@@ -121,18 +133,18 @@ function writeRunner({ sql, now }: Tx, runnerId: string, request: RegisterReques
     now,
   };
   const update = sql(
-    `UPDATE runners SET boot_id = :bootId, executor = :executor, portable = :portable, tags = :tags,
+    `UPDATE runners SET boot_id = :bootId, hostname = :hostname, executor = :executor, portable = :portable, tags = :tags,
        require_matching_tags = :requireMatchingTags, max_runs = :maxRuns, last_heard_at = :now
      WHERE runner_id = :runnerId`,
   ).run(facts);
   if (update.changes === 0) {
-    const { hostname, projectDir, executorProfile, name } = request;
+    const { projectDir, executorProfile, name } = request;
     sql(
       `INSERT INTO runners (boot_id, executor, portable, tags, require_matching_tags, max_runs, last_heard_at, runner_id,
          hostname, project_dir, executor_profile, name, registered_at)
        VALUES (:bootId, :executor, :portable, :tags, :requireMatchingTags, :maxRuns, :now, :runnerId,
          :hostname, :projectDir, :executorProfile, :name, :now)`,
-    ).run({ ...facts, hostname, projectDir, executorProfile, name });
+    ).run({ ...facts, projectDir, executorProfile, name });
   } else if (!same) {
     sql(
       "UPDATE runners SET registered_at = ?, draining = 0, drain_ordered = 0, drain_reason = '', withheld = 0 WHERE runner_id = ?",

@@ -64,7 +64,7 @@ describe("the flags of ADR 13", () => {
   it.each(
     (
       "coordinator-url executor executor-path executor-list project-dir verbose profile profile-list executors-dir " +
-      "pass-env mask-env tag require-matching-tags max-runs name state-dir drain-timeout once log-format"
+      "pass-env mask-env tag require-matching-tags max-runs name hostname state-dir drain-timeout once log-format"
     ).split(" "),
   )("--%s is one of the runner", (flag) => {
     expect(Object.values(runnerTable({}, "/")).map((setting) => setting.flag)).toContain(flag);

@@ -32,6 +32,8 @@ describe("a resume", () => {
       "waits for a runner: 1 of 2 runners could take it",
       `${home.runnerId} is reconnecting`,
       `${other.runnerId} does not hold the session's files, ${home.runnerId} does`,
+      `the session's files are with ${home.runnerId}: bring it back, or stop this run and go on without them: ` +
+        "ao resume SESSION --any-runner",
     ]);
     await home.open();
     const { invocation } = await home.take();
@@ -42,6 +44,32 @@ describe("a resume", () => {
       executorProfile: "test",
       executorSessionId: "conversation-1",
     });
+  });
+
+  it("that waits names the way out, which works", async () => {
+    const c = await startTestCoordinator();
+    const { home, sessionId } = await session(c);
+    const other = await RawRunner.online(c);
+    await home.stream.leave();
+    const { runId } = await c.create({ sessionId });
+    expect((await c.run(runId)).pendingReasons.join()).toContain("stop this run and go on without them: ao resume");
+    await c.runs.stopRun({ runId });
+    const next = await c.create({ sessionId, anyRunner: true });
+    expect((await other.take()).runId).toBe(next.runId);
+  });
+
+  it("goes to the same runner under another host name", async () => {
+    const c = await startTestCoordinator();
+    const { home, sessionId } = await session(c, { name: "" });
+    const { runnerId } = home;
+    const again = { runnerId, hostname: "dhcp-10-0-7-23", bootId: "boot_2", previousBootId: home.identity.bootId };
+    const renamed = await home.again(again);
+    expect(renamed.runnerId).toBe(runnerId);
+    await renamed.open();
+    const { runId } = await c.create({ sessionId, demands: { hostname: "dhcp-10-0-7-23" } });
+    expect((await renamed.take()).runId).toBe(runId);
+    const { runners } = await c.fleet.listRunners({});
+    expect(runners.map(({ hostname }) => hostname)).toEqual(["dhcp-10-0-7-23"]);
   });
 
   it("of a portable executor goes to any runner of its profile", async () => {

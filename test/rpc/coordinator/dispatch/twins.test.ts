@@ -47,6 +47,27 @@ describe("two processes with one identity", () => {
   });
 });
 
+describe("a runner that names the identity which it kept", () => {
+  it("is that one, also to a coordinator that never heard of it", async () => {
+    const c = await startTestCoordinator();
+    const runnerId = "lnch_0123456789ab";
+    const kept = await RawRunner.online(c, { runnerId, name: "" });
+    expect(kept.runnerId).toBe(runnerId);
+    // The clone of its machine, under another host name and without knowing its process.
+    const clone = kept.again({ bootId: "boot_clone", hostname: "host-b" });
+    await expect(clone).rejects.toMatchObject({ code: Code.AlreadyExists });
+  });
+
+  it("is not somebody else: another directory, profile or name has an identity of its own", async () => {
+    const c = await startTestCoordinator();
+    const first = await RawRunner.online(c, { runnerId: "lnch_0123456789ab" });
+    for (const about of [{ projectDir: "/srv/other" }, { executorProfile: "other" }, { name: "other" }]) {
+      expect((await first.again({ bootId: "boot_2", ...about })).runnerId).not.toBe(first.runnerId);
+    }
+    await expect(first.again({ runnerId: "../x" })).rejects.toMatchObject({ code: Code.InvalidArgument });
+  });
+});
+
 describe("a process that names its predecessor", () => {
   it("replaces it at once: the old token dies, the old stream is closed with REPLACED", async () => {
     const c = await startTestCoordinator();
