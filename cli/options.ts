@@ -58,7 +58,7 @@ export function addRunOptions(command: Command): Command {
     .option("--metadata <json>", "JSON object, passed to the executor", jsonObject)
     .option("--parameters <json>", "JSON object of parameters for the agent", jsonObject)
     .option("--request-id <id>", "name of this request: repeating it returns the same run")
-    .option("-f, --follow", "show what happens until the run ends, and end as it does");
+    .option("-f, --follow", "show what happens until the run ends, and what callbacks resume after it; end as it does");
 }
 
 /** The request that the options describe, but for the session. Reads the prompt. Throws a usage error. */

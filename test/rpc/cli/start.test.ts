@@ -198,7 +198,7 @@ describe("ao start --follow", () => {
     await until(() => fake.watched.length === 1, "it follows");
     following.interrupt();
     expect(await following.exit).toBe(130);
-    expect(following.stderr()).toContain("`ao runs stop run_1` stops it");
+    expect(following.stderr()).toContain("`ao stop run_1` stops it");
     expect(fake.runs[0]?.state).toBe(RunState.PENDING);
   });
 });

@@ -330,7 +330,7 @@ describe("the program ao", () => {
   });
 
   it("gives an example in the help of every verb", async () => {
-    const verbs = ["dev", "start", "resume", "ps", "get", "logs", "stop", "doctor"].map((verb) => [verb]);
+    const verbs = ["dev", "start", "resume", "ps", "get", "logs", "stop", "wait", "doctor"].map((verb) => [verb]);
     const groups = {
       runs: ["ls", "get", "stop", "logs", "prune"],
       runners: ["ls", "get", "drain", "rm"],
