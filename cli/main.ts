@@ -16,7 +16,7 @@ import { addRuns } from "./verbs/runs.ts";
 import { addSessions } from "./verbs/sessions.ts";
 import { addStart } from "./verbs/start.ts";
 import { addWait } from "./verbs/wait.ts";
-import { refuseUnknownCommands } from "./unknown-commands.ts";
+import { refuseSingleDashes, refuseUnknownCommands } from "./unknown-commands.ts";
 import { VERSION } from "../lib/version.ts";
 
 const EXIT_CODES = `
@@ -81,6 +81,7 @@ function commands(verbs: Verbs, json: boolean): Command {
     add(ao, verbs);
   addDemo(ao, verbs, main);
   refuseUnknownCommands(ao);
+  refuseSingleDashes(ao);
   return ao;
 }
 

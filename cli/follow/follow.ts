@@ -67,10 +67,9 @@ export async function followRun(cli: Cli, runId: string): Promise<ExitCode | typ
       if (update.type === "ended") return end(cli, update.run, printer, gaveResult);
       if (cli.options.output !== "text") continue;
       if (update.type === "found") sayWhyPending(cli, update.run);
-      else {
-        gaveResult ||= update.event.event.case === "executor" && update.event.event.value.event.case === "result";
-        printer.show(update.event);
-      }
+      // It comes last, and whole.
+      else if (isResult(update.event)) gaveResult = true;
+      else printer.show(update.event);
     }
   } finally {
     undo();
@@ -78,6 +77,10 @@ export async function followRun(cli: Cli, runId: string): Promise<ExitCode | typ
   cli.screen.endLine();
   cli.say(`left ${runId}, which goes on. \`ao logs -f ${runId}\` follows it, \`ao stop ${runId}\` stops it.`);
   return EXIT_INTERRUPTED;
+}
+
+function isResult({ event }: SessionEvent): boolean {
+  return event.case === "executor" && event.value.event.case === "result";
 }
 
 function sayWhyPending(cli: Cli, run: Run): void {
