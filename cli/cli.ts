@@ -17,7 +17,7 @@ import { ansi, clean, plain } from "./text/format.ts";
 
 /** Everything that a verb touches of its process, so that tests can stand in for it. */
 export interface Io {
-  readonly stdin: Readable;
+  readonly stdin: Readable & { readonly isTTY?: boolean };
   readonly stdout: Sink;
   readonly stderr: Sink;
   readonly env: Readonly<Record<string, string | undefined>>;

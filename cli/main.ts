@@ -15,7 +15,8 @@ import { addRunners } from "./verbs/runners.ts";
 import { addRuns } from "./verbs/runs.ts";
 import { addSessions } from "./verbs/sessions.ts";
 import { addStart } from "./verbs/start.ts";
-import { refuseUnknownCommands } from "./unknown-commands.ts";
+import { addWait } from "./verbs/wait.ts";
+import { refuseSingleDashes, refuseUnknownCommands } from "./unknown-commands.ts";
 import { VERSION } from "../lib/version.ts";
 
 const EXIT_CODES = `
@@ -76,10 +77,11 @@ function commands(verbs: Verbs, json: boolean): Command {
     .showHelpAfterError("(--help shows the options and an example)")
     .exitOverride()
     .addHelpText("after", EXIT_CODES);
-  for (const add of [addDev, addStart, addResume, addRuns, addRunners, addSessions, addBlueprints, addDoctor])
+  for (const add of [addDev, addStart, addResume, addRuns, addWait, addRunners, addSessions, addBlueprints, addDoctor])
     add(ao, verbs);
   addDemo(ao, verbs, main);
   refuseUnknownCommands(ao);
+  refuseSingleDashes(ao);
   return ao;
 }
 

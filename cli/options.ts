@@ -58,7 +58,7 @@ export function addRunOptions(command: Command): Command {
     .option("--metadata <json>", "JSON object, passed to the executor", jsonObject)
     .option("--parameters <json>", "JSON object of parameters for the agent", jsonObject)
     .option("--request-id <id>", "name of this request: repeating it returns the same run")
-    .option("-f, --follow", "show what happens until the run ends, and end as it does");
+    .option("-f, --follow", "show what happens until the run ends, and what callbacks resume after it; end as it does");
 }
 
 /** The request that the options describe, but for the session. Reads the prompt. Throws a usage error. */
@@ -72,7 +72,7 @@ export async function runRequest(options: RunOptions, io: Io) {
     // Always set, so that a call whose answer was lost can be repeated without making a second run.
     requestId: options.requestId ?? newRequestId(here()),
     agentName: options.agent ?? "",
-    prompt: await readPrompt(options, io.stdin),
+    prompt: await readPrompt(options, io),
     projectDir: options.projectDir ?? "",
     ...(demanded && {
       demands: create(DemandsSchema, { executorProfile: profile ?? "", hostname: hostname ?? "", tags: tag ?? [] }),
@@ -86,7 +86,7 @@ export async function runRequest(options: RunOptions, io: Io) {
   } satisfies Partial<CreateRunRequest>;
 }
 
-async function readPrompt(options: RunOptions, stdin: Readable): Promise<string> {
+async function readPrompt(options: RunOptions, { stdin, stderr }: Io): Promise<string> {
   const { prompt, promptFile, parameters } = options;
   if (prompt === undefined && promptFile === undefined) {
     // The coordinator decides whether the parameters are enough: it knows the agent, also the one of a session that goes on.
@@ -94,7 +94,11 @@ async function readPrompt(options: RunOptions, stdin: Readable): Promise<string>
     throw usage("a run needs a prompt", "give --prompt TEXT, --prompt-file FILE, or --prompt-file - for stdin");
   }
   if (prompt !== undefined && prompt !== "-") return usable(prompt, "--prompt");
-  if (promptFile === undefined || promptFile === "-") return usable(utf8(await readAll(stdin), "stdin"), "stdin");
+  if (promptFile === undefined || promptFile === "-") {
+    if (stdin.isTTY === true)
+      stderr.write("reading the prompt from the terminal; Ctrl+D on a line of its own ends it\n");
+    return usable(utf8(await readAll(stdin), "stdin"), "stdin");
+  }
   try {
     return usable(utf8(await readFile(promptFile), promptFile), promptFile);
   } catch (error) {

@@ -46,6 +46,29 @@ export function refuseUnknownCommands(ao: Command): void {
   }
 }
 
+/**
+ * Makes a long option with one dash a usage error: commander takes `-profile x` for `-p rofile x`, and a run with the prompt
+ * "rofile" would be made.
+ */
+export function refuseSingleDashes(ao: Command): void {
+  ao.hook("preAction", (_, command) => {
+    const longs = new Set([...command.options, ...ao.options].map(({ long }) => long));
+    for (const option of command.options) {
+      const { short } = option;
+      const value: unknown = command.getOptionValue(option.attributeName());
+      if (short === undefined || typeof value !== "string") continue;
+      const typed = short + value;
+      const [name = ""] = typed.split("=");
+      if (longs.has(`-${name}`) && ao.args.includes(typed)) {
+        throw usage(
+          `${name} is not an option`,
+          `did you mean -${name}? If ${JSON.stringify(value)} is what you mean, put a space after ${short}`,
+        );
+      }
+    }
+  });
+}
+
 function namesOf(group: Command): string[] {
   return [...group.commands.flatMap((command) => [command.name(), ...command.aliases()]), "help"];
 }

@@ -1,3 +1,5 @@
+import { FailureReason } from "../gen/agentrunner/v1/run_pb.ts";
+
 /** Exit codes of every program (ADR 13). */
 export const EXIT = {
   ok: 0,
@@ -20,3 +22,8 @@ export const EXIT = {
 } as const;
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
+
+/** Exit code that says why a run failed. */
+export function exitOfFailure(failure: FailureReason): ExitCode {
+  return failure === FailureReason.TIMEOUT || failure === FailureReason.IDLE ? EXIT.timedOut : EXIT.failed;
+}

@@ -1,13 +1,14 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Services } from "../client/connect.ts";
-import { ENDLESS, watch } from "../client/watch.ts";
+import { untilSettled } from "../client/settled.ts";
+import { ENDLESS } from "../client/watch.ts";
 import { watchRun } from "../client/watch-run.ts";
 import { RunState } from "../gen/agentrunner/v1/run_pb.ts";
 import type { Run } from "../gen/agentrunner/v1/run_pb.ts";
-import { Notification_State, SessionStatus } from "../gen/agentrunner/v1/session_pb.ts";
-import type { SessionEvent } from "../gen/agentrunner/v1/session_pb.ts";
 import { isFinalState } from "../lib/protocol/final.ts";
 import { ToolError } from "./errors.ts";
+
+export { hasSettled } from "../client/settled.ts";
 
 /** Time in which a free runner is offered a new run, many times over. */
 const OFFER_MS = 250;
@@ -106,45 +107,12 @@ export function runStuck({ runs }: Services, runId: string): Wait<Run> {
 /** Waits until the session has settled, and returns its id. */
 export function sessionSettled(services: Services, sessionId: string, waits: Waits): Wait<string> {
   return async (signal) => {
-    if (await hasSettled(services, sessionId, signal)) return sessionId;
-    const messages = watch({
-      open: (cursor, signal) => services.sessions.watchSession({ sessionId, cursor }, { signal }),
+    const settled = await untilSettled(services, sessionId, {
       signal,
       from: waits.cursor(sessionId),
-      // Not every end of what is waited for is an event of this session.
-      keepalives: true,
-      otherStore: "begin-again",
+      onCursor: (cursor) => waits.reached(sessionId, cursor),
       patience: ENDLESS,
     });
-    for await (const { message } of messages) {
-      const { cursor, update } = message;
-      waits.reached(sessionId, cursor);
-      if (update.case === "event" && !endsRun(update.value)) continue;
-      if (await hasSettled(services, sessionId, signal)) return sessionId;
-    }
-    return undefined;
+    return settled ? sessionId : undefined;
   };
-}
-
-function endsRun({ event }: SessionEvent): boolean {
-  return event.case === "transition" && isFinalState(event.value.state);
-}
-
-/**
- * Whether nothing more is to come of a session: no run is open, and after a completed one no notification waits and no
- * session that it started is to call it back (ADR 11).
- */
-export async function hasSettled({ sessions }: Services, sessionId: string, signal: AbortSignal): Promise<boolean> {
-  const { session } = await sessions.getSession({ sessionId }, { signal });
-  if (session === undefined || session.activeRunId !== "") return false;
-  if (session.status !== SessionStatus.IDLE) return true;
-  const { WAITING, BOUND } = Notification_State;
-  if (session.notifications.some(({ state }) => state === WAITING || state === BOUND)) return false;
-  if (session.childSessionIds.length === 0) return true;
-  for (let pageToken = ""; ;) {
-    const page = await sessions.listSessions({ parentSessionId: sessionId, pageSize: 1_000, pageToken }, { signal });
-    if (page.sessions.some(({ callbackOwed }) => callbackOwed)) return false;
-    if (page.nextPageToken === "") return true;
-    pageToken = page.nextPageToken;
-  }
 }

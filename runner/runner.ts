@@ -2,10 +2,11 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { CallOptions } from "@connectrpc/connect";
 import { TIMER_MAX_MS } from "../lib/config/kinds.ts";
 import { Backoff } from "../lib/rpc/backoff.ts";
-import { EXIT } from "../lib/exit-codes.ts";
+import { EXIT, exitOfFailure } from "../lib/exit-codes.ts";
 import type { ExitCode } from "../lib/exit-codes.ts";
 import type { Log } from "../lib/log.ts";
 import { ReportVerdict_Kind, Report_Kind } from "../gen/agentrunner/v1/runner_service_pb.ts";
+import type { Report } from "../gen/agentrunner/v1/runner_service_pb.ts";
 import { drainText, FEW, named, runs } from "./drain-text.ts";
 import { BulkLink } from "./connection/bulk-link.ts";
 import { Connection } from "./connection/connection.ts";
@@ -142,7 +143,7 @@ class Runner implements RunningRunner {
       execute: deps.executor(this.bootId),
       timing: () => this.#connection.timing,
       log,
-      onOutcome: (kind) => this.#onOutcome(kind),
+      onOutcome: (report) => this.#onOutcome(report),
       onChange: () => this.#onChange(),
       onDrain: (reason) => this.drain(reason),
       onSlots: () => this.#heartbeat.beatNow(),
@@ -246,9 +247,9 @@ class Runner implements RunningRunner {
     void this.#state.abandon().then(() => this.#done.resolve(EXIT.failed));
   }
 
-  #onOutcome(kind: Report_Kind): void {
+  #onOutcome(report: Pick<Report, "kind" | "failure">): void {
     if (!this.#settings.once) return;
-    this.#exitCode = exitCodeOf(kind);
+    this.#exitCode = exitCodeOf(report);
     this.drain("its one run has ended");
   }
 
@@ -330,7 +331,8 @@ function uplinkOf(connection: () => Connection, random?: () => number): Uplink {
   };
 }
 
-function exitCodeOf(kind: Report_Kind): ExitCode {
+function exitCodeOf({ kind, failure }: Pick<Report, "kind" | "failure">): ExitCode {
   if (kind === Report_Kind.COMPLETED) return EXIT.ok;
-  return kind === Report_Kind.STOPPED ? EXIT.stopped : EXIT.failed;
+  if (kind === Report_Kind.STOPPED) return EXIT.stopped;
+  return exitOfFailure(failure);
 }

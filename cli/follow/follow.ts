@@ -3,7 +3,7 @@ import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
 import { RunSchema, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { SessionEvent } from "../../gen/agentrunner/v1/session_pb.ts";
 import { SessionEventSchema } from "../../gen/agentrunner/v1/session_pb.ts";
-import { EXIT } from "../../lib/exit-codes.ts";
+import { EXIT, exitOfFailure } from "../../lib/exit-codes.ts";
 import type { ExitCode } from "../../lib/exit-codes.ts";
 import type { Cli } from "../cli.ts";
 import { json } from "../cli.ts";
@@ -17,15 +17,10 @@ import { watchRun } from "./watch.ts";
 export const EXIT_INTERRUPTED = 130;
 
 /** Exit code that says how a run ended. */
-export function exitOf(state: RunState): ExitCode {
-  switch (state) {
-    case RunState.COMPLETED:
-      return EXIT.ok;
-    case RunState.STOPPED:
-      return EXIT.stopped;
-    default:
-      return EXIT.failed;
-  }
+export function exitOf({ state, failure }: Pick<Run, "state" | "failure">): ExitCode {
+  if (state === RunState.COMPLETED) return EXIT.ok;
+  if (state === RunState.STOPPED) return EXIT.stopped;
+  return exitOfFailure(failure);
 }
 
 /** Writes events as text: what the executor printed and said to stdout, notes about the run where `notes` says. */
@@ -72,17 +67,20 @@ export async function followRun(cli: Cli, runId: string): Promise<ExitCode | typ
       if (update.type === "ended") return end(cli, update.run, printer, gaveResult);
       if (cli.options.output !== "text") continue;
       if (update.type === "found") sayWhyPending(cli, update.run);
-      else {
-        gaveResult ||= update.event.event.case === "executor" && update.event.event.value.event.case === "result";
-        printer.show(update.event);
-      }
+      // It comes last, and whole.
+      else if (isResult(update.event)) gaveResult = true;
+      else printer.show(update.event);
     }
   } finally {
     undo();
   }
   cli.screen.endLine();
-  cli.say(`left ${runId}, which goes on. \`ao runs logs -f ${runId}\` follows it, \`ao runs stop ${runId}\` stops it.`);
+  cli.say(`left ${runId}, which goes on. \`ao logs -f ${runId}\` follows it, \`ao stop ${runId}\` stops it.`);
   return EXIT_INTERRUPTED;
+}
+
+function isResult({ event }: SessionEvent): boolean {
+  return event.case === "executor" && event.value.event.case === "result";
 }
 
 function sayWhyPending(cli: Cli, run: Run): void {
@@ -99,7 +97,7 @@ function end(cli: Cli, run: Run, printer: EventPrinter, gaveResult: boolean): Ex
     cli.screen.endLine();
     cli.say(stateAge(run, Date.now(), cli.paintTalk));
   }
-  return exitOf(run.state);
+  return exitOf(run);
 }
 
 /** Refuses forms of output that a stream cannot have. */

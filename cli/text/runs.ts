@@ -4,6 +4,7 @@ import type { Attempt, Exit, OnLost, Run } from "../../gen/agentrunner/v1/run_pb
 import {
   FailureReason,
   FailureReasonSchema,
+  InvocationMode,
   InvocationModeSchema,
   OnLost_Policy,
   OnLost_PolicySchema,
@@ -50,13 +51,18 @@ export function runTable(runs: readonly Run[], nowMs: number, paint: Paint, colu
     run.runId,
     stateCell(run.state),
     run.sessionName || run.sessionId,
-    run.demands?.executorProfile || "any",
+    profileOf(run),
     run.runnerId || "-",
     ago(run.createdAt, nowMs),
     took(run, nowMs) || "-",
     shorten(why(run.failure, run.message), 60),
   ]);
   return table(RUN_COLUMNS, rows, paint, columns);
+}
+
+/** A resume goes where its session's files are, which a run in a list does not name. */
+function profileOf({ demands, mode }: Run): string {
+  return demands?.executorProfile || (mode === InvocationMode.RESUME ? "session's" : "any");
 }
 
 function took(run: Run, nowMs: number): string {

@@ -1,5 +1,10 @@
-import type { Session } from "../../gen/agentrunner/v1/session_pb.ts";
-import { SessionStatus, SessionStatusSchema } from "../../gen/agentrunner/v1/session_pb.ts";
+import type { Notification, Session } from "../../gen/agentrunner/v1/session_pb.ts";
+import {
+  Notification_State,
+  Notification_StateSchema,
+  SessionStatus,
+  SessionStatusSchema,
+} from "../../gen/agentrunner/v1/session_pb.ts";
 import { fields, moment, objectText, styled } from "./fields.ts";
 import type { Paint, Style } from "./format.ts";
 import { ago, word } from "./format.ts";
@@ -46,7 +51,7 @@ export function sessionTable(sessions: readonly Session[], nowMs: number, paint:
 /** `ao sessions get`. */
 export function sessionPage(session: Session, nowMs: number, paint: Paint, columns = Infinity): string {
   const [style, status] = styled(statusCell(session.status));
-  return [
+  const lines = [
     wrap(`${paint("bold", session.sessionId)}  ${paint(style, status)}`, columns, "  "),
     "",
     fields(
@@ -67,5 +72,46 @@ export function sessionPage(session: Session, nowMs: number, paint: Paint, colum
       paint,
       columns,
     ),
-  ].join("\n");
+  ];
+  if (session.childSessionIds.length > 0) lines.push("", childTable(session, nowMs, paint, columns));
+  return lines.join("\n");
 }
+
+const CHILD_COLUMNS: readonly Column[] = [
+  { title: "CHILD", keep: 9, ids: true },
+  { title: "CALLBACK", keep: 8 },
+  { title: "OF RUN", keep: 6, ids: true },
+  { title: "TOLD BY", keep: 7, ids: true },
+  { title: "SETTLED", keep: 5 },
+];
+
+/** Rows of a page about one session; the newest, because they are what somebody asks for. */
+const MAX_ROWS = 50;
+
+/** A line for every callback, and for every child that has made none. */
+function childTable(session: Session, nowMs: number, paint: Paint, columns: number): string {
+  const { notifications, childSessionIds } = session;
+  const told = new Set(notifications.map(({ childSessionId }) => childSessionId));
+  const rows = [
+    ...childSessionIds.filter((id) => !told.has(id)).map((id): Cell[] => [id, "-"]),
+    ...notifications.map((notification) => notificationRow(notification, nowMs)),
+  ];
+  const hidden = rows.length - MAX_ROWS;
+  const lines = [table(CHILD_COLUMNS, rows.slice(-MAX_ROWS), paint, columns)];
+  if (hidden > 0) lines.push(paint("dim", `… and ${hidden} older; -o json has them`));
+  return lines.join("\n");
+}
+
+function notificationRow(notification: Notification, nowMs: number): Cell[] {
+  const { childSessionId, childRunId, state, runId, deliveries, createdAt } = notification;
+  const style = NOTIFICATION_STYLES[state];
+  const text = `${word(Notification_StateSchema, state)}${deliveries > 1 ? `, told ${deliveries} times` : ""}`;
+  return [childSessionId, style === undefined ? text : [style, text], childRunId, runId || "-", ago(createdAt, nowMs)];
+}
+
+const NOTIFICATION_STYLES: Partial<Record<Notification_State, Style>> = {
+  [Notification_State.WAITING]: "yellow",
+  [Notification_State.BOUND]: "cyan",
+  [Notification_State.CONSUMED]: "green",
+  [Notification_State.GIVEN_UP]: "red",
+};

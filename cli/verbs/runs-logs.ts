@@ -44,7 +44,7 @@ async function followLogs(cli: Cli, runId: string, printer: EventPrinter): Outco
       if (update.type === "event") printEvent(cli, printer, update.event);
       if (update.type === "ended") {
         cli.screen.endLine();
-        return exitOf(update.run.state);
+        return exitOf(update.run);
       }
     }
   } finally {

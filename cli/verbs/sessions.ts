@@ -134,7 +134,7 @@ function addResult(sessions: Command, verbs: Verbs): void {
           cli.printMessage(GetSessionResultResponseSchema, answer, () => text);
         const reason = clean(why(failure, message));
         cli.say(`${runId} ${word(RunStateSchema, state)}${reason === "" ? "" : `: ${reason}`}`);
-        return exitOf(state);
+        return exitOf(answer);
       }),
     );
 }

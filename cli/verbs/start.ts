@@ -8,7 +8,7 @@ import type { CreateRunRequest } from "../../gen/agentrunner/v1/run_service_pb.t
 import { CreateRunRequestSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { Cli, Outcome, Verbs } from "../cli.ts";
 import { present } from "../errors.ts";
-import { followRun } from "../follow/follow.ts";
+import { followSession } from "../follow/follow-session.ts";
 import type { RunOptions } from "../options.ts";
 import { addRunOptions, runRequest } from "../options.ts";
 import { fields } from "../text/fields.ts";
@@ -45,7 +45,7 @@ export async function queueRun(cli: Cli, request: CreateRunRequest, follow: bool
   if (!follow) return cli.printMessage(RunSchema, run, () => idLines(run, cli));
   if (cli.options.output === "text") cli.say(idLines(run, cli));
   if (cli.options.output === "name") cli.print(run.runId);
-  return followRun(cli, run.runId);
+  return followSession(cli, run);
 }
 
 function idLines(run: Run, cli: Cli): string {

@@ -178,6 +178,9 @@ function readFlags(
     settings.map(([, { flag, short, kind }]) => [flag, { ...(short && { short }), placeholder: kind.placeholder }]),
   );
   for (const common of COMMON) known.set(common.flag, common);
+  const single = argv.find((text) => /^-[^-]/.test(text) && known.has(text.slice(1).replace(/=.*$/s, "")));
+  // Else `-executor x` would be `-e xecutor` and x.
+  if (single !== undefined) throw usage(program, `unknown flag ${single}; did you mean -${single}?`);
   const { tokens } = parseArgs({
     args: [...argv],
     strict: false,

@@ -41,7 +41,7 @@ export interface LeaseDeps {
   readonly timing: () => Timing;
   readonly log: Log;
   /** What a run came to is known; its report is not answered yet. */
-  readonly onOutcome: (kind: Report_Kind) => void;
+  readonly onOutcome: (report: Pick<Report, "kind" | "failure">) => void;
 }
 
 /** Who keeps the leases. */
@@ -279,7 +279,7 @@ export class RunLease implements reports.LeaseRef {
 
   async #report(report: Report): Promise<void> {
     const { events, onOutcome } = this.#deps;
-    onOutcome(report.kind);
+    onOutcome(report);
     const outcome = Report_KindSchema.value[report.kind]?.localName;
     const reason = report.message === "" ? {} : { reason: report.message };
     this.log.info({ ...reason, outcome }, "The run has ended");

@@ -25,7 +25,7 @@ export function startAo(
   const tty = terminal === undefined ? {} : { isTTY: true, columns: terminal };
   const listeners = new Set<() => void>();
   const exit = main(args, {
-    stdin: new PassThrough().end(stdinText),
+    stdin: Object.assign(new PassThrough().end(stdinText), tty),
     stdout: { ...tty, write: (text) => out.push(text) },
     stderr: { ...tty, write: (text) => void (terminal !== undefined && out.push(text), err.push(text)) },
     env,

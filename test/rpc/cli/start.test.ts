@@ -67,6 +67,13 @@ describe("ao start", () => {
     expect(fake.created.map(({ prompt }) => prompt)).toEqual(["from a file\n", "from stdin", "from stdin"]);
   });
 
+  it("says on a terminal that it reads the prompt from there", async () => {
+    const terminal = startAo(["-c", fake.url, "start", "-p", "-"], {}, "typed", 80);
+    expect(await terminal.exit).toBe(0);
+    expect(terminal.stderr()).toMatch(/reading the prompt from the terminal; Ctrl\+D .* ends it\n/);
+    expect((await ao(["-c", fake.url, "start", "-p", "-"], {}, "piped")).stderr).toBe("");
+  });
+
   it("repeats an unanswered request under the same request id, so that one run is made", async () => {
     fake.failures.push(new ConnectError("busy", Code.Unavailable), new ConnectError("busy", Code.Unavailable));
     expect((await at("start", "--prompt", "x")).exitCode).toBe(0);
@@ -91,6 +98,8 @@ describe("ao start", () => {
     ["an empty prompt", ["start", "--prompt", " "]],
     ["two prompts", ["start", "--prompt", "x", "--prompt-file", "y"]],
     ["a prompt file that is not there", ["start", "--prompt-file", "/nowhere/x"]],
+    ["a long option with one dash", ["start", "x", "-profile", "y"]],
+    ["a long option with one dash and its value", ["start", "x", "-prompt=y"]],
     ["an unknown option", ["start", "--prompt", "x", "--agnt", "y"]],
     ["a second name", ["start", "a", "b", "--prompt", "x"]],
     ["a bad duration", ["start", "--prompt", "x", "--timeout", "soon"]],
@@ -158,6 +167,7 @@ describe("ao start --follow", () => {
       expect(following.stdout()).toBe("half a line\nassistant: hello\nthe result\n");
       expect(following.stderr()).toContain("run      run_1\n");
       expect(following.stderr()).toContain("07:50:12.123 claimed by lnch_a\n");
+      expect(following.stderr()).not.toContain("the result");
     },
   );
 
@@ -198,7 +208,7 @@ describe("ao start --follow", () => {
     await until(() => fake.watched.length === 1, "it follows");
     following.interrupt();
     expect(await following.exit).toBe(130);
-    expect(following.stderr()).toContain("`ao runs stop run_1` stops it");
+    expect(following.stderr()).toContain("`ao stop run_1` stops it");
     expect(fake.runs[0]?.state).toBe(RunState.PENDING);
   });
 });

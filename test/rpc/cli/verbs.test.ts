@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { text } from "node:stream/consumers";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { FailureReason, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
+import { FailureReason, InvocationMode, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { RunnerSchema, Runner_Presence } from "../../../gen/agentrunner/v1/runner_pb.ts";
 import { ao, startAo } from "../../support/ao.ts";
 import { FakeCoordinator } from "../../support/fake-run-service.ts";
@@ -141,6 +141,14 @@ describe("ao runs", () => {
       runs: [{ run_id: "run_5" }, {}, {}, {}, {}],
     });
     expect((await at("runs", "ls")).stdout.split("\n")[0]).toMatch(/^RUN +STATE +SESSION +PROFILE/);
+  });
+
+  it("says of a resume that its profile is the session's", async () => {
+    fake.addRun({ mode: InvocationMode.RESUME });
+    fake.addRun({ mode: InvocationMode.START });
+    const [, start, resume] = (await at("runs")).stdout.split("\n");
+    expect(start).toMatch(/^run_2 .* any /);
+    expect(resume).toMatch(/^run_1 .* session's /);
   });
 
   it("lists only the states and the session asked for", async () => {
@@ -330,7 +338,7 @@ describe("the program ao", () => {
   });
 
   it("gives an example in the help of every verb", async () => {
-    const verbs = ["dev", "start", "resume", "ps", "get", "logs", "stop", "doctor"].map((verb) => [verb]);
+    const verbs = ["dev", "start", "resume", "ps", "get", "logs", "stop", "wait", "doctor"].map((verb) => [verb]);
     const groups = {
       runs: ["ls", "get", "stop", "logs", "prune"],
       runners: ["ls", "get", "drain", "rm"],

@@ -59,7 +59,7 @@ async function overAo({ agentName, prompt, parameters, sessionId }: Call): Promi
   ];
   const verb = sessionId === undefined ? ["start"] : ["resume", sessionId];
   const { exitCode, stdout, stderr } = await ao(["-c", house.c.url, ...verb, ...options, "-o", "json"]);
-  if (exitCode !== 0) return `refused: ${/^error: (.*)$/m.exec(stderr)?.[1]}`;
+  if (exitCode !== 0) return `refused: ${(JSON.parse(stderr) as { error: { message: string } }).error.message}`;
   return promptOf((JSON.parse(stdout) as { run_id: string }).run_id);
 }
 

@@ -5,6 +5,7 @@ import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ExecutorResultSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
+import { FailureReason } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { HeldLease_Phase, LeaseVerdict_Kind } from "../../../gen/agentrunner/v1/runner_pb.ts";
 import { ReportVerdict_Kind, Report_Kind } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
 import { EXIT } from "../../../lib/exit-codes.ts";
@@ -458,12 +459,16 @@ describe("the end", () => {
 
   it.each([
     { kind: COMPLETED, exitCode: EXIT.ok },
-    { kind: FAILED, exitCode: EXIT.failed },
+    { kind: FAILED, failure: FailureReason.EXECUTOR_EXIT, exitCode: EXIT.failed },
+    { kind: FAILED, failure: FailureReason.TIMEOUT, exitCode: EXIT.timedOut },
+    { kind: FAILED, failure: FailureReason.IDLE, exitCode: EXIT.timedOut },
     { kind: STOPPED, exitCode: EXIT.stopped },
-  ] as const)("of --once is the outcome of its one run: $exitCode", async ({ kind, exitCode }) => {
+  ])("of --once is the outcome of its one run: $exitCode", async (end) => {
+    const { exitCode, ...outcome } = end;
+    const { kind } = outcome;
     const { runner, execution } = await startTestRunner(fake, { once: true });
     await fake.offer();
-    (await execution("run_1")).end({ kind });
+    (await execution("run_1")).end(outcome);
     expect(await runner.done).toBe(exitCode);
     expect(fake.of("register")[0]!.request.maxConcurrentRuns).toBe(1);
     expect(fake.reports(kind)).toHaveLength(1);

@@ -21,7 +21,12 @@ import {
   RunState,
 } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { RunnerSchema, Runner_Presence } from "../../../gen/agentrunner/v1/runner_pb.ts";
-import { SessionEventSchema, SessionSchema, SessionStatus } from "../../../gen/agentrunner/v1/session_pb.ts";
+import {
+  Notification_State,
+  SessionEventSchema,
+  SessionSchema,
+  SessionStatus,
+} from "../../../gen/agentrunner/v1/session_pb.ts";
 
 const T0 = Date.UTC(2026, 10, 21, 7, 50, 0);
 const at = (seconds: number) => timestampFromMs(T0 + seconds * 1000);
@@ -209,6 +214,32 @@ describe("sessionPage", () => {
       lastRunId: "run_1",
     });
     expect(sessionPage(session, NOW, plain)).toBe("ses_1  idle\n\nlast run  run_1");
+  });
+
+  it("shows the children, and what they called back with to which run", () => {
+    const told = { childSessionId: "ses_2", childRunId: "run_2", createdAt: at(32) };
+    const session = create(SessionSchema, {
+      sessionId: "ses_1",
+      sessionName: "ses_1",
+      status: SessionStatus.IDLE,
+      lastRunId: "run_5",
+      childSessionIds: ["ses_2", "ses_3"],
+      notifications: [
+        { ...told, state: Notification_State.CONSUMED, runId: "run_5", deliveries: 2 },
+        { ...told, childRunId: "run_4", state: Notification_State.WAITING },
+      ],
+    });
+    expect(sessionPage(session, NOW, plain)).toBe(
+      "ses_1  idle\n\nlast run  run_5\n\n" +
+        "CHILD  CALLBACK                OF RUN  TOLD BY  SETTLED\n" +
+        "ses_3  -\n" +
+        "ses_2  consumed, told 2 times  run_2   run_5    10 s ago\n" +
+        "ses_2  waiting                 run_4   -        10 s ago",
+    );
+    session.childSessionIds = Array.from({ length: 80 }, (_, i) => `ses_${i + 2}`);
+    const lines = sessionPage(session, NOW, plain).split("\n");
+    expect(lines).toHaveLength(4 + 1 + 50 + 1);
+    expect(lines.at(-1)).toBe("… and 31 older; -o json has them");
   });
 });
 

@@ -179,6 +179,8 @@ describe("what is wrong", () => {
     [["--leasettl", "1s"], "unknown flag --leasettl; did you mean --lease-ttl?"],
     [["--lease", "1s"], "unknown flag --lease; did you mean --lease-ttl?"],
     [["-q"], "unknown flag -q"],
+    [["-lease-ttl", "1s"], "unknown flag -lease-ttl; did you mean --lease-ttl?"],
+    [["-lease-ttl=1s"], "unknown flag -lease-ttl=1s; did you mean --lease-ttl=1s?"],
     [["start"], 'unexpected argument "start"'],
     [["--heartbeat", "30s"], "--heartbeat 30s must be less than half of --lease-ttl 45s"],
     [["--reconnect-min", "20s"], "--reconnect-min 20s is more than --reconnect-max 10s"],

@@ -156,6 +156,7 @@ describe("waiting for a session", () => {
   it("takes one for settled that calls nobody back and is called back by nobody", async () => {
     const settled = (session: object, children: { callbackOwed: boolean }[] = []) => {
       let page = 0;
+      const left = new AbortController();
       const services = fake((router) => {
         router.rpc(SessionService.method.getSession, () => ({ session: { sessionId: "ses_1", ...session } }));
         router.rpc(SessionService.method.listSessions, ({ pageToken }) => {
@@ -165,9 +166,11 @@ describe("waiting for a session", () => {
           return { sessions, nextPageToken: page < children.length ? "more" : "" };
         });
         // oxlint-disable-next-line require-yield
-        router.rpc(SessionService.method.watchSession, async function* () {});
+        router.rpc(SessionService.method.watchSession, async function* () {
+          left.abort();
+        });
       });
-      return sessionSettled(services, "ses_1", new Waits(1))(never);
+      return sessionSettled(services, "ses_1", new Waits(1))(left.signal);
     };
     const { IDLE, FAILED, STOPPED } = SessionStatus;
     for (const status of [IDLE, FAILED, STOPPED]) expect(await settled({ status })).toBe("ses_1");
