@@ -16,7 +16,7 @@ import type { Paint, Style } from "./format.ts";
 import { ago, between, clean, clock, duration, shorten, word } from "./format.ts";
 import { table } from "./table.ts";
 import type { Cell, Column } from "./table.ts";
-import { wrap } from "./width.ts";
+import { wrap } from "../../lib/width.ts";
 
 const STATE_STYLES: Partial<Record<RunState, Style>> = {
   [RunState.COMPLETED]: "green",

@@ -5,7 +5,7 @@ import type { Paint, Style } from "./format.ts";
 import { ago, word } from "./format.ts";
 import { table } from "./table.ts";
 import type { Cell, Column } from "./table.ts";
-import { wrap } from "./width.ts";
+import { wrap } from "../../lib/width.ts";
 
 const STATUS_STYLES: Partial<Record<SessionStatus, Style>> = {
   [SessionStatus.RUNNING]: "cyan",

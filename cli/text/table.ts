@@ -1,6 +1,6 @@
 import { clean } from "./format.ts";
 import type { Paint, Style } from "./format.ts";
-import { fit, fitEnd, width, wrap } from "./width.ts";
+import { fit, fitEnd, width, wrap } from "../../lib/width.ts";
 
 /** A cell of a table: a text, or a text with its style. */
 export type Cell = string | readonly [Style, string];

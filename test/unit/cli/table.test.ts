@@ -10,7 +10,7 @@ import { runnerPage, runnerTable } from "../../../cli/text/runners.ts";
 import { runPage, runTable } from "../../../cli/text/runs.ts";
 import { sessionPage, sessionTable } from "../../../cli/text/sessions.ts";
 import { table } from "../../../cli/text/table.ts";
-import { fit, fitEnd, width, wrap } from "../../../cli/text/width.ts";
+import { fit, fitEnd, width, wrap } from "../../../lib/width.ts";
 import { treeText } from "../../../cli/verbs/sessions-tree.ts";
 import { AgentBlueprintSchema } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
 import { FailureReason, RunSchema, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
