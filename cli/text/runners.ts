@@ -9,7 +9,7 @@ import type { Cell, Column } from "./table.ts";
 import { wrap } from "../../lib/width.ts";
 
 const COLUMNS: readonly Column[] = [
-  { title: "RUNNER", ids: true, keep: 9 },
+  { title: "RUNNER", keep: 9 },
   { title: "STATE", min: 8, keep: 8 },
   { title: "RUNS", keep: 7 },
   { title: "PROFILE", min: 14, keep: 6 },

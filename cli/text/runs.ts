@@ -39,7 +39,7 @@ const RUN_COLUMNS: readonly Column[] = [
   { title: "STATE", keep: 8 },
   { title: "SESSION", ids: true, min: 10, keep: 7 },
   { title: "PROFILE", min: 8, keep: 3 },
-  { title: "RUNNER", ids: true, keep: 2 },
+  { title: "RUNNER", keep: 2 },
   { title: "CREATED", keep: 6 },
   { title: "TOOK", keep: 5 },
   { title: "", min: 16, keep: 4 },
@@ -155,7 +155,7 @@ export function runPage(run: Run, nowMs: number, paint: Paint, columns = Infinit
 
 const ATTEMPT_COLUMNS: readonly Column[] = [
   { title: "ATTEMPT", keep: 9 },
-  { title: "RUNNER", ids: true, keep: 5 },
+  { title: "RUNNER", keep: 5 },
   { title: "OUTCOME", keep: 8 },
   { title: "CLAIMED", keep: 3 },
   { title: "TOOK", keep: 4 },

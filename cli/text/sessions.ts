@@ -26,7 +26,7 @@ const COLUMNS: readonly Column[] = [
   { title: "STATUS", keep: 8 },
   { title: "NAME", min: 10, keep: 7 },
   { title: "LAST RUN", ids: true, keep: 5 },
-  { title: "RUNNER", ids: true, keep: 3 },
+  { title: "RUNNER", keep: 3 },
   { title: "UPDATED", keep: 6 },
 ];
 

@@ -55,7 +55,7 @@ describe("help", () => {
     const env = { AGENT_RUNNER_ARGV0: "/opt/x/bin/ao", PATH: "/bin" };
     const { stdout } = await ao(["runs", "get", "--help"], env);
     expect(stdout).toMatch(/^Usage: \/opt\/x\/bin\/ao runs get/);
-    expect(stdout).toContain("\n  /opt/x/bin/ao runs get run_…");
+    expect(stdout).toContain("\n  /opt/x/bin/ao runs get hello");
   });
 });
 
