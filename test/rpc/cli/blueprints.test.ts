@@ -117,7 +117,7 @@ Be kind.\\x1b[2J
     expect((await at("blueprints", "enable", "reviewer")).exitCode).toBe(0);
     expect((await at("start", "--agent", "reviewer", "--parameters", '{"branch":"main"}')).exitCode).toBe(0);
     expect((await at("blueprints", "rm", "reviewer")).stderr).toBe("reviewer is removed\n");
-    expect(await at("blueprints", "rm", "reviewer")).toMatchObject({ exitCode: 4 });
+    expect(await at("blueprints", "rm", "reviewer")).toMatchObject({ exitCode: 7 });
     expect(readdirSync(house.dir)).toEqual([]);
   });
 });
@@ -153,7 +153,7 @@ describe("ao start --agent", () => {
     expect(wrong.exitCode).not.toBe(0);
     expect(wrong.stderr).toContain("parameters must have required property 'branch'");
     const unknown = await at("start", "--agent", "reviwer", "--prompt", "x");
-    expect(unknown).toMatchObject({ exitCode: 4, stderr: expect.stringContaining("did you mean reviewer?") });
+    expect(unknown).toMatchObject({ exitCode: 7, stderr: expect.stringContaining("did you mean reviewer?") });
   });
 });
 

@@ -114,6 +114,14 @@ so far
 }`);
   });
 
+  it("shows that events are missing of a run with one attempt, which needs no table otherwise", () => {
+    const attempt = { attempt: 1, runnerId: "lnch_a", outcome: RunState.COMPLETED };
+    const page = (eventsMissing: bigint) =>
+      runPage(create(RunSchema, { runId: "run_1", attempts: [{ ...attempt, eventsMissing }] }), NOW, plain);
+    expect(page(3n)).toContain("3 events missing");
+    expect(page(0n)).not.toContain("ATTEMPT");
+  });
+
   it("says why a pending run is pending, in the coordinator's words", () => {
     expect(runPage(pending, NOW, plain).split("\n")[0]).toBe(
       "run_p  pending 42 s — no runner matches: 2 runners: lnch_a lacks tag docker; lnch_b is full 2/2",
