@@ -61,7 +61,7 @@ elif [ -n "${XDG_CACHE_HOME:-${HOME:-}}" ]; then
 fi
 if [ -n "${NODE_COMPILE_CACHE:-}" ]; then export NODE_COMPILE_CACHE; fi
 
-# What hints call us by; see cli/own-command.ts.
+# What hints call us by; see lib/own-command.ts.
 export AGENT_RUNNER_ARGV0="$0"
 
 # Process 1 of a container inherits what executors leave behind, and what it does not collect stays as a zombie. Node collects

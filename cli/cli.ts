@@ -9,7 +9,7 @@ import type { CoordinatorLink } from "../lib/rpc/transport.ts";
 import { readAuthorities } from "../lib/config/authorities.ts";
 import { UsageError } from "../lib/config/config.ts";
 import { usage } from "./errors.ts";
-import { asTyped } from "./own-command.ts";
+import { asTyped } from "../lib/own-command.ts";
 import type { Sink } from "./screen.ts";
 import { Screen } from "./screen.ts";
 import type { Paint } from "./text/format.ts";
@@ -213,6 +213,12 @@ function coordinatorUrl(text: string): string {
 /** Columns that lines on a stream may take. A terminal that does not know its own counts as 80. */
 export function columnsOf({ env }: Pick<Io, "env">, { isTTY, columns }: Sink): number {
   return isTTY === true ? columns || Number(env["COLUMNS"]) || 80 : Infinity;
+}
+
+/** Columns of a page that is read from top to bottom, such as help: those of the terminal, at most 100; 80 in a pipe. */
+export function pageWidth(io: Pick<Io, "env">, sink: Sink): number {
+  const columns = columnsOf(io, sink);
+  return columns === Infinity ? 80 : Math.min(columns, 100);
 }
 
 /** Colour for a stream: as told, else on a terminal unless NO_COLOR is set (no-color.org). */

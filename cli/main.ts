@@ -3,12 +3,12 @@ import { Command, CommanderError, Option } from "commander";
 import { endProcess } from "../lib/end-process.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { Io } from "./cli.ts";
-import { DEFAULT_URL, Verbs } from "./cli.ts";
+import { DEFAULT_URL, Verbs, pageWidth } from "./cli.ts";
 import { addBlueprints } from "./verbs/blueprints.ts";
 import { addDemo } from "./verbs/demo.ts";
 import { addDev } from "./verbs/dev.ts";
 import { addDoctor } from "./doctor/doctor.ts";
-import { asTyped } from "./own-command.ts";
+import { asTyped, helpAsTyped } from "../lib/own-command.ts";
 import { cliError, commanderError, errorJson } from "./errors.ts";
 import { addResume } from "./verbs/resume.ts";
 import { addRunners } from "./verbs/runners.ts";
@@ -20,8 +20,12 @@ import { refuseSingleDashes, refuseUnknownCommands } from "./unknown-commands.ts
 import { VERSION } from "../lib/version.ts";
 
 const EXIT_CODES = `
-Exit codes: 0 ok · 1 the run failed · 2 usage · 3 cannot reach the coordinator · 4 refused · 5 stopped ·
-6 timed out · 7 not found · 70 bug · 130 left with Ctrl+C. Data goes to stdout, talk to stderr.`;
+Exit codes: 0 ok · 1 the run failed · 2 usage · 3 cannot reach the coordinator
+4 refused · 5 stopped · 6 timed out · 7 not found · 70 bug
+130 left with Ctrl+C. Data goes to stdout, talk to stderr.`;
+
+/** Stands under the help of every verb, in place of the options that they share. */
+const SHARED = "\n-c URL, -o FORMAT, -q and other options of every command: `ao --help`";
 
 /** Runs `ao` with its arguments and returns its exit code. Never throws. */
 export async function main(argv: readonly string[], io: Io): Promise<number> {
@@ -51,7 +55,7 @@ function wantsJson(argv: readonly string[]): boolean {
 
 function commands(verbs: Verbs, json: boolean): Command {
   const { io } = verbs;
-  const ao = new Command("ao")
+  const ao: Command = new Command("ao")
     .description("Start runs of agents on the runners of a coordinator, and follow them.")
     .version(VERSION, "-V, --version", "print the version")
     .option("-c, --coordinator-url <url>", `coordinator (env AGENT_ORCHESTRATOR_API_URL, default ${DEFAULT_URL})`)
@@ -69,14 +73,15 @@ function commands(verbs: Verbs, json: boolean): Command {
     .option("-q, --quiet", "say nothing on stderr but errors")
     .option("-v, --verbose", "say more on stderr")
     .option("--raw", "let through to a terminal what programs print, with all that it obeys")
-    .configureHelp({ showGlobalOptions: true })
     .configureOutput({
-      writeOut: (text) => void io.stdout.write(text),
+      writeOut: (text) => void io.stdout.write(helpAsTyped(text, io.env)),
+      getOutHelpWidth: () => pageWidth(io, io.stdout),
+      getErrHelpWidth: () => pageWidth(io, io.stderr),
       writeErr: (text) => void (json || io.stderr.write(text)),
     })
     .showHelpAfterError("(--help shows the options and an example)")
     .exitOverride()
-    .addHelpText("after", EXIT_CODES);
+    .addHelpText("afterAll", ({ command }) => (command === ao ? EXIT_CODES : SHARED));
   for (const add of [addDev, addStart, addResume, addRuns, addWait, addRunners, addSessions, addBlueprints, addDoctor])
     add(ao, verbs);
   addDemo(ao, verbs, main);

@@ -1,6 +1,7 @@
 import "../lib/require-node.ts";
 import { endProcess } from "../lib/end-process.ts";
 import { EXIT } from "../lib/exit-codes.ts";
+import { asTyped } from "../lib/own-command.ts";
 import { UsageError } from "../lib/config/config.ts";
 import { fileErrorText, isFileError } from "../lib/config/file-problem.ts";
 import { readFileIfThere } from "../lib/config/read-file.ts";
@@ -67,11 +68,11 @@ function readConfig(config: CoordinatorConfig): CoordinatorConfig {
 
 function complain(error: unknown): number {
   if (error instanceof UsageError) {
-    process.stderr.write(`error: ${error.message}\n`);
+    process.stderr.write(`error: ${asTyped(error.message, process.env)}\n`);
     return EXIT.usage;
   }
   if (error instanceof DatabaseUnusableError || error instanceof ListenError) {
-    process.stderr.write(`error: ${error.message}\n`);
+    process.stderr.write(`error: ${asTyped(error.message, process.env)}\n`);
     return EXIT.refused;
   }
   if (isFileError(error)) {

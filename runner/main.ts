@@ -3,6 +3,7 @@ import { stat } from "node:fs/promises";
 import { UsageError } from "../lib/config/config.ts";
 import { endProcess } from "../lib/end-process.ts";
 import { EXIT } from "../lib/exit-codes.ts";
+import { asTyped } from "../lib/own-command.ts";
 import { createLogger } from "../lib/log.ts";
 import type { Log } from "../lib/log.ts";
 import { fileErrorText, isFileError } from "../lib/config/file-problem.ts";
@@ -48,9 +49,9 @@ async function main(argv: readonly string[]): Promise<number> {
     const profiled = () => resolveSettings(options, find(options), process.cwd());
     return await run(settings, profiled, log);
   } catch (error) {
-    if (error instanceof UsageError) return complain(`error: ${error.message}`, EXIT.usage);
+    if (error instanceof UsageError) return complain(`error: ${asTyped(error.message, process.env)}`, EXIT.usage);
     if (error instanceof StateRefusedError || error instanceof McpPortError)
-      return complain(`error: ${error.message}`, EXIT.refused);
+      return complain(`error: ${asTyped(error.message, process.env)}`, EXIT.refused);
     if (isFileError(error)) return complain(`error: ${fileErrorText(error)}`, EXIT.usage);
     return complain(`bug: ${error instanceof Error ? error.stack : String(error)}`, EXIT.bug);
   }

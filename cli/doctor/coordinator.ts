@@ -171,8 +171,9 @@ async function echo(cli: Cli, runner: Runner): Promise<Check> {
       state === RunState.COMPLETED ? "it completed without its echo" : why(failure, message) || "it was stopped";
     return { name, status: "fail", detail: `${runId}: ${said}`, help: `ao runs get ${runId}` };
   }
+  const { run: last } = await cli.runs.getRun({ runId });
+  const reasons = pendingText(last?.pendingReasons ?? []);
   const { run: late } = await cli.runs.stopRun({ runId, reason: "ao doctor waited long enough" });
-  const reasons = pendingText(run?.pendingReasons ?? []);
   const detail = `${late?.runId} did not end in ${duration(ECHO_TIMEOUT_MS)}${reasons === "" ? "" : `: ${reasons}`}`;
   return { name, status: "fail", detail, help: `ao runs logs --all ${runId}` };
 }

@@ -8,7 +8,7 @@ import { diskCheck, executorChecks, nodeCheck, orphanCheck, stateDirCheck, versi
 import { programChecks } from "./programs.ts";
 import type { Paint, Style } from "../text/format.ts";
 import { clean } from "../text/format.ts";
-import { wrap } from "../text/width.ts";
+import { wrap } from "../../lib/width.ts";
 
 /** `ao doctor`: looks at this host, the coordinator and its runners. Exit 1 when something fails. */
 export function addDoctor(ao: Command, verbs: Verbs): void {

@@ -6,11 +6,12 @@ import { SessionEventSchema } from "../../gen/agentrunner/v1/session_pb.ts";
 import { EXIT, exitOfFailure } from "../../lib/exit-codes.ts";
 import type { ExitCode } from "../../lib/exit-codes.ts";
 import type { Cli } from "../cli.ts";
-import { json } from "../cli.ts";
+import { wrap } from "../../lib/width.ts";
+import { columnsOf, json } from "../cli.ts";
 import { usage } from "../errors.ts";
 import { dimmed, eventText } from "../text/events.ts";
 import { clean } from "../text/format.ts";
-import { pendingText, resultText, stateAge } from "../text/runs.ts";
+import { isUnderWay, resultText, stateAge, whyPending } from "../text/runs.ts";
 import { watchRun } from "./watch.ts";
 
 /** Exit code of a program that was left with Ctrl+C: 128 + SIGINT, as shells say it. */
@@ -83,9 +84,11 @@ function isResult({ event }: SessionEvent): boolean {
   return event.case === "executor" && event.value.event.case === "result";
 }
 
-function sayWhyPending(cli: Cli, run: Run): void {
-  const reasons = pendingText(run.pendingReasons);
-  if (reasons !== "") cli.say(`${cli.paintTalk("dim", "pending:")} ${clean(reasons)}`);
+/** Says why a run waits, when that is more than the moment it takes to be given to a runner. */
+export function sayWhyPending(cli: Cli, run: Run): void {
+  if (run.state !== RunState.PENDING || isUnderWay(run)) return;
+  const reasons = clean(whyPending(run, Date.now()));
+  cli.say(wrap(`${cli.paintTalk("dim", "pending:")} ${reasons}`, columnsOf(cli.io, cli.io.stderr), "  "));
 }
 
 function end(cli: Cli, run: Run, printer: EventPrinter, gaveResult: boolean): ExitCode {

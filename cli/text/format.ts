@@ -2,7 +2,7 @@ import type { DescEnum } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { styleText } from "node:util";
-import { fit } from "./width.ts";
+import { fit } from "../../lib/width.ts";
 
 /** What colour says: a name of `util.styleText`. */
 export type Style = "bold" | "dim" | "red" | "green" | "yellow" | "cyan" | "magenta";

@@ -6,15 +6,15 @@ import type { Paint } from "./format.ts";
 import { ago, duration, word } from "./format.ts";
 import { table } from "./table.ts";
 import type { Cell, Column } from "./table.ts";
-import { wrap } from "./width.ts";
+import { wrap } from "../../lib/width.ts";
 
 const COLUMNS: readonly Column[] = [
-  { title: "RUNNER", ids: true, keep: 9 },
+  { title: "RUNNER", keep: 9 },
   { title: "STATE", min: 8, keep: 8 },
   { title: "RUNS", keep: 7 },
-  { title: "PROFILE", min: 10, keep: 6 },
+  { title: "PROFILE", min: 14, keep: 6 },
   { title: "HOST", min: 10, keep: 4 },
-  { title: "DIRECTORY", min: 14, keep: 3, shows: "end" },
+  { title: "DIRECTORY", min: 20, keep: 3, shows: "end" },
   { title: "TAGS", min: 8, keep: 5 },
   { title: "HEARD", keep: 2 },
   { title: "NAME", min: 8, keep: 1 },

@@ -12,12 +12,13 @@ import {
   RunStateSchema,
 } from "../../gen/agentrunner/v1/run_pb.ts";
 import { isFinalState } from "../../lib/protocol/final.ts";
+import { OFFER_UNDER_WAY, REFUSED_BY } from "../../lib/protocol/pending.ts";
 import { demandsText, fields, moment, objectText, styled } from "./fields.ts";
 import type { Paint, Style } from "./format.ts";
 import { ago, between, clean, clock, duration, shorten, word } from "./format.ts";
 import { table } from "./table.ts";
 import type { Cell, Column } from "./table.ts";
-import { wrap } from "./width.ts";
+import { wrap } from "../../lib/width.ts";
 
 const STATE_STYLES: Partial<Record<RunState, Style>> = {
   [RunState.COMPLETED]: "green",
@@ -39,7 +40,7 @@ const RUN_COLUMNS: readonly Column[] = [
   { title: "STATE", keep: 8 },
   { title: "SESSION", ids: true, min: 10, keep: 7 },
   { title: "PROFILE", min: 8, keep: 3 },
-  { title: "RUNNER", ids: true, keep: 2 },
+  { title: "RUNNER", keep: 2 },
   { title: "CREATED", keep: 6 },
   { title: "TOOK", keep: 5 },
   { title: "", min: 16, keep: 4 },
@@ -78,12 +79,28 @@ export function why(failure: FailureReason, message: string): string {
 }
 
 /**
- * The reasons of a pending run in one line: the first sums up the others:
- * `no runner matches: 2 runners: lnch_a lacks tag docker; lnch_b is full 2/2`.
+ * The reasons of a pending run in one line: refusals, then what sums up the others, with what becomes of the run:
+ * `refused by lnch_c: no; no runner matches: 2 runners (fails in 5 min): lnch_a lacks tag docker; lnch_b is full 2/2`.
  */
-export function pendingText([head, ...reasons]: readonly string[]): string {
-  if (head === undefined) return "";
-  return reasons.length === 0 ? head : `${head}: ${reasons.join("; ")}`;
+export function pendingText(reasons: readonly string[], limit = ""): string {
+  const refusals = reasons.filter((reason) => reason.startsWith(REFUSED_BY));
+  const [head, ...others] = reasons.slice(refusals.length);
+  const end = limit === "" ? "" : ` (${limit})`;
+  const summary = head === undefined ? [] : [`${head}${end}${others.length === 0 ? "" : `: ${others.join("; ")}`}`];
+  return [...refusals, ...summary].join("; ");
+}
+
+/** Why a run is pending, and when it fails for want of a runner. */
+export function whyPending({ pendingReasons, noMatchAt }: Run, nowMs: number): string {
+  if (noMatchAt === undefined) return pendingText(pendingReasons);
+  // Whole seconds: 5 min, and not 4 min 59 s, of a limit that began this moment.
+  const leftMs = Math.ceil((timestampMs(noMatchAt) - nowMs) / 1000) * 1000;
+  return pendingText(pendingReasons, `fails in ${duration(leftMs)} unless a runner that matches registers`);
+}
+
+/** True when nobody needs to hear why a run is pending: it is being given to a runner. */
+export function isUnderWay({ pendingReasons }: Run): boolean {
+  return pendingReasons.every((reason) => reason === OFFER_UNDER_WAY);
 }
 
 /** State and age of a run: `pending 42 s`, `failed after 3.2 s`. */
@@ -99,7 +116,7 @@ export function stateAge(run: Run, nowMs: number, paint: Paint): string {
 
 /** The line that says where a run stands and why: `pending 42 s — no runner matches: …`. */
 export function stateLine(run: Run, nowMs: number, paint: Paint): string {
-  const reason = run.state === RunState.PENDING ? pendingText(run.pendingReasons) : why(run.failure, run.message);
+  const reason = run.state === RunState.PENDING ? whyPending(run, nowMs) : why(run.failure, run.message);
   return `${stateAge(run, nowMs, paint)}${reason === "" ? "" : ` — ${clean(reason)}`}`;
 }
 
@@ -144,7 +161,7 @@ export function runPage(run: Run, nowMs: number, paint: Paint, columns = Infinit
 
 const ATTEMPT_COLUMNS: readonly Column[] = [
   { title: "ATTEMPT", keep: 9 },
-  { title: "RUNNER", ids: true, keep: 5 },
+  { title: "RUNNER", keep: 5 },
   { title: "OUTCOME", keep: 8 },
   { title: "CLAIMED", keep: 3 },
   { title: "TOOK", keep: 4 },

@@ -10,7 +10,7 @@ import type { Paint, Style } from "./format.ts";
 import { ago, word } from "./format.ts";
 import { table } from "./table.ts";
 import type { Cell, Column } from "./table.ts";
-import { wrap } from "./width.ts";
+import { wrap } from "../../lib/width.ts";
 
 const STATUS_STYLES: Partial<Record<SessionStatus, Style>> = {
   [SessionStatus.RUNNING]: "cyan",
@@ -31,7 +31,7 @@ const COLUMNS: readonly Column[] = [
   { title: "STATUS", keep: 8 },
   { title: "NAME", min: 10, keep: 7 },
   { title: "LAST RUN", ids: true, keep: 5 },
-  { title: "RUNNER", ids: true, keep: 3 },
+  { title: "RUNNER", keep: 3 },
   { title: "UPDATED", keep: 6 },
 ];
 

@@ -1,6 +1,6 @@
 import { clean } from "./format.ts";
 import type { Paint, Style } from "./format.ts";
-import { fit, fitEnd, width, wrap } from "./width.ts";
+import { fit, fitEnd, width, wrap } from "../../lib/width.ts";
 
 /** A cell of a table: a text, or a text with its style. */
 export type Cell = string | readonly [Style, string];
@@ -20,11 +20,11 @@ export interface Column {
   readonly wraps?: true;
 }
 
-/** Digits that a cut id keeps: the time of a run or session and 16 random bits, a third of a runner's hash. */
-const RUN_DIGITS = 16;
-const RUNNER_DIGITS = 8;
+/** Digits that the cut id of a run or session keeps: its time and 16 random bits. */
+const ID_DIGITS = 16;
 const GAP = 2;
-const ID = /^[a-z]+_(?=[0-9a-f]{12,}$)/;
+/** Ids that any verb takes by their beginning; those of runners are short and have to be typed whole. */
+const ID = /^(run|ses)_(?=[0-9a-f]{20,}$)/;
 
 const cellText = (cell: Cell | undefined): string =>
   cell === undefined ? "" : typeof cell === "string" ? cell : cell[1];
@@ -75,7 +75,7 @@ function measure(spec: Column, index: number, texts: readonly (readonly string[]
 function uniqueLength(cells: readonly string[]): number {
   const ids = [...new Set(cells.filter((cell) => ID.test(cell)))];
   const prefix = Math.max(0, ...ids.map((id) => id.indexOf("_") + 1));
-  let length = prefix + (ids.some((id) => id.startsWith("lnch_")) ? RUNNER_DIGITS : RUN_DIGITS);
+  let length = prefix + ID_DIGITS;
   while (new Set(ids.map((id) => id.slice(0, length))).size < ids.length) length += 1;
   return length;
 }
@@ -129,7 +129,7 @@ function cellLines(text: string, { spec, given, idLength }: Sized, indent: strin
 
 /** An id on as many characters as a narrow table gives it. */
 export function shortId(id: string): string {
-  return ID.test(id) ? id.slice(0, id.indexOf("_") + 1 + (id.startsWith("lnch_") ? RUNNER_DIGITS : RUN_DIGITS)) : id;
+  return ID.test(id) ? id.slice(0, id.indexOf("_") + 1 + ID_DIGITS) : id;
 }
 
 /** `1 run`, `12 runs`. */

@@ -1,6 +1,6 @@
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { Command } from "commander";
-import { InvalidArgumentError } from "commander";
+import { InvalidArgumentError, Option } from "commander";
 import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -11,13 +11,15 @@ import type { HostPort } from "../../lib/config/kinds.ts";
 import { EXIT } from "../../lib/exit-codes.ts";
 import { connect } from "../../client/connect.ts";
 import { ChildEnded, answers, claimPort, startChild, untilHealthy } from "../children.ts";
+import { pageWidth } from "../cli.ts";
 import type { Cli, Verbs } from "../cli.ts";
+import { wrap } from "../../lib/width.ts";
 import { CliError, usage } from "../errors.ts";
 import type { ExecutorList } from "../programs.ts";
 import { listExecutors, settingsOf, storeOf } from "../programs.ts";
 import type { Paint } from "../text/format.ts";
 import { collect, count } from "../options.ts";
-import { ownCommand } from "../own-command.ts";
+import { ownCommand } from "../../lib/own-command.ts";
 import { ProcessGroup } from "../process-group.ts";
 
 interface DevOptions {
@@ -44,10 +46,11 @@ export function addDev(ao: Command, verbs: Verbs): void {
     .option("-x, --executor <name>", `executor; repeat for a runner each (default: ${DEFAULT_EXECUTOR})`, collect)
     .option("--profile <name>", "executor profile; repeat for a runner each", collect)
     .option("--executors-dir <dir>", "folder with more executors; repeat for more", collect)
-    .option("--listen <host:port>", "address of the coordinator; port 0 takes a free one", address, {
-      host: "127.0.0.1",
-      port: 8765,
-    })
+    .addOption(
+      new Option("--listen <host:port>", "address of the coordinator; port 0 takes a free one")
+        .argParser(address)
+        .default({ host: "127.0.0.1", port: 8765 }, "127.0.0.1:8765"),
+    )
     .option("--store <file>", "file that keeps everything (default: as the coordinator is configured)")
     .option("--memory", "keep everything in memory; nothing survives")
     .option("--project-dir <dir>", "directory that runs work in (default: the current one)")
@@ -90,7 +93,13 @@ async function dev(cli: Cli, runnerArgs: readonly string[], options: DevOptions)
     const runners = await registered(url, group, sinceMs);
     const installed = list.executors.map(({ name }) => name);
     if (!group.ending)
-      cli.io.stderr.write(banner({ url, store, runners, installed, command: ownCommand(cli.io.env) }, cli.paintTalk));
+      cli.io.stderr.write(
+        banner(
+          { url, store, runners, installed, command: ownCommand(cli.io.env) },
+          cli.paintTalk,
+          pageWidth(cli.io, cli.io.stderr),
+        ),
+      );
     return await group.end();
   } catch (error) {
     await group.kill();
@@ -201,15 +210,19 @@ export interface DevFacts {
   readonly command: string;
 }
 
-/** The text that `ao dev` shows when everything runs. */
-export function banner({ url, store, runners, installed, command }: DevFacts, paint: Paint): string {
+/** The text that `ao dev` shows when everything runs, on lines of so many columns; URLs, paths and commands are never broken. */
+export function banner({ url, store, runners, installed, command }: DevFacts, paint: Paint, columns = 80): string {
   const target = url.replace(/^https?:\/\//, "");
   const profile = runners[0]?.executorProfile ?? DEFAULT_EXECUTOR;
-  const body = `{"prompt":"Say hello","demands":{"executor_profile":"${profile}"}}`;
-  const line = (name: string, text: string): string => `${paint("bold", name.padEnd(12))} ${text}`;
+  const indent = " ".repeat(13);
+  const line = (name: string, text: string): string =>
+    wrap(`${paint("bold", name.padEnd(12))} ${text}`, columns, indent);
+  /** A command over several lines, as a shell takes them. */
+  const shell = (...parts: string[]): string => parts.join(` \\\n${indent}  `);
+  const body = `'{"prompt":"Say hello",\n${indent}  "demands":{"executor_profile":"${profile}"}}'`;
   const lines = [
     line("coordinator", `${paint("cyan", url)}  gRPC, gRPC-web and Connect on one port`),
-    line("", `${url}/health  ${url}/ready  ${url}/metrics`),
+    line("", `${url}/health ${url}/ready ${url}/metrics`),
     line("reflection", `grpcurl -plaintext ${target} list`),
     store === undefined
       ? line("store", "in memory: nothing survives the end of this command")
@@ -221,9 +234,10 @@ export function banner({ url, store, runners, installed, command }: DevFacts, pa
       ),
     ),
     line("executors", `${installed.join(", ")}  (-x NAME starts a runner for each)`),
-    line("try", `${command} -c ${url} start hello --profile ${profile} --prompt "Say hello" --follow`),
-    line("", `curl -s ${url}/agentrunner.v1.RunService/CreateRun -H 'content-type: application/json' -d '${body}'`),
-    line("", `grpcurl -plaintext -d '${body}' ${target} agentrunner.v1.RunService/CreateRun`),
+    `${line("try", "")} ${shell(`${command} -c ${url} start hello`, `--profile ${profile} --prompt "Say hello" --follow`)}`,
+    indent +
+      shell(`curl -s ${url}/agentrunner.v1.RunService/CreateRun`, `-H 'content-type: application/json' -d ${body}`),
+    indent + shell(`grpcurl -plaintext -d ${body}`, `${target} agentrunner.v1.RunService/CreateRun`),
     line("stop", "Ctrl+C finishes what runs; a second one stops it"),
   ];
   return `\n${lines.join("\n")}\n\n`;

@@ -45,10 +45,10 @@ function addDrain(runners: Command, verbs: Verbs): void {
   runners
     .command("drain <runner>")
     .description("have a runner finish what it runs, take nothing more, and end")
-    .option("--reason <text>", "shown to the people at the runner", "")
+    .option("--reason <text>", "shown to the people at the runner")
     .addHelpText("after", `\nExample:\n  ao runners drain lnch_… --reason "new version"`)
     .action(
-      verbs.action(async (cli, runnerId: string, { reason }: { reason: string }) => {
+      verbs.action(async (cli, runnerId: string, { reason = "" }: { reason?: string }) => {
         const answer = await cli.fleet.drainRunner({ runnerId, reason });
         const { activeRuns } = present(answer.runner, "runner");
         cli.printMessage(

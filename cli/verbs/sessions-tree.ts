@@ -5,7 +5,7 @@ import type { Cli, Verbs } from "../cli.ts";
 import { present } from "../errors.ts";
 import { clean, word } from "../text/format.ts";
 import { shortId } from "../text/table.ts";
-import { fit, width } from "../text/width.ts";
+import { fit, width } from "../../lib/width.ts";
 import { SESSION_OPERAND, sessionIdOf } from "../refs.ts";
 
 /** Sessions that one tree shows; below a session that is left out a line says so. */

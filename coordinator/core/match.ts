@@ -1,3 +1,5 @@
+import { OFFER_UNDER_WAY } from "../../lib/protocol/pending.ts";
+
 /** What a runner is for as long as it is registered. */
 export interface RunnerTraits {
   readonly runnerId: string;
@@ -95,7 +97,7 @@ export function explain(runners: readonly RunnerFacts[], requirements: Requireme
     possible.length === 0
       ? `no runner matches: ${count}`
       : possible.some((line) => line.notNow.length === 0)
-        ? "a runner matches; the offer is on its way, or waits out a cooldown after a refusal"
+        ? OFFER_UNDER_WAY
         : `waits for a runner: ${possible.length} of ${count} could take it`;
   const shown = [...possible, ...lines.filter((line) => line.never.length > 0)].slice(0, MAX_NAMED);
   const reasons = shown

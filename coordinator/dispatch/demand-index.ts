@@ -1,7 +1,7 @@
 import { formatDurationMs } from "../../lib/config/kinds.ts";
 import type { Log } from "../../lib/log.ts";
 import type { CoordinatorConfig } from "../config.ts";
-import { explain, suits, requirementsOf } from "../core/match.ts";
+import { demandClass, explain, suits, requirementsOf } from "../core/match.ts";
 import type { RunnerFacts, Requirements } from "../core/match.ts";
 import type { Changes, Committed, RunnerRecord, Store } from "../store/store.ts";
 import { Versions } from "./versions.ts";
@@ -183,6 +183,11 @@ export class DemandIndex {
   /** Who was not heard since then counts as absent. */
   #awayBefore(): number {
     return this.#deps.now() - this.#deps.config.runnerAwayMs;
+  }
+
+  /** True for pending requirements that no registered runner suits. */
+  suitsNobody(requirements: Requirements): boolean {
+    return this.#classes.get(demandClass(requirements))?.suitable.size === 0;
   }
 
   /** Why a run with these requirements is pending, one reason a runner. */

@@ -192,6 +192,11 @@ export class Dispatcher {
   }
 
   /** Why a run with these requirements is pending, one reason a runner. */
+  /** True when no registered runner suits these requirements, so that a no-match clock runs. */
+  suitsNobody(requirements: Requirements): boolean {
+    return this.#demand.suitsNobody(requirements);
+  }
+
   explain(requirements: Requirements): Promise<string[]> {
     return this.#demand.explain(requirements);
   }

@@ -4,6 +4,7 @@ import type { ConnectRouter } from "@connectrpc/connect";
 import { bug } from "../../lib/bug.ts";
 import { newId } from "../../lib/ids.ts";
 import { notFound } from "../../lib/rpc/error-info.ts";
+import { REFUSED_BY } from "../../lib/protocol/pending.ts";
 import { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
 import { RunService, WatchRunResponseSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
@@ -28,11 +29,15 @@ export function mountRunService(router: ConnectRouter, coordinator: Coordinator,
   const found = async (runId: string): Promise<Run> => {
     const stored = await store.getRun(runId);
     if (stored === undefined) throw notFound("RUN_NOT_FOUND", `no run ${runId}`);
-    const { run, requirements, waitsFor, refusals } = stored;
+    const { run, requirements, waitsFor, refusals, unmatchedSince } = stored;
     if (waitsFor !== undefined) run.pendingReasons = [`waits for ${waitsFor} of its session`];
     else if (run.state === RunState.PENDING && requirements !== undefined) {
-      const refused = refusals.map((reason) => `refused by ${reason}`);
+      const refused = refusals.map((reason) => REFUSED_BY + reason);
       run.pendingReasons = [...refused, ...(await dispatcher.explain(requirements))];
+      // The clock of a run that was made this moment is still to be stored.
+      const since = unmatchedSince ?? (dispatcher.suitsNobody(requirements) ? coordinator.now() : undefined);
+      if (since !== undefined && config.noMatchTimeoutMs > 0)
+        run.noMatchAt = timestampFromMs(since + config.noMatchTimeoutMs);
     }
     return run;
   };

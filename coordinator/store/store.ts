@@ -66,6 +66,8 @@ export interface FoundRun {
   readonly waitsFor: string | undefined;
   /** Why runners refused it, a `lnch_…: reason` each. */
   readonly refusals: readonly string[];
+  /** Start of its no-match clock, in milliseconds; undefined while a runner suits it. */
+  readonly unmatchedSince: number | undefined;
 }
 
 /** An offer to send. The lease and what it is for. */

@@ -3,6 +3,7 @@ import { parse as parseYaml } from "yaml";
 import type { JsonValue } from "@bufbuild/protobuf";
 import { nearNames } from "../near-names.ts";
 import { fileProblem, isFileError } from "./file-problem.ts";
+import { wrap } from "../width.ts";
 import type { Kind } from "./kinds.ts";
 
 export { formatDurationMs, parseDurationMs } from "./kinds.ts";
@@ -286,8 +287,13 @@ function textsOf(path: string, key: string, value: unknown): string[] {
   });
 }
 
-/** The `--help` of a program. */
-export function helpText<C>(program: Program<C>): string {
+/** Columns of the flags in a help page; a longer one has its text below it. */
+const LEFT_MAX = 30;
+/** The same where lines are so short that the texts need the room. */
+const LEFT_NARROW = 12;
+
+/** The `--help` of a program, on lines of at most `columns`. */
+export function helpText<C>(program: Program<C>, columns = helpColumns()): string {
   const settings: Setting<unknown>[] = Object.values(program.table);
   const rows = [
     ...settings.map((setting) => ({
@@ -299,9 +305,20 @@ export function helpText<C>(program: Program<C>): string {
       right: common.help + (common.flag === "config" ? ` [default: ${program.defaultFile}, when it is there]` : ""),
     })),
   ];
-  const width = Math.max(...rows.map(({ left }) => left.length));
-  const lines = rows.map(({ left, right }) => `  ${left.padEnd(width)}  ${right}`);
-  return `Usage: ${program.name} [flags]\n\n${program.summary}\n\nA flag beats a variable, a variable the file.\n\n${lines.join("\n")}\n\n${program.epilogue}\n`;
+  const left = Math.min(columns < 72 ? LEFT_NARROW : LEFT_MAX, Math.max(...rows.map((row) => row.left.length)));
+  const indent = " ".repeat(left + 4);
+  const lines = rows.map((row) => {
+    const right = wrap(row.right, columns - indent.length).replaceAll("\n", `\n${indent}`);
+    return row.left.length > left ? `  ${row.left}\n${indent}${right}` : `  ${row.left.padEnd(left)}  ${right}`;
+  });
+  const summary = program.summary.split("\n").map((line) => wrap(line, columns));
+  const epilogue = program.epilogue.split("\n").map((line) => wrap(line, columns));
+  return `Usage: ${program.name} [flags]\n\n${summary.join("\n")}\n\nA flag beats a variable, a variable the file.\n\n${lines.join("\n")}\n\n${epilogue.join("\n")}\n`;
+}
+
+/** Those of the terminal, at most 100; 80 in a pipe. */
+function helpColumns(): number {
+  return Math.min(process.stdout.columns || 80, 100);
 }
 
 function flagColumn(flag: string, short: string | undefined, placeholder: string): string {

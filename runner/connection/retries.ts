@@ -1,3 +1,4 @@
+import { asTyped } from "../../lib/own-command.ts";
 import { setTimeout as delay } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Log } from "../../lib/log.ts";
@@ -57,5 +58,5 @@ export class Retries {
 
 /** What went wrong, and what to do about it. */
 export function withHint({ text, hint }: { text: string; hint: string | undefined }): string {
-  return hint === undefined ? text : `${text}; ${hint}`;
+  return asTyped(hint === undefined ? text : `${text}; ${hint}`, process.env);
 }

@@ -40,6 +40,8 @@ export class FakeCoordinator {
   readonly failures: (ConnectError | undefined)[] = [];
   /** Sessions that were deleted. */
   readonly deleted: string[] = [];
+  /** What a run that CreateRun makes is like besides. */
+  onCreate: MessageInitShape<typeof RunSchema> = {};
   /** Headers `authorization` of CreateRun. */
   readonly tokens: (string | null)[] = [];
   /** Answers of /ready. */
@@ -212,7 +214,17 @@ export class FakeCoordinator {
     const n = this.runs.length + 1;
     const id = sessionId || `ses_${n}`;
     const state = RunState.PENDING;
-    return { run: this.addRun({ sessionId: id, sessionName: sessionName || id, mode, prompt, requestId, state }) };
+    return {
+      run: this.addRun({
+        sessionId: id,
+        sessionName: sessionName || id,
+        mode,
+        prompt,
+        requestId,
+        state,
+        ...this.onCreate,
+      }),
+    };
   }
 
   #session(ref: string): Session {

@@ -230,11 +230,13 @@ export function getRun(sql: Sql, runId: string): FoundRun | undefined {
   const head = sql<{ run_id: string }>(
     "SELECT run_id FROM runs WHERE session_seq = ? AND at_head = 1 AND ended_at IS NULL",
   );
+  const clock = sql<{ unmatched_since: number | null }>("SELECT unmatched_since FROM runs WHERE seq = ?");
   return {
     run,
     requirements: row.at_head === 1 && row.demand_class !== null ? requirementsOf(row.demand_class) : undefined,
     waitsFor: row.at_head === 0 && row.ended_at === null ? head.first(row.session_seq)?.run_id : undefined,
     refusals: JSON.parse(row.refusal_reasons) as string[],
+    unmatchedSince: clock.first(row.seq)?.unmatched_since ?? undefined,
   };
 }
 

@@ -42,9 +42,9 @@ describe("-o json", () => {
   });
 
   it.each([
-    ["json", ["runs", "get", "run_none", "-o", "json"], { code: "not_found", exit_code: 4 }],
-    ["jsonl", ["-o", "jsonl", "runs", "get", "run_none"], { code: "not_found", exit_code: 4 }],
-    ["json in one argument", ["--output=json", "runs", "get", "x"], { code: "not_found", exit_code: 4 }],
+    ["json", ["runs", "get", "run_none", "-o", "json"], { code: "not_found", exit_code: 7 }],
+    ["jsonl", ["-o", "jsonl", "runs", "get", "run_none"], { code: "not_found", exit_code: 7 }],
+    ["json in one argument", ["--output=json", "runs", "get", "x"], { code: "not_found", exit_code: 7 }],
     ["an option that is none", ["runs", "-ojson", "--nix"], { code: "invalid_argument", exit_code: 2 }],
     ["a prompt that is missing", ["start", "-o", "json"], { code: "invalid_argument", exit_code: 2 }],
   ])("writes an error to stderr as JSON, alone: %s", async (_what, args, wanted) => {

@@ -1,3 +1,4 @@
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -6,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { FailureReason, InvocationMode, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { ao, startAo } from "../../support/ao.ts";
 import { FakeCoordinator } from "../../support/fake-run-service.ts";
+import { OFFER_UNDER_WAY } from "../../../lib/protocol/pending.ts";
 import { until } from "../../support/until.ts";
 
 let fake: FakeCoordinator;
@@ -141,6 +143,27 @@ describe("ao resume", () => {
     expect(fake.created[0]).toMatchObject({ sessionName: "build", sessionId: "", anyRunner: false });
     expect(fake.created[1]).toMatchObject({ sessionName: "", sessionId: "ses_9", anyRunner: true });
     expect(fake.created.every(({ mode }) => mode === InvocationMode.RESUME)).toBe(true);
+  });
+});
+
+describe("ao start, without following", () => {
+  it("says at once that no runner takes the run, and when it fails for that", async () => {
+    fake.onCreate = {
+      pendingReasons: ["no runner matches: 1 runner", "lnch_a has executor profile x, not y"],
+      noMatchAt: timestampFromMs(Date.now() + 300_000),
+    };
+    const { exitCode, stdout, stderr } = await at("start", "--prompt", "x", "--profile", "y");
+    expect(exitCode).toBe(0);
+    expect(stdout).toMatch(/^run +run_1\nsession +ses_1\n$/);
+    expect(stderr).toMatch(
+      /^pending: no runner matches: 1 runner \(fails in [45] min.* unless a runner that matches registers\): lnch_a has/,
+    );
+    expect((await at("-q", "start", "--prompt", "x")).stderr).toBe("");
+  });
+
+  it("says nothing of a run that is being given to a runner", async () => {
+    fake.onCreate = { pendingReasons: [OFFER_UNDER_WAY] };
+    expect((await at("start", "--prompt", "x")).stderr).toBe("");
   });
 });
 

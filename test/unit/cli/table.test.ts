@@ -10,7 +10,7 @@ import { runnerPage, runnerTable } from "../../../cli/text/runners.ts";
 import { runPage, runTable } from "../../../cli/text/runs.ts";
 import { sessionPage, sessionTable } from "../../../cli/text/sessions.ts";
 import { table } from "../../../cli/text/table.ts";
-import { fit, fitEnd, width, wrap } from "../../../cli/text/width.ts";
+import { fit, fitEnd, width, wrap } from "../../../lib/width.ts";
 import { treeText } from "../../../cli/verbs/sessions-tree.ts";
 import { AgentBlueprintSchema } from "../../../gen/agentrunner/v1/blueprint_pb.ts";
 import { FailureReason, RunSchema, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
@@ -113,7 +113,7 @@ describe("on a terminal of 80, 60 and 40 columns", () => {
     expect(runs.every(({ runId }, i) => runId.startsWith(ids[i]!))).toBe(true);
   });
 
-  it("ids that differ early are cut to 16 digits, and those of runners to 8", () => {
+  it("ids that differ early are cut to 16 digits, but not those of runners, which are short", () => {
     const rows = [
       ["run_01a212075b0d8a4f5124a2e31e1a", "lnch_0fe6a41749bf"],
       ["run_01a212075b0d9a4f5124a2e31e1a", "-"],
@@ -126,9 +126,9 @@ describe("on a terminal of 80, 60 and 40 columns", () => {
         ],
         rows,
         plain,
-        36,
+        40,
       ),
-    ).toBe("RUN                   RUNNER\nrun_01a212075b0d8a4f  lnch_0fe6a417\nrun_01a212075b0d9a4f  -");
+    ).toBe("RUN                   RUNNER\nrun_01a212075b0d8a4f  lnch_0fe6a41749bf\nrun_01a212075b0d9a4f  -");
   });
 });
 

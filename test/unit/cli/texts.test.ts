@@ -10,7 +10,7 @@ import { checkText } from "../../../cli/doctor/doctor.ts";
 import { eventText } from "../../../cli/text/events.ts";
 import { plain } from "../../../cli/text/format.ts";
 import { runnerPage, runnerTable } from "../../../cli/text/runners.ts";
-import { pendingText, resultText, runPage, runTable, stateLine } from "../../../cli/text/runs.ts";
+import { pendingText, resultText, runPage, runTable, stateLine, whyPending } from "../../../cli/text/runs.ts";
 import { sessionPage } from "../../../cli/text/sessions.ts";
 import { ExecutorResultSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import {
@@ -119,6 +119,14 @@ so far
 }`);
   });
 
+  it("shows that events are missing of a run with one attempt, which needs no table otherwise", () => {
+    const attempt = { attempt: 1, runnerId: "lnch_a", outcome: RunState.COMPLETED };
+    const page = (eventsMissing: bigint) =>
+      runPage(create(RunSchema, { runId: "run_1", attempts: [{ ...attempt, eventsMissing }] }), NOW, plain);
+    expect(page(3n)).toContain("3 events missing");
+    expect(page(0n)).not.toContain("ATTEMPT");
+  });
+
   it("says why a pending run is pending, in the coordinator's words", () => {
     expect(runPage(pending, NOW, plain).split("\n")[0]).toBe(
       "run_p  pending 42 s — no runner matches: 2 runners: lnch_a lacks tag docker; lnch_b is full 2/2",
@@ -150,7 +158,20 @@ describe("pendingText", () => {
       ["waits for a runner: 1 of 2 runners could take it", "lnch_a is full 1/1"],
       "waits for a runner: 1 of 2 runners could take it: lnch_a is full 1/1",
     ],
+    [
+      ["refused by lnch_a: not a directory", "no runner matches: 1 runner", "lnch_b is full 1/1"],
+      "refused by lnch_a: not a directory; no runner matches: 1 runner: lnch_b is full 1/1",
+    ],
+    [["refused by lnch_a: not a directory"], "refused by lnch_a: not a directory"],
   ])("joins %j", (reasons, text) => expect(pendingText(reasons)).toBe(text));
+
+  it("says what becomes of a run that nobody suits, beside the head", () => {
+    const waiting = create(RunSchema, { ...pending, noMatchAt: timestampFromMs(NOW + 299_400) });
+    expect(whyPending(waiting, NOW)).toBe(
+      "no runner matches: 2 runners (fails in 5 min unless a runner that matches registers): " +
+        "lnch_a lacks tag docker; lnch_b is full 2/2",
+    );
+  });
 });
 
 describe("runTable and timeline", () => {

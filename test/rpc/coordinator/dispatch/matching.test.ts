@@ -1,3 +1,4 @@
+import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { startTestCoordinator, stopTestCoordinators } from "../../../support/coordinator.ts";
 import { held, RawRunner } from "../../../support/raw-runner.ts";
@@ -186,11 +187,28 @@ describe("a run that no runner can ever take", () => {
     expect((await c.reached(runId, "FAILED")).message).toBe("no runner is registered");
   });
 
+  it("says when it will, from the first answer on, for as long as nobody suits", async () => {
+    const c = await startTestCoordinator({ noMatchTimeoutMs: 300_000 });
+    await RawRunner.online(c, { executorProfile: "other" });
+    const before = Date.now();
+    const { runId } = await c.create({ demands: { executorProfile: "test" } });
+    const { noMatchAt, pendingReasons } = await c.run(runId);
+    expect(pendingReasons[0]).toBe("no runner matches: 1 runner");
+    expect(timestampMs(noMatchAt!)).toBeGreaterThanOrEqual(before + 300_000);
+    expect(timestampMs(noMatchAt!)).toBeLessThanOrEqual(Date.now() + 300_000);
+    await RawRunner.online(c, { executorProfile: "test" });
+    await until(async () => (await c.run(runId)).noMatchAt === undefined, "the run is no longer to fail");
+  });
+
   it("waits without end when the time is 0", async () => {
     const c = await startTestCoordinator({ noMatchTimeoutMs: 0 });
     const failPending = vi.spyOn(c.store, "failPending");
     const { runId } = await c.create();
-    expect((await c.run(runId)).pendingReasons).toEqual(["no runner is registered"]);
+    const { pendingReasons, noMatchAt } = await c.run(runId);
+    expect({ pendingReasons, noMatchAt }).toEqual({
+      pendingReasons: ["no runner is registered"],
+      noMatchAt: undefined,
+    });
     await c.running.coordinator.dispatcher.sweep();
     expect(failPending).not.toHaveBeenCalled();
   });
