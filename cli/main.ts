@@ -4,6 +4,7 @@ import { endProcess } from "../lib/end-process.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { Io } from "./cli.ts";
 import { DEFAULT_URL, Verbs } from "./cli.ts";
+import { addBackup } from "./verbs/backup.ts";
 import { addBlueprints } from "./verbs/blueprints.ts";
 import { addDemo } from "./verbs/demo.ts";
 import { addDev } from "./verbs/dev.ts";
@@ -76,7 +77,17 @@ function commands(verbs: Verbs, json: boolean): Command {
     .showHelpAfterError("(--help shows the options and an example)")
     .exitOverride()
     .addHelpText("after", EXIT_CODES);
-  for (const add of [addDev, addStart, addResume, addRuns, addRunners, addSessions, addBlueprints, addDoctor])
+  for (const add of [
+    addDev,
+    addStart,
+    addResume,
+    addRuns,
+    addRunners,
+    addSessions,
+    addBlueprints,
+    addBackup,
+    addDoctor,
+  ])
     add(ao, verbs);
   addDemo(ao, verbs, main);
   refuseUnknownCommands(ao);
