@@ -97,6 +97,8 @@ async function measure(workshop: Workshop, size: Filling): Promise<Map<string, C
     "0",
   ]);
   const cells = new Map<string, Cell>([["start → listening", { ms: performance.now() - start, gapMs: undefined }]]);
+  cells.set("processor time of the start", { ms: await coordinator.cpuMs(), gapMs: undefined });
+  cells.set("processor time of a no-op run", { ms: await noOpRuns(coordinator), gapMs: undefined });
   const probe = await LoopProbe.start(coordinator.url);
   for (const [name, call] of calls(coordinator, size)) {
     process.stderr.write(`  ${name}\n`);
@@ -111,8 +113,6 @@ async function measure(workshop: Workshop, size: Filling): Promise<Map<string, C
     const gapMs = await probe.end();
     cells.set(name, once ? { ms: undefined, gapMs } : { ms: median(times), leastMs: Math.min(...times), gapMs });
   }
-  process.stderr.write("  no-op runs\n");
-  cells.set("processor time of a no-op run", { ms: await noOpRuns(coordinator), gapMs: undefined });
   probe.close();
   await coordinator.stop();
   return cells;

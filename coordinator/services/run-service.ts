@@ -75,9 +75,9 @@ export function mountRunService(router: ConnectRouter, coordinator: Coordinator,
       yield* watchRun(coordinator, request, await found(request.runId), context.signal);
     },
 
-    async pruneRuns({ olderThan, dryRun }) {
+    async pruneRuns({ olderThan, dryRun }, { signal }) {
       const before = coordinator.now() - (olderThan === undefined ? 0 : durationMs(olderThan));
-      return { runs: BigInt(await coordinator.prune(before, dryRun)), before: timestampFromMs(before) };
+      return { runs: BigInt(await coordinator.prune(before, dryRun, signal)), before: timestampFromMs(before) };
     },
 
     async backupStore({ path }) {
