@@ -310,7 +310,8 @@ export class Coordinator {
   /** Deletes, or only counts, runs that ended before `before`, until the signal says that nobody wants it any more. */
   async prune(before: number, dryRun: boolean, signal?: AbortSignal): Promise<number> {
     let total = 0;
-    for (let from: PrunePlace | undefined; !this.#stopped && signal?.aborted !== true;) {
+    const isWanted = (): boolean => !this.#stopped && signal?.aborted !== true;
+    for (let from: PrunePlace | undefined; isWanted();) {
       const { runs, next } = await this.store.pruneRuns({ before, dryRun, from, budgetMs: PRUNE_BUDGET_MS });
       total += runs;
       if (next === undefined) break;
