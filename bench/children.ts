@@ -36,10 +36,14 @@ export class Workshop {
     rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 });
   }
 
-  /** A coordinator on a free port, with a new store in a file. */
-  async coordinator(): Promise<CoordinatorProcess> {
-    const store = join(mkdtempSync(join(this.dir, "store-")), "coordinator.db");
-    const flags = ["--listen", "127.0.0.1:0", "--store", store, "--log-format", "json"];
+  /** Where a store can be made. */
+  storePath(): string {
+    return join(mkdtempSync(join(this.dir, "store-")), "coordinator.db");
+  }
+
+  /** A coordinator on a free port, with its store in a file: a new one unless one is named. */
+  async coordinator(store = this.storePath(), more: readonly string[] = []): Promise<CoordinatorProcess> {
+    const flags = ["--listen", "127.0.0.1:0", "--store", store, "--log-format", "json", ...more];
     const child = this.#start(["--expose-gc", ...this.#profiling(), "coordinator/main.ts"], flags);
     const { url } = await child.logged(/Coordinator listens/);
     return Object.assign(child, { url: String(url), metrics: () => scrape(String(url)) });

@@ -4,6 +4,7 @@ import { endProcess } from "../lib/end-process.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { Io } from "./cli.ts";
 import { DEFAULT_URL, Verbs, pageWidth } from "./cli.ts";
+import { addBackup } from "./verbs/backup.ts";
 import { addBlueprints } from "./verbs/blueprints.ts";
 import { addDemo } from "./verbs/demo.ts";
 import { addDev } from "./verbs/dev.ts";
@@ -82,7 +83,18 @@ function commands(verbs: Verbs, json: boolean): Command {
     .showHelpAfterError("(--help shows the options and an example)")
     .exitOverride()
     .addHelpText("afterAll", ({ command }) => (command === ao ? EXIT_CODES : SHARED));
-  for (const add of [addDev, addStart, addResume, addRuns, addWait, addRunners, addSessions, addBlueprints, addDoctor])
+  for (const add of [
+    addDev,
+    addStart,
+    addResume,
+    addRuns,
+    addWait,
+    addRunners,
+    addSessions,
+    addBlueprints,
+    addBackup,
+    addDoctor,
+  ])
     add(ao, verbs);
   addDemo(ao, verbs, main);
   refuseUnknownCommands(ao);

@@ -54,6 +54,7 @@ export class Coordinator {
   #ticking: Promise<void> | undefined;
   #sweeping: Promise<void> | undefined;
   #pruning: Promise<void> | undefined;
+  #deleting: Promise<void> | undefined;
   #stopped = false;
   /** Steady clock. */
   #clockNote: ClockNote = { seenAt: 0, pruneFrom: 0 };
@@ -90,6 +91,7 @@ export class Coordinator {
     await this.#lookAtStart();
     await this.#grantGrace("start", graceAfterStart(this.config));
     await this.dispatcher.start();
+    void this.#finishDeletions();
     const { leaseTtlMs, acceptDeadlineMs, noMatchTimeoutMs } = this.config;
     const tickMs = Math.min(MAX_TICK_MS, Math.max(10, Math.min(leaseTtlMs, acceptDeadlineMs) / 10));
     const sweepMs = Math.min(MAX_SWEEP_MS, Math.max(50, (noMatchTimeoutMs || MAX_SWEEP_MS * 10) / 10));
@@ -102,15 +104,16 @@ export class Coordinator {
   }
 
   #every(intervalMs: number, action: () => Promise<void>): void {
-    const guarded = async (): Promise<void> => {
-      try {
-        await action();
-      } catch (error) {
-        // Nothing was changed, and the next time tries again. Who opened the store has said that it cannot be written.
-        if (!(error instanceof CommitError)) this.log.error({ err: error }, "a periodic command failed");
-      }
-    };
-    this.#timers.push(setInterval(() => void guarded(), intervalMs));
+    this.#timers.push(setInterval(() => void this.#guarded(action), intervalMs));
+  }
+
+  async #guarded(action: () => Promise<void>): Promise<void> {
+    try {
+      await action();
+    } catch (error) {
+      // Nothing was changed, and the next time tries again. Who opened the store has said that it cannot be written.
+      if (!(error instanceof CommitError)) this.log.error({ err: error }, "a periodic command failed");
+    }
   }
 
   /** Ends streams and timers. The store stays open. */
@@ -118,7 +121,7 @@ export class Coordinator {
     this.#stopped = true;
     for (const timer of this.#timers) clearInterval(timer);
     await this.dispatcher.stop();
-    await Promise.allSettled([this.#ticking, this.#sweeping, this.#pruning]);
+    await Promise.allSettled([this.#ticking, this.#sweeping, this.#pruning, this.#deleting]);
   }
 
   /** Gives a command to the store and acts on what it changed; returns its value. */
@@ -277,6 +280,7 @@ export class Coordinator {
   }
 
   async #prune(tickMs: number): Promise<void> {
+    await this.#finishDeletions();
     const { wallMs } = await this.#look(tickMs);
     this.#clockNote = clockSeen(this.#clockNote, wallMs);
     await this.store.keepClockNote(this.#clockNote);
@@ -290,10 +294,24 @@ export class Coordinator {
     this.log.info({ runs, runners, ended_before: until }, "old runs were deleted, and runners forgotten");
   }
 
-  /** Deletes, or only counts, runs that ended before `before`. */
-  async prune(before: number, dryRun: boolean): Promise<number> {
+  /** Deletes a session: at once for everybody, and what takes its time later. @throws Refusal as DeleteSession says. */
+  async deleteSession(sessionId: string): Promise<void> {
+    if (await this.command(this.store.deleteSession(sessionId, PRUNE_BUDGET_MS))) void this.#finishDeletions();
+  }
+
+  /** Goes on with deleting sessions until nothing is left of them. */
+  #finishDeletions(): Promise<void> {
+    this.#deleting ??= this.#guarded(async () => {
+      while (!this.#stopped && (await this.store.finishDeletions(PRUNE_BUDGET_MS))) await sleep(PRUNE_BUDGET_MS);
+    }).finally(() => (this.#deleting = undefined));
+    return this.#deleting;
+  }
+
+  /** Deletes, or only counts, runs that ended before `before`, until the signal says that nobody wants it any more. */
+  async prune(before: number, dryRun: boolean, signal?: AbortSignal): Promise<number> {
     let total = 0;
-    for (let from: PrunePlace | undefined; !this.#stopped;) {
+    const isWanted = (): boolean => !this.#stopped && signal?.aborted !== true;
+    for (let from: PrunePlace | undefined; isWanted();) {
       const { runs, next } = await this.store.pruneRuns({ before, dryRun, from, budgetMs: PRUNE_BUDGET_MS });
       total += runs;
       if (next === undefined) break;

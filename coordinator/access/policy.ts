@@ -66,6 +66,7 @@ export const POLICY: Policy = {
   "/agentrunner.v1.RunService/StopRun": RUN_IN_TREE,
   "/agentrunner.v1.RunService/WatchRun": RUN_IN_TREE,
   "/agentrunner.v1.RunService/PruneRuns": THE_FLEET,
+  "/agentrunner.v1.RunService/BackupStore": THE_FLEET,
 
   "/agentrunner.v1.SessionService/GetSession": within({
     type: "found-session",

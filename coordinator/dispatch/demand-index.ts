@@ -80,7 +80,8 @@ export class DemandIndex {
     const { store, now } = this.#deps;
     this.#listensSince = now();
     const demandClasses = await store.pendingClasses();
-    await Promise.all(demandClasses.map((key) => store.setUnmatched(key, undefined)));
+    const clocks = await store.unmatchedClasses(Number.MAX_SAFE_INTEGER);
+    await Promise.all(clocks.map((key) => store.setUnmatched(key, undefined)));
     await this.runnersChanged("all");
     return demandClasses;
   }
@@ -110,11 +111,16 @@ export class DemandIndex {
   async #startClock(key: string): Promise<void> {
     const { store, config, now, log } = this.#deps;
     const found = this.#classes.get(key);
-    if (found === undefined) return;
-    const first = !found.unmatched;
+    // It runs for the runs that come later too, each from its own beginning.
+    if (found === undefined || found.unmatched) return;
     found.unmatched = true;
-    await store.setUnmatched(key, now());
-    if (!first) return;
+    try {
+      await store.setUnmatched(key, now());
+    } catch (error) {
+      // The next run of the class, or runner, tries again.
+      found.unmatched = false;
+      throw error;
+    }
     const [run, reasons] = await Promise.all([store.firstPending(key), this.explain(found.requirements)]);
     const limit =
       config.noMatchTimeoutMs === 0
@@ -230,7 +236,7 @@ export class DemandIndex {
       // A runner may have come while the end of the clock is being stored.
       if (this.#classes.get(key)?.suitable.size !== 0) continue;
       const message = (await this.explain(requirementsOf(key))).join("; ");
-      this.#act(await store.failPending(key, "UNMATCHED", message, before, now()));
+      await this.#failAll(key, "UNMATCHED", message, before);
     }
   }
 
@@ -238,17 +244,29 @@ export class DemandIndex {
     const { moment } = this;
     const pending = new Set(await this.#deps.store.pendingClasses());
     const empty = [...this.#classes.keys()].filter((key) => !pending.has(key));
+    const unmatched = empty.filter((key) => this.#classes.get(key)?.unmatched === true);
     this.forgetEmpty(empty, moment);
+    const forgotten = unmatched.filter((key) => !this.#classes.has(key));
+    await Promise.all(forgotten.map((key) => this.#deps.store.setUnmatched(key, undefined)));
   }
 
   /** The session's files are out of reach, so that no other runner can take these resumes (ADR 10). */
   async #failUnreachable(key: string, { affinityRunnerId }: Requirements): Promise<void> {
-    const { store, now } = this.#deps;
     const why = this.#runners.has(affinityRunnerId) ? "has been away too long" : "was removed";
     const message =
       `${affinityRunnerId}, which holds the session's files, ${why}; ` +
       "continue without them on another runner with: ao resume --any-runner";
-    this.#act(await store.failPending(key, "AFFINITY_LOST", message, 0, now()));
+    await this.#failAll(key, "AFFINITY_LOST", message, 0);
+  }
+
+  /** Some at a time, so that others get their turn; those that are left when it fails are met by the next sweep. */
+  async #failAll(key: string, event: "UNMATCHED" | "AFFINITY_LOST", message: string, before: number): Promise<void> {
+    const { store, now } = this.#deps;
+    for (let failed = 1; failed > 0;) {
+      const committed = await store.failPending(key, event, message, before, now());
+      this.#act(committed);
+      failed = committed.value;
+    }
   }
 
   #act({ changes }: Committed<unknown>): void {

@@ -12,7 +12,6 @@ import type { WatchRunRequest, WatchRunResponse } from "../../gen/agentrunner/v1
 import { callerOf, treeOf } from "../access/caller.ts";
 import type { BlueprintDir } from "../blueprints/blueprint-dir.ts";
 import type { Coordinator } from "../coordinator.ts";
-import { cursorOf, placeOf } from "../store/cursors.ts";
 import { followEvents } from "../follow/follow-events.ts";
 import { judgedAgent } from "./judged.ts";
 import { pageSizeOf } from "./page-size.ts";
@@ -81,9 +80,15 @@ export function mountRunService(router: ConnectRouter, coordinator: Coordinator,
       yield* watchRun(coordinator, request, await found(request.runId), context.signal);
     },
 
-    async pruneRuns({ olderThan, dryRun }) {
+    async pruneRuns({ olderThan, dryRun }, { signal }) {
       const before = coordinator.now() - (olderThan === undefined ? 0 : durationMs(olderThan));
-      return { runs: BigInt(await coordinator.prune(before, dryRun)), before: timestampFromMs(before) };
+      return { runs: BigInt(await coordinator.prune(before, dryRun, signal)), before: timestampFromMs(before) };
+    },
+
+    async backupStore({ path }) {
+      const bytes = await store.backup(path);
+      coordinator.log.info({ path, bytes }, "the store was copied");
+      return { path, bytes: BigInt(bytes) };
     },
   });
 }
@@ -96,9 +101,9 @@ async function* watchRun(
 ): AsyncGenerator<WatchRunResponse> {
   const { store } = coordinator;
   const { sessionId } = run;
-  const after = placeOf(store.storeId, cursor);
+  const after = store.cursors.placeOf(cursor);
   yield create(WatchRunResponseSchema, { cursor, update: { case: "run", value: run } });
-  let last = cursor || cursorOf(store.storeId, after);
+  let last = cursor || store.cursors.cursorOf(after);
   const isOver = async (): Promise<boolean> => (await store.hasEnded(runId)) !== false;
   for await (const event of followEvents(coordinator, { sessionId, runId, after }, isOver, signal)) {
     if (event === undefined) {

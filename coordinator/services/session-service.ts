@@ -6,7 +6,6 @@ import { SessionService, WatchSessionResponseSchema } from "../../gen/agentrunne
 import type { WatchSessionRequest, WatchSessionResponse } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import { treeOf } from "../access/caller.ts";
 import type { Coordinator } from "../coordinator.ts";
-import { cursorOf, placeOf } from "../store/cursors.ts";
 import { followEvents } from "../follow/follow-events.ts";
 import { pageSizeOf } from "./page-size.ts";
 
@@ -41,11 +40,11 @@ export function mountSessionService(router: ConnectRouter, coordinator: Coordina
       const page = await store.listEvents({
         sessionId,
         runId,
-        after: placeOf(store.storeId, cursor),
+        after: store.cursors.placeOf(cursor),
         limit: pageSizeOf(request),
         maxBytes: EVENTS_MAX_BYTES,
       });
-      return { events: page.events, nextCursor: cursorOf(store.storeId, page.next), more: page.more };
+      return { events: page.events, nextCursor: store.cursors.cursorOf(page.next), more: page.more };
     },
 
     async *watchSession(request, { signal }) {
@@ -58,7 +57,7 @@ export function mountSessionService(router: ConnectRouter, coordinator: Coordina
     },
 
     async deleteSession({ sessionId }) {
-      await coordinator.command(store.deleteSession(sessionId));
+      await coordinator.deleteSession(sessionId);
       return {};
     },
 
@@ -75,9 +74,9 @@ async function* watchSession(
   { sessionId, cursor }: WatchSessionRequest,
   signal: AbortSignal,
 ): AsyncGenerator<WatchSessionResponse> {
-  const { storeId } = coordinator.store;
-  const after = placeOf(storeId, cursor);
-  let last = cursorOf(storeId, after);
+  const { cursors } = coordinator.store;
+  const after = cursors.placeOf(cursor);
+  let last = cursors.cursorOf(after);
   const never = (): Promise<boolean> => Promise.resolve(false);
   for await (const event of followEvents(coordinator, { sessionId, runId: "", after }, never, signal)) {
     if (event !== undefined) last = event.cursor;

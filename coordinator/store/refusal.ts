@@ -1,4 +1,4 @@
-import type { MissingReason } from "../../lib/rpc/error-info.ts";
+import type { ErrorReason } from "../../lib/rpc/error-info.ts";
 
 /** Why a command was refused; nothing was changed. The names are those of gRPC status codes. */
 export class Refusal extends Error {
@@ -11,9 +11,9 @@ export class Refusal extends Error {
     | "OUT_OF_RANGE"
     | "RESOURCE_EXHAUSTED"
     | "UNAVAILABLE";
-  /** For programs: what of a NOT_FOUND was not found. */
-  readonly reason: MissingReason | undefined;
-  constructor(code: Refusal["code"], message: string, reason?: MissingReason) {
+  /** For programs, where the code says too little. */
+  readonly reason: ErrorReason | undefined;
+  constructor(code: Refusal["code"], message: string, reason?: ErrorReason) {
     super(message);
     this.code = code;
     this.reason = reason;

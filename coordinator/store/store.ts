@@ -17,6 +17,7 @@ import type { UpdateSessionRequest } from "../../gen/agentrunner/v1/session_serv
 import type { RunnerFacts, Requirements } from "../core/match.ts";
 import type { Stop } from "../core/run.ts";
 import type { Changes } from "./changes.ts";
+import type { EventCursors } from "./event-cursors.ts";
 import { Refusal } from "./refusal.ts";
 
 export type { Changes };
@@ -169,6 +170,8 @@ export interface StoreGauges {
 export interface Store {
   /** Identity of this store, part of every cursor. */
   readonly storeId: string;
+  /** Places in its events. */
+  readonly cursors: EventCursors;
   /** Key for the run tokens of this store. */
   readonly secret: string;
 
@@ -177,7 +180,13 @@ export interface Store {
   keepClockNote(note: ClockNote): Promise<void>;
   /** Writes something; throws when the store cannot. */
   probe(): Promise<void>;
+  /** A copy that is under way is given up. */
   close(): Promise<void>;
+  /**
+   * Copies the store to a new file, as it is when the copy is complete; commands go on meanwhile. Returns the bytes.
+   * @throws Refusal as RunService.BackupStore says.
+   */
+  backup(path: string): Promise<number>;
   gauges(): Promise<StoreGauges>;
 
   /** @throws Refusal as RunService.CreateRun says. */
@@ -273,7 +282,7 @@ export interface Store {
    * as refused.
    */
   withdrawOffers(runnerId: string | undefined, unanswered: string | undefined, now: number): Promise<Committed<number>>;
-  /** Ends what is due: offers always, leases when `leases` is set. At most 500 in one call; returns whether more are due. */
+  /** Ends what is due: offers always, leases when `leases` is set. At most 100 in one call; returns whether more are due. */
   expire(now: number, leases: boolean): Promise<Committed<boolean>>;
   /** After the wall clock was set back: brings deadlines that are too far ahead to what they can be from `now`. */
   clampTimes(leaseTtlMs: number, acceptDeadlineMs: number, now: number): Promise<Committed<void>>;
@@ -283,7 +292,7 @@ export interface Store {
   setUnmatched(demandClass: string, since: number | undefined): Promise<void>;
   /** Demand classes whose no-match clock started before `before`. */
   unmatchedClasses(before: number): Promise<string[]>;
-  /** Fails the pending runs of a demand class; at most 500 in one call. */
+  /** Fails the pending runs of a demand class; at most 100 in one call. */
   failPending(
     demandClass: string,
     event: "UNMATCHED" | "AFFINITY_LOST",
@@ -297,8 +306,13 @@ export interface Store {
   listSessions(query: SessionQuery): Promise<Page<Session>>;
   /** @throws Refusal as SessionService.UpdateSession says. */
   updateSession(request: UpdateSessionRequest): Promise<Committed<Session>>;
-  /** @throws Refusal as SessionService.DeleteSession says. */
-  deleteSession(sessionId: string): Promise<Committed<void>>;
+  /**
+   * From then on the session is there for nobody; returns whether rows of it are left, for `finishDeletions`.
+   * @throws Refusal as SessionService.DeleteSession says.
+   */
+  deleteSession(sessionId: string, budgetMs: number): Promise<Committed<boolean>>;
+  /** Deletes what is left of such sessions, for about `budgetMs`; returns whether more is. */
+  finishDeletions(budgetMs: number): Promise<boolean>;
   /** Events of a session after place `after`, oldest first. @throws Refusal NOT_FOUND. */
   listEvents(query: EventQuery): Promise<EventPage>;
   /** The last run of the session that ended, or the one named. @throws Refusal NOT_FOUND, FAILED_PRECONDITION. */

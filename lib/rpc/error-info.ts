@@ -13,6 +13,10 @@ export type ErrorReason =
   | "STORE_FAILED"
   /** A part of the store's file cannot be read. Repeating does not help. */
   | "STORE_DAMAGED"
+  /** A cursor or page token was made by another store. */
+  | "OTHER_STORE"
+  /** A cursor was made by this store in a time that it has lost: it was restored from an older copy. */
+  | "STORE_WENT_BACK"
   /** What of a NOT_FOUND was not found. */
   | MissingReason;
 

@@ -81,7 +81,7 @@ describe.skipIf(nginx === undefined).each(["grpc_pass", "proxy_pass"] as const)(
       await runner();
       const runId = await start(coordinator, "print before; wait-for-file enough; print after; result done");
       const follower = home.open("ao", ["-c", url, ...CA, "runs", "logs", "-f", runId]);
-      await follower.says(/before/, 60_000);
+      await follower.says(/before/);
       for (let i = 0; i < 2; i += 1) {
         const [old = ""] = workersOf(proxy.pid);
         process.kill(proxy.pid, "SIGHUP");
@@ -113,7 +113,7 @@ describe.skipIf(nginx === undefined)("nginx that keeps streams back", { timeout:
     const { coordinator, ao, runner } = await behind("buffering");
     const program = await runner();
     const runId = await start(coordinator, "result done");
-    await program.says(/Not even its first message came/, 60_000);
+    await program.says(/Not even its first message came/);
     const { run } = await call(coordinator.url, "RunService/GetRun", { run_id: runId });
     expect(run).toMatchObject({ state: "RUN_STATE_PENDING" });
     expect(run.attempts ?? []).toEqual([]);

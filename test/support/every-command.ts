@@ -60,6 +60,7 @@ async function lives(harness: StoreHarness): Promise<void> {
   await harness.lose();
   await harness.report(second.runId, { leaseId: late, kind: Report_Kind.COMPLETED, result: { text: "late" } });
   await store.sessionResult(named.sessionId, "");
+  await store.sessionResult("ses_none", "").catch(() => undefined);
   await store.listEvents({ sessionId: named.sessionId, runId: "", after: 0, limit: 100, maxBytes: 1e6 });
   const refused = await harness.createRun({ onLost: { policy: OnLost_Policy.RETRY } });
   await harness.offer();
@@ -119,7 +120,18 @@ async function trees(harness: StoreHarness): Promise<void> {
   const updateMask = create(FieldMaskSchema, { paths: ["session_name", "metadata"] });
   const named = { sessionId: boss.sessionId, sessionName: "chief", metadata: { a: 1 }, updateMask };
   await store.updateSession(create(UpdateSessionRequestSchema, named));
-  await store.deleteSession(boss.sessionId);
+  const grown = await harness.createRun({ parentSessionId: boss.sessionId, sessionName: "grown" });
+  await harness.createRun({ sessionId: grown.sessionId });
+  await harness.stop(grown.runId, true);
+  for (const run of await harness.runsOf(grown.sessionId)) await harness.stop(run.runId);
+  await store.deleteSession(boss.sessionId, 60_000);
+  const asked = { sessionName: "asked", requestId: "r2" };
+  const first = await harness.createRun(asked);
+  const next = await harness.createRun({ sessionName: "asked", requestId: "r3" });
+  for (const { runId } of [first, next]) await harness.stop(runId);
+  await store.deleteSession(first.sessionId, 0);
+  await harness.createRun({ requestId: "r3" });
+  await store.finishDeletions(60_000);
   const prune = { before: harness.now + 1, from: undefined, budgetMs: 60_000 };
   await store.pruneRuns({ ...prune, dryRun: true });
   await store.pruneRuns({ ...prune, dryRun: false });

@@ -167,6 +167,7 @@ export class FakeCoordinator {
         return { run };
       },
       watchRun: (request, context) => this.#watch(request, context.signal),
+      backupStore: ({ path }) => ({ path, bytes: 4096n }),
       pruneRuns: ({ dryRun }) => ({ runs: dryRun ? 3n : 2n, before: timestampFromMs(T0_MS) }),
     });
     router.service(SessionService, {

@@ -57,7 +57,10 @@ export interface TestRunnerOptions extends Partial<RunnerSettings> {
 }
 
 /** A runner in this process, whose executions are the test's, against a fake coordinator. */
-export async function startTestRunner(fake: FakeCoordinator, options: TestRunnerOptions = {}): Promise<TestRunner> {
+export async function startTestRunner(
+  fake: Pick<FakeCoordinator, "url" | "note">,
+  options: TestRunnerOptions = {},
+): Promise<TestRunner> {
   const { instant = false, stubborn = false, deps, ...settings } = options;
   const executions: FakeExecution[] = [];
   const log: string[] = [];

@@ -7,10 +7,10 @@ export const MAX_DELIVERIES = 3;
 /** What decides about a session that has no active or queued run. */
 export interface QuietSession {
   readonly lastRun: FinalState;
-  /** Notifications of its children that wait. */
-  readonly waiting: number;
-  /** Sessions below it whose end is still to be told to it. */
-  readonly unsettledChildren: number;
+  /** Whether notifications of its children wait. */
+  readonly waiting: boolean;
+  /** Whether there are sessions below it whose end is still to be told to it. */
+  readonly unsettledChildren: boolean;
 }
 
 /**
@@ -18,12 +18,12 @@ export interface QuietSession {
  * when it waits for nothing (ADR 11).
  */
 export function hasSettled({ lastRun, waiting, unsettledChildren }: QuietSession): boolean {
-  return lastRun !== "COMPLETED" || (waiting === 0 && unsettledChildren === 0);
+  return lastRun !== "COMPLETED" || (!waiting && !unsettledChildren);
 }
 
 /** Whether the waiting notifications resume the session now. A stopped session waits for a person. */
 export function isResumed({ lastRun, waiting }: QuietSession): boolean {
-  return waiting > 0 && lastRun !== "STOPPED";
+  return waiting && lastRun !== "STOPPED";
 }
 
 /** Failures of runs whose executor never came to an end of its own, or never began. */

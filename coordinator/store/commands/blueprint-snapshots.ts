@@ -28,11 +28,15 @@ export function snapshotOf(sql: Sql, runSeq: number): AgentBlueprint | undefined
   return decodeOptional(AgentBlueprintSchema, row?.body);
 }
 
-/** The blueprint of that name that the newest run of the session with one was made with. */
+/** Runs of a session among which a blueprint is looked for that has gone from its directory. */
+const LOOKED_AT = 1000;
+
+/** The blueprint of that name that the newest run of the session with one was made with, of its newest 1,000 runs. */
 export function lastSnapshot(sql: Sql, sessionSeq: number, name: string): AgentBlueprint | undefined {
   const row = sql<{ body: Uint8Array }>(
-    `SELECT a.body FROM runs r JOIN run_specs p ON p.run_seq = r.seq JOIN agent_snapshots a ON a.seq = p.agent_seq
-     WHERE r.session_seq = ? AND a.name = ? ORDER BY r.seq DESC LIMIT 1`,
+    `SELECT a.body FROM (SELECT seq FROM runs WHERE session_seq = ? ORDER BY seq DESC LIMIT ${LOOKED_AT}) r
+     JOIN run_specs p ON p.run_seq = r.seq JOIN agent_snapshots a ON a.seq = p.agent_seq
+     WHERE a.name = ? ORDER BY r.seq DESC LIMIT 1`,
   ).first(sessionSeq, name);
   return decodeOptional(AgentBlueprintSchema, row?.body);
 }

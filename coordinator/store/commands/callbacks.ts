@@ -20,6 +20,7 @@ import { decode, decodeOptional } from "./rows.ts";
 import type { RunRow, SpecRow } from "./rows.ts";
 import { encodeSpec, insertRun } from "./insert-run.ts";
 import type { RunSession, RunSpec } from "./insert-run.ts";
+import { isBeingDeleted } from "./session-tree.ts";
 import type { Sql, Tx } from "./tx.ts";
 
 /** Notifications that one resume run looks at; those that do not fit wait for the next. */
@@ -61,8 +62,8 @@ function settle(tx: Tx, sessionSeq: number, newRunId: () => string): void {
   const quiet = quietSession(tx.sql, sessionSeq);
   if (quiet === undefined) return;
   const { session, lastRun, last } = quiet;
-  const waiting = waitingCount(tx.sql, session.seq);
-  const unsettledChildren = waiting > 0 ? 0 : owing(tx.sql, session.session_id);
+  const waiting = hasWaiting(tx.sql, session.seq);
+  const unsettledChildren = !waiting && hasOwing(tx.sql, session.session_id);
   if (session.callback_owed === 1 && hasSettled({ lastRun, waiting, unsettledChildren })) {
     notifyParent(tx, session, last, newRunId);
   }
@@ -92,23 +93,19 @@ function quietSession(
   return { session: row, lastRun: last.state, last: last.seq };
 }
 
-function waitingCount(sql: Sql, sessionSeq: number): number {
-  const waiting = sql<{ n: number }>(
-    "SELECT count(*) AS n FROM notifications WHERE parent_seq = ? AND state = 'WAITING'",
-  );
-  return waiting.first(sessionSeq)?.n ?? 0;
+function hasWaiting(sql: Sql, sessionSeq: number): boolean {
+  const waiting = sql("SELECT 1 FROM notifications WHERE parent_seq = ? AND state = 'WAITING' LIMIT 1");
+  return waiting.first(sessionSeq) !== undefined;
 }
 
-function owing(sql: Sql, sessionId: string): number {
-  const children = sql<{ n: number }>(
-    "SELECT count(*) AS n FROM sessions WHERE parent_session_id = ? AND callback_owed = 1",
-  );
-  return children.first(sessionId)?.n ?? 0;
+function hasOwing(sql: Sql, sessionId: string): boolean {
+  const child = sql("SELECT 1 FROM sessions WHERE parent_session_id = ? AND callback_owed = 1 LIMIT 1");
+  return child.first(sessionId) !== undefined;
 }
 
 /** True while children of the session are still to be told of, or are told of in a run to come. */
 export function awaitsCallbacks(sql: Sql, sessionSeq: number, sessionId: string): boolean {
-  return waitingCount(sql, sessionSeq) > 0 || owing(sql, sessionId) > 0;
+  return hasWaiting(sql, sessionSeq) || hasOwing(sql, sessionId);
 }
 
 function notifyParent(tx: Tx, child: SessionRow, lastRunSeq: number, newRunId: () => string): void {
@@ -216,7 +213,8 @@ export function notificationsOf(sql: Sql, sessionSeq: number, limit: number): No
      LEFT JOIN runs d ON d.seq = n.run_seq
      WHERE n.parent_seq = ? ORDER BY n.seq DESC LIMIT ?`,
   ).all(sessionSeq, limit);
-  return rows.toReversed().map((row) =>
+  const shown = rows.filter((row) => !isBeingDeleted({ session_id: row.child }));
+  return shown.toReversed().map((row) =>
     create(NotificationSchema, {
       childSessionId: row.child,
       childRunId: row.child_run,

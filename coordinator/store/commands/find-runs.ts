@@ -2,7 +2,7 @@ import type { FoundRuns, RunAbbreviation } from "../store.ts";
 import { encodedSummary } from "./list-runs.ts";
 import { RUN_COLUMNS, runMessage } from "./rows.ts";
 import type { RunRow } from "./rows.ts";
-import { WITHIN } from "./session-tree.ts";
+import { isBeingDeleted, isWithin } from "./session-tree.ts";
 import type { Sql } from "./tx.ts";
 
 /** Ids that are looked at for a caller who sees only a tree of sessions. */
@@ -15,11 +15,10 @@ export function findRuns(sql: Sql, query: RunAbbreviation): FoundRuns {
   const exact = beginning(sql, type, prefix, prefix, 1);
   // A character that is in no id, and after every other.
   const seqs = exact.length > 0 ? exact : beginning(sql, type, prefix, `${prefix}\u{10ffff}`, lookAt);
-  const within = withinSessionId === undefined ? undefined : sessionsWithin(sql, withinSessionId);
   const found: RunRow[] = [];
   for (const seq of seqs) {
     const row = sql<RunRow>(`SELECT ${RUN_COLUMNS} WHERE r.seq = ?`).first(seq);
-    if (row !== undefined && within?.has(row.session_seq) !== false) found.push(row);
+    if (row !== undefined && isSeen(sql, row, withinSessionId)) found.push(row);
     if (found.length > limit) break;
   }
   const runs = found.slice(0, limit).map((row) => runMessage(row, { summary: encodedSummary(sql, row) }));
@@ -56,7 +55,7 @@ function newestRun(sql: Sql, sessionSeq: number): number[] {
   return newest === undefined ? [] : [newest.seq];
 }
 
-function sessionsWithin(sql: Sql, sessionId: string): ReadonlySet<number> {
-  const rows = sql<SeqRow>(`SELECT seq FROM sessions WHERE seq IN ${WITHIN}`).all(sessionId);
-  return new Set(rows.map(({ seq }) => seq));
+function isSeen(sql: Sql, row: RunRow, withinSessionId: string | undefined): boolean {
+  if (isBeingDeleted(row)) return false;
+  return withinSessionId === undefined || isWithin(sql, row.session_id, withinSessionId);
 }

@@ -8,6 +8,7 @@ import { demandClass } from "../../core/match.ts";
 import type { OnLostPolicy } from "../../core/run.ts";
 import { encode, optionalMs, requirementsOfRun } from "./rows.ts";
 import type { RunRow, SpecRow } from "./rows.ts";
+import { countOpen } from "./session-tree.ts";
 import { appendTransition, runBySeq } from "./transition.ts";
 import type { Tx } from "./tx.ts";
 
@@ -47,10 +48,10 @@ export function insertRun(tx: Tx, session: RunSession, spec: RunSpec, encoded: S
   const onLost = summary.onLost ?? create(OnLostSchema);
   const { lastInsertRowid } = tx
     .sql(
+      // 0: a run's events are found by its number, and not from its first one on.
       `INSERT INTO runs (run_id, session_seq, request_id, state, at_head, demand_class, on_lost, max_attempts, lost_after_ms,
-         created_at, first_event)
-       VALUES (:runId, :sessionSeq, :requestId, 'PENDING', :atHead, :wanted, :onLost, :maxAttempts, :lostAfterMs, :now,
-         (SELECT coalesce(max(seq), 0) + 1 FROM events))`,
+         created_at, unmatched_since, first_event)
+       VALUES (:runId, :sessionSeq, :requestId, 'PENDING', :atHead, :wanted, :onLost, :maxAttempts, :lostAfterMs, :now, :now, 0)`,
     )
     .run({
       runId: invocation.runId,
@@ -69,6 +70,7 @@ export function insertRun(tx: Tx, session: RunSession, spec: RunSpec, encoded: S
      VALUES (:seq, :requestHash, :summary, :content, :agentSeq)`,
   ).run({ seq, requestHash, summary: encoded.summary, content: encoded.content, agentSeq });
   const row = runBySeq(tx.sql, seq);
+  countOpen(tx.sql, row, 1);
   appendTransition(tx, row);
   tx.changes.move(undefined, "PENDING");
   if (wanted !== null) tx.changes.demandClasses.add(wanted);

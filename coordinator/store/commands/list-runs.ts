@@ -1,16 +1,39 @@
 import { bug } from "../../../lib/bug.ts";
 import { RunStateSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
 import type { Run, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
-import { pageOf, pageStart } from "../cursors.ts";
+import { cursorOf, pageOf, pageStart } from "../cursors.ts";
 import type { Page, RunQuery } from "../store.ts";
 import { RUN_COLUMNS, runMessage } from "./rows.ts";
 import type { RunRow, SpecRow } from "./rows.ts";
-import { WITHIN } from "./session-tree.ts";
+import { isBeingDeleted, WITHIN } from "./session-tree.ts";
 import type { Sql } from "./tx.ts";
 
+/** Runs looked at for one page before it is returned short, when sessions with many of them are just being deleted. */
+const MAX_LOOKED_AT = 10_000;
+
 export function listRuns(sql: Sql, storeId: string, query: RunQuery): Page<Run> {
+  const found: RunRow[] = [];
+  let below = pageStart(storeId, query.pageToken);
+  for (let lookedAt = 0; ;) {
+    const rows = runsBelow(sql, query, below);
+    found.push(...rows.filter((row) => !isBeingDeleted(row)));
+    lookedAt += rows.length;
+    const last = rows.at(-1);
+    const page = pageOf(storeId, found, query.pageSize, (row) => row.seq);
+    if (last === undefined || rows.length <= query.pageSize || page.next !== "" || lookedAt >= MAX_LOOKED_AT) {
+      const isShort = page.next === "" && rows.length > query.pageSize && last !== undefined;
+      return {
+        items: page.items.map((row) => runMessage(row, { summary: encodedSummary(sql, row) })),
+        next: isShort ? cursorOf(storeId, last.seq) : page.next,
+      };
+    }
+    below = last.seq;
+  }
+}
+
+/** One row more than a page. */
+function runsBelow(sql: Sql, query: RunQuery, below: number): RunRow[] {
   const { sessionId, withinSessionId, runnerId } = query;
-  const below = pageStart(storeId, query.pageToken);
   const limit = query.pageSize + 1;
   const inSessions = sessionId !== "" || withinSessionId !== undefined;
   const { where, values } = inSessions ? ofSessions(query, below) : ofStates(query, below, limit);
@@ -18,15 +41,8 @@ export function listRuns(sql: Sql, storeId: string, query: RunQuery): Page<Run> 
     where.push("+r.runner_id = ?");
     values.push(runnerId);
   }
-  const rows = sql<RunRow>(`SELECT ${RUN_COLUMNS} WHERE ${where.join(" AND ")} ORDER BY r.seq DESC LIMIT ?`).all(
-    ...values,
-    limit,
-  );
-  const page = pageOf(storeId, rows, query.pageSize, (row) => row.seq);
-  return {
-    items: page.items.map((row) => runMessage(row, { summary: encodedSummary(sql, row) })),
-    next: page.next,
-  };
+  const select = sql<RunRow>(`SELECT ${RUN_COLUMNS} WHERE ${where.join(" AND ")} ORDER BY r.seq DESC LIMIT ?`);
+  return select.all(...values, limit);
 }
 
 interface Where {

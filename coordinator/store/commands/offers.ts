@@ -16,8 +16,8 @@ import type { Sql, Tx } from "./tx.ts";
 /** The runs of a class that can be offered; binds :demandClass. */
 const PENDING_OF_CLASS = "demand_class = :demandClass AND state = 'PENDING' AND at_head = 1";
 
-/** Rows that one command looks at, so that none holds the store for long. */
-const BATCH = 500;
+/** Runs that one command ends, so that none holds the store for long. */
+const BATCH = 100;
 
 /**
  * What one command offers to one runner ends with the run that reaches this many bytes: on a slow way down the offers behind
@@ -247,7 +247,7 @@ export function clampTimes({ sql, now }: Tx, leaseTtlMs: number, acceptDeadlineM
     const clamped = clampedDue(dueAt, now, ttlMs);
     if (clamped !== dueAt) sql("UPDATE runs SET due_at = ? WHERE seq = ?").run(clamped, seq);
   }
-  sql("UPDATE runs INDEXED BY runs_unmatched SET unmatched_since = ?1 WHERE unmatched_since > ?1").run(now);
+  sql("UPDATE unmatched_classes SET since = ?1 WHERE since > ?1").run(now);
   sql("UPDATE runners SET last_heard_at = ?1 WHERE last_heard_at > ?1").run(now);
   sql("UPDATE refusals SET rest_until = ?1 WHERE rest_until > ?1").run(now + MAX_COOLDOWN_MS);
 }
@@ -278,47 +278,4 @@ export function pendingClasses(sql: Sql): string[] {
      ) SELECT demand_class FROM class WHERE demand_class IS NOT NULL`,
   ).all();
   return rows.map((row) => row.demand_class);
-}
-
-/** Runs of which the no-match clock is set at once; a class can have any number. */
-const CLOCKS_AT_ONCE = 500;
-
-/**
- * Starts the no-match clock of pending runs of a class that have none, or ends it, for as many as are written in a few
- * milliseconds. Returns whether there are more.
- */
-export function setUnmatched(sql: Sql, demandClass: string, since: number | undefined): boolean {
-  const some =
-    since === undefined
-      ? `SELECT seq FROM runs INDEXED BY runs_with_clock WHERE ${PENDING_OF_CLASS} AND unmatched_since IS NOT NULL LIMIT ${CLOCKS_AT_ONCE}`
-      : `SELECT seq FROM runs INDEXED BY runs_without_clock WHERE ${PENDING_OF_CLASS} AND unmatched_since IS NULL LIMIT ${CLOCKS_AT_ONCE}`;
-  const set = sql(`UPDATE runs SET unmatched_since = :since WHERE seq IN (${some})`);
-  return set.run({ demandClass, since: since ?? null }).changes === CLOCKS_AT_ONCE;
-}
-
-export function unmatchedClasses(sql: Sql, before: number): string[] {
-  const rows = sql<{ demand_class: string }>(
-    "SELECT DISTINCT demand_class FROM runs INDEXED BY runs_unmatched WHERE unmatched_since < ?",
-  ).all(before);
-  return rows.map((row) => row.demand_class);
-}
-
-/** Fails pending runs of a class: with UNMATCHED those whose clock started before `unmatchedBefore`, with AFFINITY_LOST all. */
-export function failPending(
-  tx: Tx,
-  demandClass: string,
-  event: "UNMATCHED" | "AFFINITY_LOST",
-  message: string,
-  unmatchedBefore: number,
-): number {
-  const pending = "r.demand_class = ? AND r.state = 'PENDING' AND r.at_head = 1";
-  const order = `ORDER BY r.seq LIMIT ${BATCH}`;
-  const rows =
-    event === "UNMATCHED"
-      ? tx
-          .sql<RunRow>(`SELECT ${runColumnsBy("runs_pending")} WHERE ${pending} AND r.unmatched_since < ? ${order}`)
-          .all(demandClass, unmatchedBefore)
-      : tx.sql<RunRow>(`SELECT ${runColumnsBy("runs_pending")} WHERE ${pending} ${order}`).all(demandClass);
-  for (const row of rows) apply(tx, row, { type: event, message });
-  return rows.length;
 }

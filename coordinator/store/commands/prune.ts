@@ -9,15 +9,13 @@ const OWED = `
    UNION ALL SELECT 1 FROM notifications n WHERE n.parent_seq = runs.session_seq AND n.state = 'WAITING'
    UNION ALL SELECT 1 FROM notifications n WHERE n.child_run_seq = runs.seq AND n.state IN ('WAITING', 'BOUND'))`;
 
-/** Rows that are read at a time, and events that are deleted at a time. */
-const ROWS = 100;
-const EVENTS = 500;
+/** Rows that are read, or deleted by one statement, at a time. */
+export const SLICE = 100;
 
 interface EndedRow {
   seq: number;
   session_seq: number;
   ended_at: number;
-  first_event: number;
   owed: number;
 }
 
@@ -29,8 +27,8 @@ interface EndedRow {
 export function pruneRuns(sql: Sql, { before, dryRun, from, budgetMs }: PruneQuery): Pruned {
   const until = performance.now() + budgetMs;
   const select = sql<EndedRow>(
-    `SELECT seq, session_seq, ended_at, first_event, EXISTS ${OWED} AS owed FROM runs
-     WHERE ended_at >= ?1 AND ended_at <= ?2 AND (ended_at, seq) > (?1, ?3) ORDER BY ended_at, seq LIMIT ${ROWS}`,
+    `SELECT seq, session_seq, ended_at, EXISTS ${OWED} AS owed FROM runs INDEXED BY runs_ended
+     WHERE ended_at >= ?1 AND ended_at <= ?2 AND (ended_at, seq) > (?1, ?3) ORDER BY ended_at, seq LIMIT ${SLICE}`,
   );
   let next = from ?? { endedAt: 0, seq: 0 };
   let runs = 0;
@@ -44,19 +42,24 @@ export function pruneRuns(sql: Sql, { before, dryRun, from, budgetMs }: PruneQue
       next = { endedAt: row.ended_at, seq: row.seq };
       if (performance.now() >= until) return { runs, next };
     }
-    if (rows.length < ROWS) return { runs, next: undefined };
+    if (rows.length < SLICE) return { runs, next: undefined };
   }
 }
 
 /** Returns false when there was no time for all of it: its oldest events are gone. */
-function deleteRun(sql: Sql, { seq, session_seq: sessionSeq, first_event: first }: EndedRow, until: number): boolean {
-  const deletion = sql(
-    `DELETE FROM events WHERE seq IN
-       (SELECT seq FROM events WHERE session_seq = ? AND seq >= ? AND run_seq = ? ORDER BY seq LIMIT ${EVENTS})`,
-  );
-  while (deletion.run(sessionSeq, first, seq).changes === EVENTS) if (performance.now() >= until) return false;
+function deleteRun(sql: Sql, { seq, session_seq: sessionSeq }: EndedRow, until: number): boolean {
+  if (!deleteEventsOfRun(sql, seq, until)) return false;
   sql("DELETE FROM runs WHERE seq = ?").run(seq);
   deleteEmpty(sql, sessionSeq);
+  return true;
+}
+
+/** Returns false when there was no time for all of them: the oldest are gone. */
+export function deleteEventsOfRun(sql: Sql, runSeq: number, until: number): boolean {
+  const deletion = sql(
+    `DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE run_seq = ? ORDER BY seq LIMIT ${SLICE})`,
+  );
+  while (deletion.run(runSeq).changes === SLICE) if (performance.now() >= until) return false;
   return true;
 }
 

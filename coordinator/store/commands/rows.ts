@@ -27,6 +27,7 @@ export interface RunRow {
   session_seq: number;
   session_id: string;
   session_name: string;
+  parent_session_id: string;
   executor_session_id: string;
   request_id: string | null;
   state: RunStateName;
@@ -55,14 +56,13 @@ export interface RunRow {
   claimed_at: number | null;
   started_at: number | null;
   ended_at: number | null;
-  first_event: number;
 }
 
 const COLUMNS = `
-  r.seq, r.run_id, r.session_seq, s.session_id, s.session_name, s.executor_session_id, r.request_id, r.state, r.at_head,
+  r.seq, r.run_id, r.session_seq, s.session_id, s.session_name, s.parent_session_id, s.executor_session_id, r.request_id, r.state, r.at_head,
   r.demand_class, r.attempt, r.uncharged, r.refusals, r.refusal_reasons, r.interrupted, r.on_lost, r.max_attempts, r.lost_after_ms,
   r.lease_id, r.runner_id, r.boot_id, r.offered_at, r.due_at, r.lapsed, r.started, r.stop_grace_ms, r.stop_reason,
-  r.failure, r.message, r.created_at, r.claimed_at, r.started_at, r.ended_at, r.first_event`;
+  r.failure, r.message, r.created_at, r.claimed_at, r.started_at, r.ended_at`;
 
 export const RUN_COLUMNS = `${COLUMNS} FROM runs r JOIN sessions s ON s.seq = r.session_seq`;
 
@@ -70,7 +70,7 @@ export const RUN_COLUMNS = `${COLUMNS} FROM runs r JOIN sessions s ON s.seq = r.
  * RUN_COLUMNS by an index of open runs. SQLite, which has no statistics here, would take one that holds the runs that ended as
  * well, and read them all.
  */
-export function runColumnsBy(index: "runs_by_runner" | "runs_pending"): string {
+export function runColumnsBy(index: "runs_by_runner" | "runs_pending" | "runs_open_of_session"): string {
   return `${COLUMNS} FROM runs r INDEXED BY ${index} JOIN sessions s ON s.seq = r.session_seq`;
 }
 

@@ -17,9 +17,9 @@ import { Refusal } from "../refusal.ts";
 import { keepSnapshot, lastSnapshot } from "./blueprint-snapshots.ts";
 import { encodeSpec, insertRun } from "./insert-run.ts";
 import type { RunSpec } from "./insert-run.ts";
-import { attemptMessage, encode, encodeMetadata, RUN_COLUMNS, runMessage } from "./rows.ts";
+import { attemptMessage, encode, encodeMetadata, runColumnsBy, runMessage } from "./rows.ts";
 import type { AttemptRow, ResultRow, RunRow, SpecRow } from "./rows.ts";
-import { cancelCallbacks, childDepth, oweCallback, WITHIN } from "./session-tree.ts";
+import { cancelCallbacks, childDepth, isBeingDeleted, OPEN_WITHIN, oweCallback } from "./session-tree.ts";
 import { apply, runById, runBySeq } from "./transition.ts";
 import type { Sql, Tx } from "./tx.ts";
 import type { AgentLookup, FoundRun, JudgedAgent, TreeLimits } from "../store.ts";
@@ -76,10 +76,15 @@ function repeatedRun(sql: Sql, { requestId }: CreateRunRequest, requestHash: Buf
     "SELECT r.seq, p.request_hash FROM runs r JOIN run_specs p ON p.run_seq = r.seq WHERE r.request_id = ?",
   ).first(requestId);
   if (found === undefined) return undefined;
+  const row = runBySeq(sql, found.seq);
+  if (isBeingDeleted(row)) {
+    sql("UPDATE runs SET request_id = NULL WHERE seq = ?").run(row.seq);
+    return undefined;
+  }
   if (!requestHash.equals(found.request_hash)) {
     throw new Refusal("ALREADY_EXISTS", `request_id ${requestId} was used for another run; choose a new one`);
   }
-  return wholeRun(sql, runBySeq(sql, found.seq));
+  return wholeRun(sql, row);
 }
 
 function sessionFor(tx: Tx, request: CreateRunRequest, newSessionId: string, limits: TreeLimits): SessionKeyRow {
@@ -254,7 +259,8 @@ export function stopRun(tx: Tx, runId: string, stop: Stop, cascade: boolean): { 
     cancelCallbacks(tx, row.session_id);
     const below = tx
       .sql<RunRow>(
-        `SELECT ${RUN_COLUMNS} WHERE r.ended_at IS NULL AND r.session_seq <> ? AND r.session_seq IN ${WITHIN} ORDER BY r.seq DESC`,
+        `SELECT ${runColumnsBy("runs_open_of_session")}
+         WHERE r.ended_at IS NULL AND r.session_seq <> ? AND r.session_seq IN ${OPEN_WITHIN} ORDER BY r.seq DESC`,
       )
       .all(row.session_seq, row.session_id);
     for (const child of below) {

@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import { create } from "@bufbuild/protobuf";
 import type { Run } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { SessionDataSchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
@@ -8,12 +9,13 @@ import { bug } from "../../../lib/bug.ts";
 import { sessionStatus } from "../../core/sessions/session.ts";
 import { notificationsOf } from "./callbacks.ts";
 import { cursorOf, pageOf, pageStart } from "../cursors.ts";
+import type { EventCursors } from "../event-cursors.ts";
 import { decode, decodeOptional, RUN_COLUMNS } from "./rows.ts";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { RunRow } from "./rows.ts";
 import { runById } from "./transition.ts";
 import type { Sql } from "./tx.ts";
-import { WITHIN } from "./session-tree.ts";
+import { isBeingDeleted, WITHIN } from "./session-tree.ts";
 import { wholeRun } from "./runs.ts";
 import { Refusal } from "../refusal.ts";
 import type { EventPage, EventQuery, Page, SessionQuery } from "../store.ts";
@@ -52,10 +54,15 @@ export function getSession(sql: Sql, key: { sessionId: string } | { sessionName:
 /** Child sessions and notifications that are returned with one session: the newest. */
 const MAX_RELATIVES = 1000;
 
+/** Time after which a read that can take long lets others in, and the rows that it reads at a time. */
+const READ_BUDGET_MS = 10;
+const SLICE = 100;
+
 /** Sessions looked at for one page before it is returned short, when a status filter leaves most of them out. */
 const MAX_LOOKED_AT = 10_000;
 
-export function listSessions(sql: Sql, storeId: string, query: SessionQuery): Page<Session> {
+/** Lets others in between when it takes long. */
+export async function listSessions(sql: Sql, storeId: string, query: SessionQuery): Promise<Page<Session>> {
   const where = ["seq < ?"];
   const values: (string | number)[] = [];
   if (query.parentSessionId !== "") {
@@ -70,23 +77,26 @@ export function listSessions(sql: Sql, storeId: string, query: SessionQuery): Pa
   const wanted = new Set(query.statuses);
   const found: { seq: number; session: Session }[] = [];
   let below = pageStart(storeId, query.pageToken);
+  let until = performance.now() + READ_BUDGET_MS;
   for (let lookedAt = 0; lookedAt < MAX_LOOKED_AT && found.length <= query.pageSize;) {
-    const rows = select.all(below, ...values, query.pageSize + 1);
+    const rows = select.all(below, ...values, SLICE);
     for (const row of rows) {
+      below = row.seq;
+      if (isBeingDeleted(row)) continue;
       const session = sessionMessage(sql, row);
       if (wanted.size === 0 || wanted.has(session.status)) found.push({ seq: row.seq, session });
+      if (found.length > query.pageSize) break;
     }
     lookedAt += rows.length;
-    const last = rows.at(-1);
-    if (last === undefined || rows.length <= query.pageSize) {
-      const page = pageOf(storeId, found, query.pageSize, ({ seq }) => seq);
-      return { items: page.items.map(({ session }) => session), next: page.next };
+    if (rows.length < SLICE && found.length <= query.pageSize) {
+      return { items: found.map(({ session }) => session), next: "" };
     }
-    below = last.seq;
+    if (performance.now() < until) continue;
+    await setImmediate();
+    until = performance.now() + READ_BUDGET_MS;
   }
-  const items = found.slice(0, query.pageSize);
-  const next = found.length > query.pageSize ? (items.at(-1)?.seq ?? below) : below;
-  return { items: items.map(({ session }) => session), next: cursorOf(storeId, next) };
+  const page = pageOf(storeId, found, query.pageSize, ({ seq }) => seq);
+  return { items: page.items.map(({ session }) => session), next: page.next || cursorOf(storeId, below) };
 }
 
 function sessionMessage(sql: Sql, row: SessionRow): Session {
@@ -134,17 +144,17 @@ interface EventRow {
 }
 
 /** @throws Refusal NOT_FOUND for a session, or a run of it, that does not exist. */
-export function listEvents(sql: Sql, storeId: string, query: EventQuery): EventPage {
+export function listEvents(sql: Sql, cursors: EventCursors, query: EventQuery): EventPage {
   const session = sql<{ seq: number }>("SELECT seq FROM sessions WHERE session_id = ?").first(query.sessionId);
   if (session === undefined) throw new Refusal("NOT_FOUND", `no session ${query.sessionId}`, "SESSION_NOT_FOUND");
   const run = query.runId === "" ? undefined : runById(sql, query.runId);
   if (query.runId !== "" && run?.session_id !== query.sessionId) {
     throw new Refusal("NOT_FOUND", `no run ${query.runId} in session ${query.sessionId}`, "RUN_NOT_FOUND");
   }
-  const after = run === undefined ? query.after : Math.max(query.after, run.first_event - 1);
+  const [of, number] = run === undefined ? ["session_seq", session.seq] : ["run_seq", run.seq];
   const rows = sql<EventRow>(
-    "SELECT seq, run_seq, attempt, at, body FROM events WHERE session_seq = ? AND seq > ? ORDER BY seq LIMIT ?",
-  ).iterate(session.seq, after, query.limit + 1);
+    `SELECT seq, run_seq, attempt, at, body FROM events WHERE ${of} = ? AND seq > ? ORDER BY seq LIMIT ?`,
+  ).iterate(number, query.after, query.limit + 1);
   const runIds = new Map<number, string>();
   const events: SessionEvent[] = [];
   let next = query.after;
@@ -155,14 +165,13 @@ export function listEvents(sql: Sql, storeId: string, query: EventQuery): EventP
     if (looked === query.limit || (looked > 0 && bytes > query.maxBytes)) return { events, next, more: true };
     looked += 1;
     next = row.seq;
-    if (run !== undefined && row.run_seq !== run.seq) continue;
     const event = decode(SessionEventSchema, row.body);
     Object.assign(event, {
       sessionId: query.sessionId,
       runId: run?.run_id ?? runIdOf(sql, runIds, row.run_seq),
       attempt: row.attempt,
       time: timestampFromMs(row.at),
-      cursor: cursorOf(storeId, row.seq),
+      cursor: cursors.cursorOf(row.seq),
     });
     events.push(event);
   }
@@ -184,7 +193,10 @@ export function sessionResult(sql: Sql, sessionId: string, runId: string): Run {
   const row =
     runId === ""
       ? sql<RunRow>(
-          `SELECT ${RUN_COLUMNS} WHERE s.session_id = ? AND r.ended_at IS NOT NULL ORDER BY r.ended_at DESC, r.seq DESC LIMIT 1`,
+          `SELECT ${RUN_COLUMNS} WHERE r.seq = (
+             SELECT seq FROM runs INDEXED BY runs_ended_of_session
+             WHERE session_seq = (SELECT seq FROM sessions WHERE session_id = ?) AND ended_at IS NOT NULL
+             ORDER BY ended_at DESC, seq DESC LIMIT 1)`,
         ).first(sessionId)
       : runById(sql, runId);
   if (row === undefined || row.session_id !== sessionId) {
@@ -210,10 +222,4 @@ export function leaseOfToken(
      JOIN runs r ON r.seq = a.run_seq JOIN sessions s ON s.seq = r.session_seq WHERE a.lease_id = ?`,
   ).first(leaseId);
   return row && { runId: row.run_id, sessionId: row.session_id, live: row.live === 1 };
-}
-
-export function isWithin(sql: Sql, sessionId: string, ancestorId: string): boolean {
-  return (
-    sql(`SELECT 1 FROM sessions WHERE session_id = ? AND seq IN ${WITHIN}`).first(sessionId, ancestorId) !== undefined
-  );
 }

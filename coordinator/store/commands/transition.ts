@@ -11,6 +11,7 @@ import type { Decision, Effect, Lease, Reason, Run, RunEvent } from "../../core/
 import { coreRun, leaseOfOpen, messageOf, decode, encode, failureOf, RUN_COLUMNS, requirementsOfRun } from "./rows.ts";
 import type { RunRow, SpecRow } from "./rows.ts";
 import { RunSummarySchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
+import { countOpen, isBeingDeleted } from "./session-tree.ts";
 import type { Sql, Tx } from "./tx.ts";
 
 /** Times that some events need: until when an offer is to be accepted, and how long an accepted lease lasts. */
@@ -20,7 +21,8 @@ export interface Terms {
 }
 
 export function runById(sql: Sql, runId: string): RunRow | undefined {
-  return sql<RunRow>(`SELECT ${RUN_COLUMNS} WHERE r.run_id = ?`).first(runId);
+  const row = sql<RunRow>(`SELECT ${RUN_COLUMNS} WHERE r.run_id = ?`).first(runId);
+  return row === undefined || isBeingDeleted(row) ? undefined : row;
 }
 
 export function runBySeq(sql: Sql, seq: number): RunRow {
@@ -142,13 +144,11 @@ const UPDATES = new Map<number, string>();
 /** Only what changes is written: SQLite writes the entries of every index anew that has a column which is set. */
 function updateOf(row: RunRow, written: Written): string | undefined {
   const changed = WRITTEN.filter((column) => row[column] !== written[column]);
-  const leaves = row.state === "PENDING";
-  const bits = changed.reduce((all, column) => all | (1 << WRITTEN.indexOf(column)), leaves ? 1 << WRITTEN.length : 0);
+  const bits = changed.reduce((all, column) => all | (1 << WRITTEN.indexOf(column)), 0);
   if (bits === 0) return undefined;
   let text = UPDATES.get(bits);
   if (text === undefined) {
     const set = changed.map((column) => `${column} = :${column}`);
-    if (leaves) set.push("unmatched_since = NULL");
     text = `UPDATE runs SET ${set.join(", ")} WHERE seq = :seq`;
     UPDATES.set(bits, text);
   }
@@ -185,6 +185,7 @@ function follow(tx: Tx, row: RunRow, before: Run, after: Run): void {
   else if (isFinalName(after.state)) {
     tx.changes.ended.push(after.state);
     tx.endedRuns.push(row);
+    countOpen(tx.sql, row, -1);
     nextOfSession(tx, row.session_seq);
   }
 }
@@ -207,7 +208,7 @@ function perform({ sql, changes, now }: Tx, row: RunRow, effect: Effect): void {
 }
 
 /** Puts a pending run that is first in its session where the dispatcher finds it. */
-function enqueue({ sql, changes }: Tx, row: RunRow): void {
+function enqueue({ sql, changes, now }: Tx, row: RunRow): void {
   const session = sql<{ runner_id: string; executor_profile: string; portable: number }>(
     "SELECT runner_id, executor_profile, portable FROM sessions WHERE seq = ?",
   ).first(row.session_seq);
@@ -220,7 +221,11 @@ function enqueue({ sql, changes }: Tx, row: RunRow): void {
     row.demand_class = demandClass(requirementsOfRun(decode(RunSummarySchema, spec.summary), session));
   }
   row.at_head = 1;
-  sql("UPDATE runs SET at_head = 1, demand_class = ? WHERE seq = ?").run(row.demand_class, row.seq);
+  sql("UPDATE runs SET at_head = 1, demand_class = ?, unmatched_since = ? WHERE seq = ?").run(
+    row.demand_class,
+    now,
+    row.seq,
+  );
   if (row.demand_class !== null) changes.demandClasses.add(row.demand_class);
 }
 

@@ -220,6 +220,42 @@ export const MIGRATIONS: readonly Migration[] = [
   CREATE INDEX runs_without_clock ON runs (demand_class)
     WHERE state = 'PENDING' AND at_head = 1 AND unmatched_since IS NULL;
   `,
+  // What of a long session was read from one end to the other. `open_below` says which child sessions have open runs at or
+  // below them, `unmatched_classes` since when no runner matches (`runs.unmatched_since` is when a run became pending at the head of
+  // its session, from now on), and `deletions` which sessions are being deleted, in slices: their ids are nobody's any more.
+  `
+  CREATE INDEX events_by_run ON events (run_seq);
+  CREATE INDEX runs_ended_of_session ON runs (session_seq, ended_at) WHERE ended_at IS NOT NULL;
+  CREATE TABLE open_below (
+    session_seq INTEGER PRIMARY KEY,
+    parent_seq INTEGER NOT NULL,
+    runs INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX open_below_by_parent ON open_below (parent_seq);
+  INSERT INTO open_below (session_seq, parent_seq, runs)
+    WITH RECURSIVE above (session_seq, parent_seq) AS (
+      SELECT c.seq, p.seq FROM runs r JOIN sessions c ON c.seq = r.session_seq JOIN sessions p ON p.session_id = c.parent_session_id
+        WHERE r.ended_at IS NULL
+      UNION ALL
+      SELECT c.seq, p.seq FROM above a JOIN sessions c ON c.seq = a.parent_seq JOIN sessions p ON p.session_id = c.parent_session_id
+    ) SELECT session_seq, parent_seq, count(*) FROM above GROUP BY session_seq;
+  DROP INDEX runs_unmatched;
+  DROP INDEX runs_with_clock;
+  DROP INDEX runs_without_clock;
+  CREATE TABLE unmatched_classes (
+    demand_class TEXT PRIMARY KEY,
+    since INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE epochs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    epoch TEXT NOT NULL UNIQUE,
+    after INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE deletions (
+    session_seq INTEGER PRIMARY KEY,
+    session_id TEXT NOT NULL
+  ) STRICT;
+  `,
 ];
 
 /** Stores of the time when an executor profile was called executor type have that name in two tables. */

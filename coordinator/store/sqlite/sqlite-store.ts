@@ -10,7 +10,12 @@ import { settleEnded } from "../commands/callbacks.ts";
 import { ChangeSet } from "../changes.ts";
 import type { OpenState } from "../changes.ts";
 import { findRuns } from "../commands/find-runs.ts";
+import { copyDatabase } from "../../../lib/sqlite-copy.ts";
+import { beginEpoch } from "../commands/epochs.ts";
+import { EventCursors } from "../event-cursors.ts";
+import { deleteSession, finishDeletions } from "../commands/delete-session.ts";
 import { listRuns } from "../commands/list-runs.ts";
+import * as noMatch from "../commands/no-match.ts";
 import * as offers from "../commands/offers.ts";
 import { pruneRuns } from "../commands/prune.ts";
 import * as reports from "../commands/reports.ts";
@@ -18,8 +23,10 @@ import * as runners from "../commands/runners.ts";
 import * as runs from "../commands/runs.ts";
 import type { Sql, Tx } from "../commands/tx.ts";
 import { APPLICATION_ID, MIGRATIONS } from "./schema.ts";
-import * as commands from "../commands/sessions.ts";
+import { updateSession } from "../commands/sessions.ts";
+import { isWithin } from "../commands/session-tree.ts";
 import * as sessions from "../commands/session-queries.ts";
+import { Refusal } from "../refusal.ts";
 import type { Committed, Store } from "../store.ts";
 
 export interface SqliteStoreOptions {
@@ -49,18 +56,26 @@ export function openSqliteStore({ path, onCommit, onFailure, ...options }: Sqlit
   return new SqliteStore(db, path, new GroupCommit(db, onCommit, onFailure, inPlace));
 }
 
+function notCopied(path: string, cause: unknown): Refusal {
+  const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+  if (code === "EEXIST")
+    return new Refusal("ALREADY_EXISTS", `${path} exists, and no backup replaces a file: name another`);
+  const text = cause instanceof Error ? cause.message : String(cause);
+  return new Refusal("FAILED_PRECONDITION", `the store cannot be copied to ${path}: ${text}`);
+}
+
 /** Every command in one file-backed database that this process alone has open. */
 class SqliteStore implements Store {
   readonly storeId: string;
+  readonly cursors: EventCursors;
   readonly secret: string;
   readonly #db: DatabaseSync;
   readonly #path: string | undefined;
   readonly #sql: Sql;
   readonly #group: GroupCommit;
   readonly #openRuns: Record<OpenState, number>;
-  /** The no-match clocks that are to be set and not yet begun with, by what is to be done. */
-  readonly #clockTurns = new Map<string, Promise<void>>();
-  #lastClockTurn: Promise<void> = Promise.resolve();
+  #closing = false;
+  #copying: Promise<number> | undefined;
 
   constructor(db: DatabaseSync, path: string | undefined, group: GroupCommit) {
     this.#db = db;
@@ -69,6 +84,7 @@ class SqliteStore implements Store {
     this.#group = group;
     this.#openRuns = this.#countOpenRuns();
     this.storeId = this.#meta("store_id", () => newId("store"));
+    this.cursors = new EventCursors(this.storeId, beginEpoch(this.#sql));
     this.secret = this.#meta("secret", () => randomBytes(32).toString("hex"));
   }
 
@@ -116,14 +132,20 @@ class SqliteStore implements Store {
     await this.#group.run(() => this.#sql("INSERT OR REPLACE INTO meta VALUES ('probe', ?)").run(String(Date.now())));
   }
 
-  /** One after the other: clocks that are started slice by slice must not overtake those that are ended. */
-  async #clockTurn(key: string, demandClass: string, since: number | undefined, before: Promise<void>): Promise<void> {
-    await before;
-    this.#clockTurns.delete(key);
-    while (await this.#group.run(() => offers.setUnmatched(this.#sql, demandClass, since)));
+  async backup(path: string): Promise<number> {
+    if (this.#copying !== undefined)
+      throw new Refusal("FAILED_PRECONDITION", "another backup is under way: wait for it");
+    this.#copying = copyDatabase(this.#db, path, () => !this.#closing).finally(() => (this.#copying = undefined));
+    try {
+      return await this.#copying;
+    } catch (cause) {
+      throw notCopied(path, cause);
+    }
   }
 
   async close(): Promise<void> {
+    this.#closing = true;
+    await this.#copying?.catch(() => undefined);
     await this.#group.run(() => undefined).catch(() => undefined);
     this.#db.close();
   }
@@ -197,27 +219,21 @@ class SqliteStore implements Store {
   clampTimes: Store["clampTimes"] = (leaseTtlMs, acceptDeadlineMs, now) =>
     this.#commit(now, (tx) => offers.clampTimes(tx, leaseTtlMs, acceptDeadlineMs));
   holders: Store["holders"] = async () => offers.holders(this.#sql);
-  setUnmatched: Store["setUnmatched"] = (demandClass, since) => {
-    const key = `${since === undefined ? "end" : "start"} ${demandClass}`;
-    const known = this.#clockTurns.get(key);
-    if (known !== undefined) return known;
-    const turn = this.#clockTurn(key, demandClass, since, this.#lastClockTurn);
-    this.#clockTurns.set(key, turn);
-    // Whoever asked for it hears of its error.
-    this.#lastClockTurn = turn.catch(() => undefined);
-    return turn;
-  };
-  unmatchedClasses: Store["unmatchedClasses"] = async (before) => offers.unmatchedClasses(this.#sql, before);
+  setUnmatched: Store["setUnmatched"] = (demandClass, since) =>
+    this.#group.run(() => noMatch.setUnmatched(this.#sql, demandClass, since));
+  unmatchedClasses: Store["unmatchedClasses"] = async (before) => noMatch.unmatchedClasses(this.#sql, before);
   failPending: Store["failPending"] = (demandClass, event, message, unmatchedBefore, now) =>
-    this.#commit(now, (tx) => offers.failPending(tx, demandClass, event, message, unmatchedBefore));
+    this.#commit(now, (tx) => noMatch.failPending(tx, demandClass, event, message, unmatchedBefore));
 
   getSession: Store["getSession"] = async (key) => sessions.getSession(this.#sql, key);
   listSessions: Store["listSessions"] = async (query) => sessions.listSessions(this.#sql, this.storeId, query);
-  updateSession: Store["updateSession"] = (request) => this.#commit(0, (tx) => commands.updateSession(tx, request));
-  deleteSession: Store["deleteSession"] = (sessionId) => this.#commit(0, (tx) => commands.deleteSession(tx, sessionId));
-  listEvents: Store["listEvents"] = async (query) => sessions.listEvents(this.#sql, this.storeId, query);
+  updateSession: Store["updateSession"] = (request) => this.#commit(0, (tx) => updateSession(tx, request));
+  deleteSession: Store["deleteSession"] = (sessionId, budgetMs) =>
+    this.#commit(0, (tx) => deleteSession(tx, sessionId, budgetMs));
+  finishDeletions: Store["finishDeletions"] = (budgetMs) => this.#group.run(() => finishDeletions(this.#sql, budgetMs));
+  listEvents: Store["listEvents"] = async (query) => sessions.listEvents(this.#sql, this.cursors, query);
   sessionResult: Store["sessionResult"] = async (sessionId, runId) =>
     sessions.sessionResult(this.#sql, sessionId, runId);
   leaseOfToken: Store["leaseOfToken"] = async (leaseId) => sessions.leaseOfToken(this.#sql, leaseId);
-  isWithin: Store["isWithin"] = async (sessionId, ancestorId) => sessions.isWithin(this.#sql, sessionId, ancestorId);
+  isWithin: Store["isWithin"] = async (sessionId, ancestorId) => isWithin(this.#sql, sessionId, ancestorId);
 }

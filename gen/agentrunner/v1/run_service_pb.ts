@@ -17,7 +17,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file agentrunner/v1/run_service.proto.
  */
 export const file_agentrunner_v1_run_service: GenFile = /*@__PURE__*/
-  fileDesc("CiBhZ2VudHJ1bm5lci92MS9ydW5fc2VydmljZS5wcm90bxIOYWdlbnRydW5uZXIudjEi9gwKEENyZWF0ZVJ1blJlcXVlc3QSqwEKCnJlcXVlc3RfaWQYASABKAlClgG6SJIBugGJAQoJcHJpbnRhYmxlEkZtdXN0IG5vdCBob2xkIGNvbnRyb2wgY2hhcmFjdGVycywgbm9yIHdoYXQgdHVybnMgdGhlIGRpcmVjdGlvbiBvZiB0ZXh0GjQhdGhpcy5tYXRjaGVzKHInW1x4MDAtXHgxZlx4N2YtXHg5ZuKAqC3igK7igaYt4oGpXScpcgMYgAESGwoKc2Vzc2lvbl9pZBgCIAEoCUIHukgEcgIYQBKtAQoMc2Vzc2lvbl9uYW1lGAMgASgJQpYBukiSAboBiQEKCXByaW50YWJsZRJGbXVzdCBub3QgaG9sZCBjb250cm9sIGNoYXJhY3RlcnMsIG5vciB3aGF0IHR1cm5zIHRoZSBkaXJlY3Rpb24gb2YgdGV4dBo0IXRoaXMubWF0Y2hlcyhyJ1tceDAwLVx4MWZceDdmLVx4OWbigKgt4oCu4oGmLeKBqV0nKXIDGIABEjYKBG1vZGUYBCABKA4yHi5hZ2VudHJ1bm5lci52MS5JbnZvY2F0aW9uTW9kZUIIukgFggECEAESIgoRcGFyZW50X3Nlc3Npb25faWQYBSABKAlCB7pIBHICGEASPwoOZXhlY3V0aW9uX21vZGUYBiABKA4yHS5hZ2VudHJ1bm5lci52MS5FeGVjdXRpb25Nb2RlQgi6SAWCAQIQARKqAQoKYWdlbnRfbmFtZRgHIAEoCUKVAbpIkQG6AYkBCglwcmludGFibGUSRm11c3Qgbm90IGhvbGQgY29udHJvbCBjaGFyYWN0ZXJzLCBub3Igd2hhdCB0dXJucyB0aGUgZGlyZWN0aW9uIG9mIHRleHQaNCF0aGlzLm1hdGNoZXMocidbXHgwMC1ceDFmXHg3Zi1ceDlm4oCoLeKAruKBpi3igaldJylyAhg8Eg4KBnByb21wdBgIIAEoCRIrCgpwYXJhbWV0ZXJzGAkgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBKsAQoLcHJvamVjdF9kaXIYCiABKAlClgG6SJIBugGJAQoJcHJpbnRhYmxlEkZtdXN0IG5vdCBob2xkIGNvbnRyb2wgY2hhcmFjdGVycywgbm9yIHdoYXQgdHVybnMgdGhlIGRpcmVjdGlvbiBvZiB0ZXh0GjQhdGhpcy5tYXRjaGVzKHInW1x4MDAtXHgxZlx4N2YtXHg5ZuKAqC3igK7igaYt4oGpXScpcgMYgCASKAoHZGVtYW5kcxgLIAEoCzIXLmFnZW50cnVubmVyLnYxLkRlbWFuZHMSJwoHb25fbG9zdBgMIAEoCzIWLmFnZW50cnVubmVyLnYxLk9uTG9zdBI0Cgd0aW1lb3V0GA0gASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIqABI5CgxpZGxlX3RpbWVvdXQYDiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAioAEjcKCmxvc3RfYWZ0ZXIYDyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAioAEikKCG1ldGFkYXRhGBAgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBISCgphbnlfcnVubmVyGBEgASgIOvQCukjwAhpxChJjcmVhdGVfcnVuLnNlc3Npb24SKWdpdmUgc2Vzc2lvbl9pZCBvciBzZXNzaW9uX25hbWUsIG5vdCBib3RoGjB0aGlzLnNlc3Npb25faWQgPT0gJycgfHwgdGhpcy5zZXNzaW9uX25hbWUgPT0gJycahgEKE2NyZWF0ZV9ydW4uY2FsbGJhY2sSNWV4ZWN1dGlvbl9tb2RlIEFTWU5DX0NBTExCQUNLIG5lZWRzIHBhcmVudF9zZXNzaW9uX2lkGjh0aGlzLmV4ZWN1dGlvbl9tb2RlICE9IDMgfHwgdGhpcy5wYXJlbnRfc2Vzc2lvbl9pZCAhPSAnJxpyChZjcmVhdGVfcnVuLnByb2plY3RfZGlyEhxwcm9qZWN0X2RpciBtdXN0IGJlIGFic29sdXRlGjp0aGlzLnByb2plY3RfZGlyID09ICcnIHx8IHRoaXMucHJvamVjdF9kaXIuc3RhcnRzV2l0aCgnLycpIjUKEUNyZWF0ZVJ1blJlc3BvbnNlEiAKA3J1bhgBIAEoCzITLmFnZW50cnVubmVyLnYxLlJ1biIqCg1HZXRSdW5SZXF1ZXN0EhkKBnJ1bl9pZBgBIAEoCUIJukgGcgQQARhAIjIKDkdldFJ1blJlc3BvbnNlEiAKA3J1bhgBIAEoCzITLmFnZW50cnVubmVyLnYxLlJ1biK5AQoPTGlzdFJ1bnNSZXF1ZXN0EjIKBnN0YXRlcxgBIAMoDjIYLmFnZW50cnVubmVyLnYxLlJ1blN0YXRlQgi6SAWSAQIQEBIbCgpzZXNzaW9uX2lkGAIgASgJQge6SARyAhhAEhoKCXJ1bm5lcl9pZBgDIAEoCUIHukgEcgIYQBIbCglwYWdlX3NpemUYBCABKA1CCLpIBSoDGOgHEhwKCnBhZ2VfdG9rZW4YBSABKAlCCLpIBXIDGIACIk4KEExpc3RSdW5zUmVzcG9uc2USIQoEcnVucxgBIAMoCzITLmFnZW50cnVubmVyLnYxLlJ1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkimgEKD0ZpbmRSdW5zUmVxdWVzdBIbCgZydW5faWQYASABKAlCCbpIBnIEEAEYQEgAEh8KCnNlc3Npb25faWQYAiABKAlCCbpIBnIEEAEYQEgAEiAKCnJlcXVlc3RfaWQYAyABKAlCCrpIB3IFEAEYgAFIABIWCgVsaW1pdBgEIAEoDUIHukgEKgIYZEIPCgZwcmVmaXgSBbpIAggBIkMKEEZpbmRSdW5zUmVzcG9uc2USIQoEcnVucxgBIAMoCzITLmFnZW50cnVubmVyLnYxLlJ1bhIMCgRtb3JlGAIgASgIIooBCg5TdG9wUnVuUmVxdWVzdBIZCgZydW5faWQYASABKAlCCbpIBnIEEAEYQBIYCgZyZWFzb24YAiABKAlCCLpIBXIDGIAIEjIKBWdyYWNlGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyABIPCgdjYXNjYWRlGAQgASgIIkwKD1N0b3BSdW5SZXNwb25zZRIgCgNydW4YASABKAsyEy5hZ2VudHJ1bm5lci52MS5SdW4SFwoPc3RvcHBlZF9ydW5faWRzGAIgAygJIkYKD1dhdGNoUnVuUmVxdWVzdBIZCgZydW5faWQYASABKAlCCbpIBnIEEAEYQBIYCgZjdXJzb3IYAiABKAlCCLpIBXIDGIACIrQBChBXYXRjaFJ1blJlc3BvbnNlEg4KBmN1cnNvchgBIAEoCRIiCgNydW4YAiABKAsyEy5hZ2VudHJ1bm5lci52MS5SdW5IABItCgVldmVudBgDIAEoCzIcLmFnZW50cnVubmVyLnYxLlNlc3Npb25FdmVudEgAEjMKCWtlZXBhbGl2ZRgEIAEoCzIeLmFnZW50cnVubmVyLnYxLldhdGNoS2VlcEFsaXZlSABCCAoGdXBkYXRlIl8KEFBydW5lUnVuc1JlcXVlc3QSOgoKb2xkZXJfdGhhbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkILukgIyAEBqgECMgASDwoHZHJ5X3J1bhgCIAEoCCJNChFQcnVuZVJ1bnNSZXNwb25zZRIMCgRydW5zGAEgASgEEioKBmJlZm9yZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAy0gQKClJ1blNlcnZpY2USVQoJQ3JlYXRlUnVuEiAuYWdlbnRydW5uZXIudjEuQ3JlYXRlUnVuUmVxdWVzdBohLmFnZW50cnVubmVyLnYxLkNyZWF0ZVJ1blJlc3BvbnNlIgOQAgISTAoGR2V0UnVuEh0uYWdlbnRydW5uZXIudjEuR2V0UnVuUmVxdWVzdBoeLmFnZW50cnVubmVyLnYxLkdldFJ1blJlc3BvbnNlIgOQAgESUgoITGlzdFJ1bnMSHy5hZ2VudHJ1bm5lci52MS5MaXN0UnVuc1JlcXVlc3QaIC5hZ2VudHJ1bm5lci52MS5MaXN0UnVuc1Jlc3BvbnNlIgOQAgESUgoIRmluZFJ1bnMSHy5hZ2VudHJ1bm5lci52MS5GaW5kUnVuc1JlcXVlc3QaIC5hZ2VudHJ1bm5lci52MS5GaW5kUnVuc1Jlc3BvbnNlIgOQAgESTwoHU3RvcFJ1bhIeLmFnZW50cnVubmVyLnYxLlN0b3BSdW5SZXF1ZXN0Gh8uYWdlbnRydW5uZXIudjEuU3RvcFJ1blJlc3BvbnNlIgOQAgISTwoIV2F0Y2hSdW4SHy5hZ2VudHJ1bm5lci52MS5XYXRjaFJ1blJlcXVlc3QaIC5hZ2VudHJ1bm5lci52MS5XYXRjaFJ1blJlc3BvbnNlMAESVQoJUHJ1bmVSdW5zEiAuYWdlbnRydW5uZXIudjEuUHJ1bmVSdW5zUmVxdWVzdBohLmFnZW50cnVubmVyLnYxLlBydW5lUnVuc1Jlc3BvbnNlIgOQAgJiBnByb3RvMw", [file_agentrunner_v1_run, file_agentrunner_v1_session, file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("CiBhZ2VudHJ1bm5lci92MS9ydW5fc2VydmljZS5wcm90bxIOYWdlbnRydW5uZXIudjEi9gwKEENyZWF0ZVJ1blJlcXVlc3QSqwEKCnJlcXVlc3RfaWQYASABKAlClgG6SJIBugGJAQoJcHJpbnRhYmxlEkZtdXN0IG5vdCBob2xkIGNvbnRyb2wgY2hhcmFjdGVycywgbm9yIHdoYXQgdHVybnMgdGhlIGRpcmVjdGlvbiBvZiB0ZXh0GjQhdGhpcy5tYXRjaGVzKHInW1x4MDAtXHgxZlx4N2YtXHg5ZuKAqC3igK7igaYt4oGpXScpcgMYgAESGwoKc2Vzc2lvbl9pZBgCIAEoCUIHukgEcgIYQBKtAQoMc2Vzc2lvbl9uYW1lGAMgASgJQpYBukiSAboBiQEKCXByaW50YWJsZRJGbXVzdCBub3QgaG9sZCBjb250cm9sIGNoYXJhY3RlcnMsIG5vciB3aGF0IHR1cm5zIHRoZSBkaXJlY3Rpb24gb2YgdGV4dBo0IXRoaXMubWF0Y2hlcyhyJ1tceDAwLVx4MWZceDdmLVx4OWbigKgt4oCu4oGmLeKBqV0nKXIDGIABEjYKBG1vZGUYBCABKA4yHi5hZ2VudHJ1bm5lci52MS5JbnZvY2F0aW9uTW9kZUIIukgFggECEAESIgoRcGFyZW50X3Nlc3Npb25faWQYBSABKAlCB7pIBHICGEASPwoOZXhlY3V0aW9uX21vZGUYBiABKA4yHS5hZ2VudHJ1bm5lci52MS5FeGVjdXRpb25Nb2RlQgi6SAWCAQIQARKqAQoKYWdlbnRfbmFtZRgHIAEoCUKVAbpIkQG6AYkBCglwcmludGFibGUSRm11c3Qgbm90IGhvbGQgY29udHJvbCBjaGFyYWN0ZXJzLCBub3Igd2hhdCB0dXJucyB0aGUgZGlyZWN0aW9uIG9mIHRleHQaNCF0aGlzLm1hdGNoZXMocidbXHgwMC1ceDFmXHg3Zi1ceDlm4oCoLeKAruKBpi3igaldJylyAhg8Eg4KBnByb21wdBgIIAEoCRIrCgpwYXJhbWV0ZXJzGAkgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBKsAQoLcHJvamVjdF9kaXIYCiABKAlClgG6SJIBugGJAQoJcHJpbnRhYmxlEkZtdXN0IG5vdCBob2xkIGNvbnRyb2wgY2hhcmFjdGVycywgbm9yIHdoYXQgdHVybnMgdGhlIGRpcmVjdGlvbiBvZiB0ZXh0GjQhdGhpcy5tYXRjaGVzKHInW1x4MDAtXHgxZlx4N2YtXHg5ZuKAqC3igK7igaYt4oGpXScpcgMYgCASKAoHZGVtYW5kcxgLIAEoCzIXLmFnZW50cnVubmVyLnYxLkRlbWFuZHMSJwoHb25fbG9zdBgMIAEoCzIWLmFnZW50cnVubmVyLnYxLk9uTG9zdBI0Cgd0aW1lb3V0GA0gASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIqABI5CgxpZGxlX3RpbWVvdXQYDiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAioAEjcKCmxvc3RfYWZ0ZXIYDyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAioAEikKCG1ldGFkYXRhGBAgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBISCgphbnlfcnVubmVyGBEgASgIOvQCukjwAhpxChJjcmVhdGVfcnVuLnNlc3Npb24SKWdpdmUgc2Vzc2lvbl9pZCBvciBzZXNzaW9uX25hbWUsIG5vdCBib3RoGjB0aGlzLnNlc3Npb25faWQgPT0gJycgfHwgdGhpcy5zZXNzaW9uX25hbWUgPT0gJycahgEKE2NyZWF0ZV9ydW4uY2FsbGJhY2sSNWV4ZWN1dGlvbl9tb2RlIEFTWU5DX0NBTExCQUNLIG5lZWRzIHBhcmVudF9zZXNzaW9uX2lkGjh0aGlzLmV4ZWN1dGlvbl9tb2RlICE9IDMgfHwgdGhpcy5wYXJlbnRfc2Vzc2lvbl9pZCAhPSAnJxpyChZjcmVhdGVfcnVuLnByb2plY3RfZGlyEhxwcm9qZWN0X2RpciBtdXN0IGJlIGFic29sdXRlGjp0aGlzLnByb2plY3RfZGlyID09ICcnIHx8IHRoaXMucHJvamVjdF9kaXIuc3RhcnRzV2l0aCgnLycpIjUKEUNyZWF0ZVJ1blJlc3BvbnNlEiAKA3J1bhgBIAEoCzITLmFnZW50cnVubmVyLnYxLlJ1biIqCg1HZXRSdW5SZXF1ZXN0EhkKBnJ1bl9pZBgBIAEoCUIJukgGcgQQARhAIjIKDkdldFJ1blJlc3BvbnNlEiAKA3J1bhgBIAEoCzITLmFnZW50cnVubmVyLnYxLlJ1biK5AQoPTGlzdFJ1bnNSZXF1ZXN0EjIKBnN0YXRlcxgBIAMoDjIYLmFnZW50cnVubmVyLnYxLlJ1blN0YXRlQgi6SAWSAQIQEBIbCgpzZXNzaW9uX2lkGAIgASgJQge6SARyAhhAEhoKCXJ1bm5lcl9pZBgDIAEoCUIHukgEcgIYQBIbCglwYWdlX3NpemUYBCABKA1CCLpIBSoDGOgHEhwKCnBhZ2VfdG9rZW4YBSABKAlCCLpIBXIDGIACIk4KEExpc3RSdW5zUmVzcG9uc2USIQoEcnVucxgBIAMoCzITLmFnZW50cnVubmVyLnYxLlJ1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkimgEKD0ZpbmRSdW5zUmVxdWVzdBIbCgZydW5faWQYASABKAlCCbpIBnIEEAEYQEgAEh8KCnNlc3Npb25faWQYAiABKAlCCbpIBnIEEAEYQEgAEiAKCnJlcXVlc3RfaWQYAyABKAlCCrpIB3IFEAEYgAFIABIWCgVsaW1pdBgEIAEoDUIHukgEKgIYZEIPCgZwcmVmaXgSBbpIAggBIkMKEEZpbmRSdW5zUmVzcG9uc2USIQoEcnVucxgBIAMoCzITLmFnZW50cnVubmVyLnYxLlJ1bhIMCgRtb3JlGAIgASgIIooBCg5TdG9wUnVuUmVxdWVzdBIZCgZydW5faWQYASABKAlCCbpIBnIEEAEYQBIYCgZyZWFzb24YAiABKAlCCLpIBXIDGIAIEjIKBWdyYWNlGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyABIPCgdjYXNjYWRlGAQgASgIIkwKD1N0b3BSdW5SZXNwb25zZRIgCgNydW4YASABKAsyEy5hZ2VudHJ1bm5lci52MS5SdW4SFwoPc3RvcHBlZF9ydW5faWRzGAIgAygJIkYKD1dhdGNoUnVuUmVxdWVzdBIZCgZydW5faWQYASABKAlCCbpIBnIEEAEYQBIYCgZjdXJzb3IYAiABKAlCCLpIBXIDGIACIrQBChBXYXRjaFJ1blJlc3BvbnNlEg4KBmN1cnNvchgBIAEoCRIiCgNydW4YAiABKAsyEy5hZ2VudHJ1bm5lci52MS5SdW5IABItCgVldmVudBgDIAEoCzIcLmFnZW50cnVubmVyLnYxLlNlc3Npb25FdmVudEgAEjMKCWtlZXBhbGl2ZRgEIAEoCzIeLmFnZW50cnVubmVyLnYxLldhdGNoS2VlcEFsaXZlSABCCAoGdXBkYXRlIjkKEkJhY2t1cFN0b3JlUmVxdWVzdBIjCgRwYXRoGAEgASgJQhW6SBJyECiAIDILXi9bXlx4MDBdKiQiMgoTQmFja3VwU3RvcmVSZXNwb25zZRIMCgRwYXRoGAEgASgJEg0KBWJ5dGVzGAIgASgEIl8KEFBydW5lUnVuc1JlcXVlc3QSOgoKb2xkZXJfdGhhbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkILukgIyAEBqgECMgASDwoHZHJ5X3J1bhgCIAEoCCJNChFQcnVuZVJ1bnNSZXNwb25zZRIMCgRydW5zGAEgASgEEioKBmJlZm9yZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAyqgUKClJ1blNlcnZpY2USVQoJQ3JlYXRlUnVuEiAuYWdlbnRydW5uZXIudjEuQ3JlYXRlUnVuUmVxdWVzdBohLmFnZW50cnVubmVyLnYxLkNyZWF0ZVJ1blJlc3BvbnNlIgOQAgISTAoGR2V0UnVuEh0uYWdlbnRydW5uZXIudjEuR2V0UnVuUmVxdWVzdBoeLmFnZW50cnVubmVyLnYxLkdldFJ1blJlc3BvbnNlIgOQAgESUgoITGlzdFJ1bnMSHy5hZ2VudHJ1bm5lci52MS5MaXN0UnVuc1JlcXVlc3QaIC5hZ2VudHJ1bm5lci52MS5MaXN0UnVuc1Jlc3BvbnNlIgOQAgESUgoIRmluZFJ1bnMSHy5hZ2VudHJ1bm5lci52MS5GaW5kUnVuc1JlcXVlc3QaIC5hZ2VudHJ1bm5lci52MS5GaW5kUnVuc1Jlc3BvbnNlIgOQAgESTwoHU3RvcFJ1bhIeLmFnZW50cnVubmVyLnYxLlN0b3BSdW5SZXF1ZXN0Gh8uYWdlbnRydW5uZXIudjEuU3RvcFJ1blJlc3BvbnNlIgOQAgISTwoIV2F0Y2hSdW4SHy5hZ2VudHJ1bm5lci52MS5XYXRjaFJ1blJlcXVlc3QaIC5hZ2VudHJ1bm5lci52MS5XYXRjaFJ1blJlc3BvbnNlMAESVQoJUHJ1bmVSdW5zEiAuYWdlbnRydW5uZXIudjEuUHJ1bmVSdW5zUmVxdWVzdBohLmFnZW50cnVubmVyLnYxLlBydW5lUnVuc1Jlc3BvbnNlIgOQAgISVgoLQmFja3VwU3RvcmUSIi5hZ2VudHJ1bm5lci52MS5CYWNrdXBTdG9yZVJlcXVlc3QaIy5hZ2VudHJ1bm5lci52MS5CYWNrdXBTdG9yZVJlc3BvbnNlYgZwcm90bzM", [file_agentrunner_v1_run, file_agentrunner_v1_session, file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * Request of CreateRun. Names, tags, directories and request_id hold no control characters, nor such as turn the direction
@@ -914,6 +914,90 @@ export const WatchRunResponseSchema: GenMessage<WatchRunResponse, {jsonType: Wat
   messageDesc(file_agentrunner_v1_run_service, 11);
 
 /**
+ * Request of BackupStore.
+ *
+ * @generated from message agentrunner.v1.BackupStoreRequest
+ */
+export type BackupStoreRequest = Message<"agentrunner.v1.BackupStoreRequest"> & {
+  /**
+   * Absolute path of a file that does not exist, in a directory that does, on the coordinator's host.
+   *
+   * @generated from field: string path = 1;
+   */
+  path: string;
+};
+
+/**
+ * Request of BackupStore.
+ *
+ * @generated from message agentrunner.v1.BackupStoreRequest
+ */
+export type BackupStoreRequestJson = {
+  /**
+   * Absolute path of a file that does not exist, in a directory that does, on the coordinator's host.
+   *
+   * @generated from field: string path = 1;
+   */
+  path?: string;
+};
+
+/**
+ * Describes the message agentrunner.v1.BackupStoreRequest.
+ * Use `create(BackupStoreRequestSchema)` to create a new message.
+ */
+export const BackupStoreRequestSchema: GenMessage<BackupStoreRequest, {jsonType: BackupStoreRequestJson}> = /*@__PURE__*/
+  messageDesc(file_agentrunner_v1_run_service, 12);
+
+/**
+ * Response of BackupStore.
+ *
+ * @generated from message agentrunner.v1.BackupStoreResponse
+ */
+export type BackupStoreResponse = Message<"agentrunner.v1.BackupStoreResponse"> & {
+  /**
+   * As in the request.
+   *
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * Size of the file.
+   *
+   * @generated from field: uint64 bytes = 2;
+   */
+  bytes: bigint;
+};
+
+/**
+ * Response of BackupStore.
+ *
+ * @generated from message agentrunner.v1.BackupStoreResponse
+ */
+export type BackupStoreResponseJson = {
+  /**
+   * As in the request.
+   *
+   * @generated from field: string path = 1;
+   */
+  path?: string;
+
+  /**
+   * Size of the file.
+   *
+   * @generated from field: uint64 bytes = 2;
+   */
+  bytes?: string;
+};
+
+/**
+ * Describes the message agentrunner.v1.BackupStoreResponse.
+ * Use `create(BackupStoreResponseSchema)` to create a new message.
+ */
+export const BackupStoreResponseSchema: GenMessage<BackupStoreResponse, {jsonType: BackupStoreResponseJson}> = /*@__PURE__*/
+  messageDesc(file_agentrunner_v1_run_service, 13);
+
+/**
  * Request of PruneRuns.
  *
  * @generated from message agentrunner.v1.PruneRunsRequest
@@ -960,7 +1044,7 @@ export type PruneRunsRequestJson = {
  * Use `create(PruneRunsRequestSchema)` to create a new message.
  */
 export const PruneRunsRequestSchema: GenMessage<PruneRunsRequest, {jsonType: PruneRunsRequestJson}> = /*@__PURE__*/
-  messageDesc(file_agentrunner_v1_run_service, 12);
+  messageDesc(file_agentrunner_v1_run_service, 14);
 
 /**
  * Response of PruneRuns.
@@ -1009,13 +1093,13 @@ export type PruneRunsResponseJson = {
  * Use `create(PruneRunsResponseSchema)` to create a new message.
  */
 export const PruneRunsResponseSchema: GenMessage<PruneRunsResponse, {jsonType: PruneRunsResponseJson}> = /*@__PURE__*/
-  messageDesc(file_agentrunner_v1_run_service, 13);
+  messageDesc(file_agentrunner_v1_run_service, 15);
 
 /**
  * Creates runs and follows them. For people, programs and agents.
  *
  * A caller with a run token (`authorization: Bearer …`, given to executors) sees only its own session and the sessions
- * below it (PERMISSION_DENIED for others, and for PruneRuns); a token whose lease has ended is refused with
+ * below it (PERMISSION_DENIED for others, for PruneRuns and BackupStore); a token whose lease has ended is refused with
  * UNAUTHENTICATED. A caller without one is a local user.
  *
  * Errors of every RPC: UNAVAILABLE (the coordinator is ending or cannot be reached; repeat with backoff. With a
@@ -1108,8 +1192,9 @@ export const RunService: GenService<{
    * state but OFFERED is such an event. After the last event of a final run comes the run once more and the stream
    * ends. A client that was cut off continues with the last cursor it saw and neither misses nor repeats one.
    *
-   * Errors: NOT_FOUND (also when the run is deleted meanwhile), OUT_OF_RANGE (the cursor is of another store: begin
-   * again without one), INVALID_ARGUMENT (not a cursor).
+   * Errors: NOT_FOUND (also when the run is deleted meanwhile), OUT_OF_RANGE (the cursor is of another store,
+   * google.rpc.ErrorInfo reason OTHER_STORE, or of a time that this store lost when an older copy was restored,
+   * STORE_WENT_BACK: begin again without one), INVALID_ARGUMENT (not a cursor).
    *
    * @generated from rpc agentrunner.v1.RunService.WatchRun
    */
@@ -1130,6 +1215,21 @@ export const RunService: GenService<{
     methodKind: "unary";
     input: typeof PruneRunsRequestSchema;
     output: typeof PruneRunsResponseSchema;
+  },
+  /**
+   * Copy the store to a new file on the coordinator's host, as it is when the copy is complete; everything goes on
+   * meanwhile. The file appears when it is whole and synced, readable by the coordinator's user alone: it holds the key for
+   * run tokens. Started with as its `--store`, it is this store with an older memory. Takes about a second for 100 MB.
+   *
+   * Errors: PERMISSION_DENIED (a run token), INVALID_ARGUMENT (not an absolute path), ALREADY_EXISTS (there is a file),
+   * FAILED_PRECONDITION (no such directory, no space or permission, or another backup is under way; the message says it).
+   *
+   * @generated from rpc agentrunner.v1.RunService.BackupStore
+   */
+  backupStore: {
+    methodKind: "unary";
+    input: typeof BackupStoreRequestSchema;
+    output: typeof BackupStoreResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_agentrunner_v1_run_service, 0);

@@ -798,7 +798,8 @@ export const SessionService: GenService<{
   /**
    * Events of a session, oldest first, a page at a time.
    *
-   * Errors: NOT_FOUND, OUT_OF_RANGE (the cursor is of another store: begin again without one), INVALID_ARGUMENT.
+   * Errors: NOT_FOUND, OUT_OF_RANGE (the cursor is of another store, or of a time that this one lost; reasons as for
+   * RunService.WatchRun: begin again without one), INVALID_ARGUMENT.
    *
    * @generated from rpc agentrunner.v1.SessionService.ListSessionEvents
    */
@@ -846,7 +847,8 @@ export const SessionService: GenService<{
     output: typeof UpdateSessionResponseSchema;
   },
   /**
-   * Delete a session with its runs and events. Its children stay, without a parent.
+   * Delete a session with its runs and events. Its children stay, without a parent. It is gone for everybody when this
+   * returns; what is on the disk of a long one is deleted in the minutes after that.
    *
    * Errors: NOT_FOUND, FAILED_PRECONDITION (it or a session below it is active; stop that first).
    *

@@ -186,6 +186,13 @@ describe("ao runs", () => {
   });
 });
 
+describe("ao backup", () => {
+  it("names the file on the coordinator's host, absolute", async () => {
+    expect((await at("backup", "/backups/a.db")).stdout).toBe("copied the store to /backups/a.db (4096 bytes)\n");
+    expect((await at("backup", "a.db")).stdout).toBe(`copied the store to ${process.cwd()}/a.db (4096 bytes)\n`);
+  });
+});
+
 describe("ao sessions", () => {
   it("lists, shows, and prints the result as the last run ended", async () => {
     fake.addRun({

@@ -43,7 +43,12 @@ describe("help", () => {
   });
 
   it.each([80, 60])("of the daemons fits %d columns", (columns) => {
-    const base = { version: "1", summary: "Does what it does.", defaultFile: ".agent-orchestrator/file.yaml" };
+    const base = {
+      version: "1",
+      summary: "Does what it does.",
+      epilogue: "0 done, 2 wrong flags",
+      defaultFile: ".agent-orchestrator/file.yaml",
+    };
     for (const text of [
       helpText({ ...base, name: "agent-coordinator", table: COORDINATOR_TABLE }, columns),
       helpText({ ...base, name: "agent-runner", table: runnerTable({ HOME: "/home/u" }, "/") }, columns),

@@ -26,6 +26,7 @@ class AskedStore {
   readonly store = {
     pendingClasses: () => Promise.resolve([]),
     setUnmatched: () => Promise.resolve(),
+    unmatchedClasses: () => Promise.resolve([]),
     withdrawOffers: () => Promise.resolve(committed(0)),
     directives: () => Promise.resolve([]),
     runnerFacts: (ids: readonly string[] | "all") => Promise.resolve(ids === "all" ? [] : ids.map(recordOf)),

@@ -119,6 +119,7 @@ describe("a run token", () => {
       () => c.fleet.drainRunner({ runnerId }, token),
       () => c.fleet.removeRunner({ runnerId }, token),
       () => c.runs.pruneRuns({ olderThan: {} }, token),
+      () => c.runs.backupStore({ path: "/tmp/none/copy.db" }, token),
     ]) {
       await expect(call()).rejects.toMatchObject({ code: Code.PermissionDenied });
     }
