@@ -115,7 +115,7 @@ describe("an offer on a stream that ends", () => {
   });
 
   it("is ended and reopened at its age, and runs go on", async () => {
-    const c = await startTestCoordinator({ streamMaxAgeMs: 200 });
+    const c = await startTestCoordinator({ streamMaxAgeMs: 2_000 });
     const runner = await RawRunner.online(c);
     const { runId } = await c.create();
     const offer = await runner.take();
