@@ -232,12 +232,12 @@ export const COORDINATOR_TABLE: Table<CoordinatorConfig> = {
   },
 };
 
-const EPILOGUE = `Signals: the first TERM or INT ends it, with 3 s for calls in flight; runners keep
-their runs. The second ends it at once. HUP reads the certificate and the
-blueprints again; in a program that has a terminal it is a TERM, under nohup nothing.
-
-Exit codes: 0 ended as asked · 1 ended by a second signal · 2 usage: a flag, a
-variable, a file or a folder is wrong · 4 refused: the port, or the store · 70 bug.`;
+const EPILOGUE = [
+  "Signals: the first TERM or INT ends it, with 3 s for calls in flight; runners keep their runs. The second ends it at once. " +
+    "HUP reads the certificate and the blueprints again; in a program that has a terminal it is a TERM, under nohup nothing.",
+  "Exit codes: 0 ended as asked · 1 ended by a second signal · 2 usage: a flag, a variable, a file or a folder is wrong · " +
+    "4 refused: the port, or the store · 70 bug.",
+].join("\n\n");
 
 export const COORDINATOR: Program<CoordinatorConfig> = {
   name: "agent-coordinator",

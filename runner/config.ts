@@ -271,14 +271,13 @@ function stateHomeOf(env: Environment): string | undefined {
   }
 }
 
-const EPILOGUE = `Signals: the first TERM or INT drains, the second stops the runs, the third ends the
-process. HUP reads the executor profile again; in a program that has a terminal it
-is a TERM, under nohup nothing.
-
-Exit codes: 0 ended as asked · 2 usage: a flag, a variable, a file or a folder is
-wrong · 4 refused by the coordinator, or another process is this runner · 70 bug ·
-128 + the third signal. With --once also 1 the run failed · 3 the coordinator
-cannot be reached · 5 the run was stopped.`;
+const EPILOGUE = [
+  "Signals: the first TERM or INT drains, the second stops the runs, the third ends the process. HUP reads the executor " +
+    "profile again; in a program that has a terminal it is a TERM, under nohup nothing.",
+  "Exit codes: 0 ended as asked · 2 usage: a flag, a variable, a file or a folder is wrong · 4 refused by the coordinator, or " +
+    "another process is this runner · 70 bug · 128 + the third signal. With --once also 1 the run failed · 3 the coordinator " +
+    "cannot be reached · 5 the run was stopped · 6 it took longer than it may.",
+].join("\n\n");
 
 export function runnerProgram(env: Environment, cwd: string): Program<RunnerOptions> {
   return {

@@ -55,7 +55,12 @@ describe("a request that is wrong is answered with its reason, and makes no run"
 
   it("for a run that does not exist: 404; for a page that does not: 404", async () => {
     const { status, answer } = await curl(url, "RunService/GetRun", { run_id: "run_nope" });
-    expect({ status, ...answer }).toEqual({ status: 404, code: "not_found", message: "no run run_nope" });
+    expect({ status, ...answer }).toMatchObject({
+      status: 404,
+      code: "not_found",
+      message: "no run run_nope",
+      details: [{ debug: { domain: "agentrunner", reason: "RUN_NOT_FOUND" } }],
+    });
     const page = await fetch(`${url}/runs`);
     expect([page.status, await page.text()]).toEqual([404, "nothing is served at /runs\n"]);
   });

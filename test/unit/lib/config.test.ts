@@ -105,7 +105,7 @@ describe("--help", () => {
     const text = parsed.type === "text" ? parsed.text : "";
     const epilogue = text.slice(text.indexOf("Signals: "));
     expect(epilogue).toMatch(
-      /^Signals: .*TERM[^]*HUP reads [^]*\n\nExit codes: 0 [^]* 2 usage[^]* 4 refused[^]* 70 bug/,
+      /^Signals: .*TERM[^]*HUP\s+reads [^]*\n\nExit codes: 0 [^]*\s2\s+usage[^]*\s4\s+refused[^]*\s70\s+bug/,
     );
     for (const line of epilogue.split("\n")) expect(line.length).toBeLessThanOrEqual(90);
   });
