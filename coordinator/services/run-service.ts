@@ -102,8 +102,8 @@ async function* watchRun(
   const { store } = coordinator;
   const { sessionId } = run;
   const after = store.cursors.placeOf(cursor);
-  yield create(WatchRunResponseSchema, { cursor, update: { case: "run", value: run } });
   let last = cursor || store.cursors.cursorOf(after);
+  yield create(WatchRunResponseSchema, { cursor: last, update: { case: "run", value: run } });
   const isOver = async (): Promise<boolean> => (await store.hasEnded(runId)) !== false;
   for await (const event of followEvents(coordinator, { sessionId, runId, after }, isOver, signal)) {
     if (event === undefined) {

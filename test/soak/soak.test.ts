@@ -97,7 +97,8 @@ async function create(
     const lines = random.pick([1, 1, 20, 20, 200, 2_000, 20_000]);
     const work = random.pick(["0", "0", "0.1", "0.5", "2"]);
     const policy = random.pick([OnLost_Policy.FAIL, OnLost_Policy.RETRY, OnLost_Policy.RESUME]);
-    const request = { requestId: randomUUID(), prompt: `${lines} ${work}`, onLost: { policy, maxAttempts: 3 } };
+    const prompt = `${lines} ${work}`;
+    const request = { requestId: randomUUID(), prompt, onLost: { policy, maxAttempts: 3, resumePrompt: prompt } };
     const run = await until(() => answered(client, request), "CreateRun is answered", 300_000);
     ledger.acknowledged(run.runId, request.requestId, lines);
     if (random.int(0, 9) === 0) followers.push(new Follower(client, run.runId));

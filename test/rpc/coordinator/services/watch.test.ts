@@ -112,6 +112,7 @@ describe("a watch of a run", () => {
       await runner.ok(offer, "COMPLETED");
     }
     const messages = await c.watched(runId);
+    expect(messages[0]?.cursor, "the first message can be gone on from, too").not.toBe("");
     const events = messages.flatMap(({ update }) => (update.case === "event" ? [update.value] : []));
     expect(events.map((event) => event.runId)).toEqual(Array.from({ length: 7 }, () => runId));
     expect((await c.watched(last.runId)).filter(({ update }) => update.case === "event")).toHaveLength(7);
