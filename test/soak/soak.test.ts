@@ -1,12 +1,10 @@
 import { randomInt, randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
-import { once } from "node:events";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, expect, test } from "vitest";
+import { freePort } from "../support/free-port.ts";
 import { connect } from "../../client/connect.ts";
 import type { CoordinatorClient } from "../../client/connect.ts";
 import { OnLost_Policy, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
@@ -120,15 +118,6 @@ async function open(client: CoordinatorClient): Promise<number> {
 
 function executorsLeft(): number[] {
   return processesMarked([`SOAK_DIR=${dir}`]).filter((pid) => pid !== process.pid);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 function say(text: string): void {

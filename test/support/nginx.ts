@@ -1,9 +1,7 @@
 import { accessSync, constants } from "node:fs";
 import { writeFileSync } from "node:fs";
-import { once } from "node:events";
-import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
 import { delimiter, join } from "node:path";
+import { freePort } from "./free-port.ts";
 import { inRepository } from "./paths.ts";
 
 /** Where nginx is; undefined on a machine without it. Debian puts it where only root looks. */
@@ -63,13 +61,4 @@ http {
   );
   // In the certificate is localhost.
   return { args: ["-p", dir, "-c", file], url: `${secure ? "https" : "http"}://localhost:${port}`, port };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }
