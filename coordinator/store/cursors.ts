@@ -5,7 +5,7 @@ export { cursorOf };
 
 /** Where a page of a list that runs downwards begins: rows with a lower number. */
 export function pageStart(storeId: string, pageToken: string): number {
-  return pageToken === "" ? Number.MAX_SAFE_INTEGER : placeOf(storeId, pageToken);
+  return pageToken === "" ? Number.MAX_SAFE_INTEGER : placeOf(storeId, pageToken, "page_token");
 }
 
 /** Cuts rows, of which one more than a page was read, to a page. */

@@ -60,16 +60,19 @@ export function cursorOf(storeId: string, place: number): string {
   return `${storeId}.${place}`;
 }
 
-/** Inverse. @throws Refusal INVALID_ARGUMENT for a text that is not a cursor, OUT_OF_RANGE for one of another store. */
-export function placeOf(storeId: string, cursor: string): number {
+/**
+ * Inverse. `what` is the word for it in errors.
+ * @throws Refusal INVALID_ARGUMENT for a text that is none, OUT_OF_RANGE for one of another store.
+ */
+export function placeOf(storeId: string, cursor: string, what: "cursor" | "page_token" = "cursor"): number {
   const [store, place, ...rest] = cursor.split(".");
   if (place === undefined || rest.length > 0 || !/^\d{1,15}$/.test(place)) {
-    throw new Refusal("INVALID_ARGUMENT", `not a cursor: ${cursor}`);
+    throw new Refusal("INVALID_ARGUMENT", `not a ${what}: ${cursor}`);
   }
   if (store !== storeId) {
     throw new Refusal(
       "OUT_OF_RANGE",
-      `cursor ${cursor} is of another store; this one is ${storeId}. Begin without one.`,
+      `${what} ${cursor} is of another store; this one is ${storeId}. Begin without one.`,
       "OTHER_STORE",
     );
   }

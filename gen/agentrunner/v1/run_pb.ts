@@ -1055,7 +1055,8 @@ export const RunSchema: GenMessage<Run, {jsonType: RunJson}> = /*@__PURE__*/
  * and STOPPED of PENDING and OFFERED at once; in STOPPING an executor that had ended before its first signal keeps its
  * own outcome. While PENDING or OFFERED after such a loss, the lost attempt's own COMPLETED or FAILED still counts.
  *
- * CLAIMED may go straight to a final state. COMPLETED, FAILED and STOPPED are final.
+ * CLAIMED may go straight to a final state, and PENDING to FAILED: no runner matches for too long, all refuse, or the
+ * runner with the session's files is gone. COMPLETED, FAILED and STOPPED are final.
  *
  * @generated from enum agentrunner.v1.RunState
  */
@@ -1103,7 +1104,7 @@ export const RunState = {
   STOPPING: 5,
 
   /**
-   * The executor exited 0, or had given its result.
+   * The executor exited 0, or was ended because it stayed after its result.
    *
    * @generated from enum value: RUN_STATE_COMPLETED = 6;
    */
@@ -1138,7 +1139,8 @@ export const RunState = {
  * and STOPPED of PENDING and OFFERED at once; in STOPPING an executor that had ended before its first signal keeps its
  * own outcome. While PENDING or OFFERED after such a loss, the lost attempt's own COMPLETED or FAILED still counts.
  *
- * CLAIMED may go straight to a final state. COMPLETED, FAILED and STOPPED are final.
+ * CLAIMED may go straight to a final state, and PENDING to FAILED: no runner matches for too long, all refuse, or the
+ * runner with the session's files is gone. COMPLETED, FAILED and STOPPED are final.
  *
  * @generated from enum agentrunner.v1.RunState
  */
@@ -1158,7 +1160,8 @@ export type RunState = (typeof RunState)[keyof typeof RunState] | UnknownEnum;
  * and STOPPED of PENDING and OFFERED at once; in STOPPING an executor that had ended before its first signal keeps its
  * own outcome. While PENDING or OFFERED after such a loss, the lost attempt's own COMPLETED or FAILED still counts.
  *
- * CLAIMED may go straight to a final state. COMPLETED, FAILED and STOPPED are final.
+ * CLAIMED may go straight to a final state, and PENDING to FAILED: no runner matches for too long, all refuse, or the
+ * runner with the session's files is gone. COMPLETED, FAILED and STOPPED are final.
  *
  * @generated from enum agentrunner.v1.RunState
  */
