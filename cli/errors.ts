@@ -84,9 +84,11 @@ function nextCommand(error: ConnectError): string | undefined {
     case Code.NotFound:
       return LISTS[reasonOf(error) ?? ""] ?? "`ao ps` and `ao sessions` list what there is";
     case Code.AlreadyExists:
-      return "`ao resume NAME` continues a session; `ao start` with another name begins one";
+      return error.rawMessage.includes("session")
+        ? "`ao resume NAME` continues a session; `ao start` with another name begins one"
+        : undefined;
     case Code.FailedPrecondition:
-      return "`ao ps` shows what is active";
+      return error.rawMessage.includes("active") ? "`ao ps` shows what is active" : undefined;
     case Code.OutOfRange:
       return "the coordinator has another store: repeat the command to begin from the start";
     case Code.ResourceExhausted:

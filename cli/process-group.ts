@@ -26,13 +26,15 @@ export class ProcessGroup {
     });
   }
 
-  /** Waits until all have ended, and returns the first exit code that is not 0. One that ends unasked ends the others. */
+  /**
+   * Waits until all have ended, and returns the first exit code that is not 0. One that fails ends the others; a runner that
+   * was drained leaves them.
+   */
   async end(): Promise<number> {
     const { coordinator, runners } = this;
     if (coordinator === undefined) throw new Error("no coordinator was started");
     const runnersGone = Promise.all(runners.map((runner) => runner.exited));
-    const anyGone = Promise.race(runners.map((runner) => runner.exited));
-    await Promise.race([coordinator.exited, anyGone]);
+    await Promise.race([coordinator.exited, runnersGone, anyFails(runners)]);
     if (!this.ending || coordinator.exitCode() !== undefined) {
       await Promise.all(runners.map((runner) => endChild(runner, END_GRACE_MS)));
     }
@@ -46,4 +48,14 @@ export class ProcessGroup {
     await Promise.all(this.runners.map((runner) => endChild(runner, END_GRACE_MS)));
     if (this.coordinator !== undefined) await endChild(this.coordinator, END_GRACE_MS);
   }
+}
+
+/** Resolves when a child ends with another exit code than 0; never when none does. */
+function anyFails(children: readonly Child[]): Promise<void> {
+  const failed = Promise.withResolvers<void>();
+  const listen = async (child: Child): Promise<void> => {
+    if ((await child.exited) !== EXIT.ok) failed.resolve();
+  };
+  for (const child of children) void listen(child);
+  return failed.promise;
 }

@@ -108,7 +108,12 @@ export async function* runnerChecks(cli: Cli): AsyncGenerator<Check, Runner[] | 
     const profiles = [...new Set(online.map(({ executorProfile }) => executorProfile))].join(", ");
     yield online.length > 0
       ? { name, status: "pass", detail: `${online.length} of ${runners.length} online: ${profiles}` }
-      : { name, status: "fail", detail: `none of ${runners.length} is online`, help: "start one with `agent-runner`" };
+      : {
+          name,
+          status: "fail",
+          detail: `none of ${runners.length} is online`,
+          help: "start one: `agent-runner -x NAME`, or `ao dev`",
+        };
     return runners;
   } catch (error) {
     const { message, hint } = cliError(error, cli.url);

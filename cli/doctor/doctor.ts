@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { Runner_Presence } from "../../gen/agentrunner/v1/runner_pb.ts";
+import { asTyped } from "../../lib/own-command.ts";
 import { EXIT } from "../../lib/exit-codes.ts";
 import type { Cli, Outcome, Verbs } from "../cli.ts";
 import type { Check } from "./check.ts";
@@ -22,7 +23,8 @@ export function addDoctor(ao: Command, verbs: Verbs): void {
 async function doctor(cli: Cli, json: boolean): Outcome {
   const text = !json && (cli.options.output === "text" || cli.options.output === "name");
   const checks: Check[] = [];
-  for await (const check of allChecks(cli)) {
+  for await (const { help, ...rest } of allChecks(cli)) {
+    const check = help === undefined ? rest : { ...rest, help: asTyped(help, cli.io.env) };
     checks.push(check);
     if (text) cli.print(checkText(check, cli.paint, cli.columns));
   }

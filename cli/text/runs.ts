@@ -92,7 +92,8 @@ export function pendingText(reasons: readonly string[], limit = ""): string {
 
 /** Why a run is pending, and when it fails for want of a runner. */
 export function whyPending({ pendingReasons, noMatchAt }: Run, nowMs: number): string {
-  if (noMatchAt === undefined) return pendingText(pendingReasons);
+  // Where a runner matches, as one that has just refused, the time without a match does not count.
+  if (noMatchAt === undefined || pendingReasons.includes(OFFER_UNDER_WAY)) return pendingText(pendingReasons);
   // Whole seconds: 5 min, and not 4 min 59 s, of a limit that began this moment.
   const leftMs = Math.ceil((timestampMs(noMatchAt) - nowMs) / 1000) * 1000;
   return pendingText(pendingReasons, `fails in ${duration(leftMs)} unless a runner that matches registers`);

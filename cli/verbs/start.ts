@@ -7,7 +7,8 @@ import { InvocationMode, RunSchema, RunState } from "../../gen/agentrunner/v1/ru
 import type { CreateRunRequest } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import { CreateRunRequestSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { Cli, Outcome, Verbs } from "../cli.ts";
-import { cliError, present } from "../errors.ts";
+import { cliError, present, usage } from "../errors.ts";
+import { parseRef } from "../refs.ts";
 import { followSession } from "../follow/follow-session.ts";
 import { sayWhyPending } from "../follow/follow.ts";
 import type { RunOptions } from "../options.ts";
@@ -26,8 +27,13 @@ export function addStart(ao: Command, verbs: Verbs): void {
     )
     .action(
       verbs.action(async (cli, name: string | undefined, options: RunOptions) => {
-        const request = await runRequest(options, cli.io);
         const sessionName = name ?? "";
+        if (name !== undefined && parseRef(name).type !== "name")
+          throw usage(
+            `${name} means a session that there is, and no new one can have that name`,
+            "choose another name",
+          );
+        const request = await runRequest(options, cli.io);
         return queueRun(
           cli,
           create(CreateRunRequestSchema, { ...request, sessionName, mode: InvocationMode.START }),

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { statSync } from "node:fs";
+import { dirname } from "node:path";
 import { newId } from "../../../lib/ids.ts";
 import { bug } from "../../../lib/bug.ts";
 import { FilesInPlace } from "../../../lib/files-in-place.ts";
@@ -60,6 +61,12 @@ function notCopied(path: string, cause: unknown): Refusal {
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
   if (code === "EEXIST")
     return new Refusal("ALREADY_EXISTS", `${path} exists, and no backup replaces a file: name another`);
+  if (code === "ENOENT") {
+    return new Refusal(
+      "FAILED_PRECONDITION",
+      `the store cannot be copied to ${path}: there is no folder ${dirname(path)} on the coordinator's host; make it`,
+    );
+  }
   const text = cause instanceof Error ? cause.message : String(cause);
   return new Refusal("FAILED_PRECONDITION", `the store cannot be copied to ${path}: ${text}`);
 }
