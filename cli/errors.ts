@@ -6,6 +6,7 @@ import { EXIT } from "../lib/exit-codes.ts";
 import type { ExitCode } from "../lib/exit-codes.ts";
 import { reasonOf } from "../lib/rpc/error-info.ts";
 import type { MissingReason } from "../lib/rpc/error-info.ts";
+import { ProxyError } from "../lib/rpc/tunnel.ts";
 import { describeConnectError } from "../lib/rpc/transport.ts";
 
 /** A failure that `ao` explains in a line, with what to do next and the exit code. */
@@ -64,6 +65,7 @@ export function cliError(error: unknown, url: string): CliError {
     const code = (Code[error.code] ?? "unknown").replaceAll(/(?!^)[A-Z]/g, (c) => `_${c}`).toLowerCase();
     return new CliError(exitCode, text, hint ?? nextCommand(error), { code, reason: reasonOf(error) ?? "" });
   }
+  if (error instanceof ProxyError) return new CliError(EXIT.unreachable, error.message);
   if (isFileError(error)) return new CliError(EXIT.usage, fileErrorText(error));
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return new CliError(EXIT.bug, stack, "this is a bug in ao; please report it with the lines above");
@@ -90,6 +92,7 @@ function nextCommand(error: ConnectError): string | undefined {
     case Code.FailedPrecondition:
       return error.rawMessage.includes("active") ? "`ao ps` shows what is active" : undefined;
     case Code.OutOfRange:
+      if (reasonOf(error) === "STORE_WENT_BACK") return "repeat the command to begin from the start";
       return "the coordinator has another store: repeat the command to begin from the start";
     case Code.ResourceExhausted:
       return "`ao doctor` checks the store and the disk";

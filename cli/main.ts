@@ -1,5 +1,6 @@
 import "../lib/require-node.ts";
 import { Command, CommanderError, Option } from "commander";
+import { fileProblem } from "../lib/config/file-problem.ts";
 import { endProcess } from "../lib/end-process.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import type { Io } from "./cli.ts";
@@ -119,8 +120,10 @@ function processIo(): Io {
 
 if (import.meta.main) {
   // A reader that has enough (`ao runs ls | head -1`) is no error.
-  process.stdout.on("error", (error: NodeJS.ErrnoException) =>
-    process.exit(error.code === "EPIPE" ? EXIT.ok : EXIT.bug),
-  );
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE")
+      process.stderr.write(`error: stdout cannot be written: ${fileProblem(error, "stdout")}\n`);
+    process.exit(error.code === "EPIPE" ? EXIT.ok : EXIT.failed);
+  });
   await endProcess(await main(process.argv.slice(2), processIo()));
 }

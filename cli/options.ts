@@ -4,7 +4,7 @@ import type { Duration } from "@bufbuild/protobuf/wkt";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { InvalidArgumentError, Option } from "commander";
 import type { Command } from "commander";
-import { readFile } from "node:fs/promises";
+import { createReadStream } from "node:fs";
 import { resolve } from "node:path";
 import type { Readable } from "node:stream";
 import { DemandsSchema, OnLostSchema, OnLost_Policy } from "../gen/agentrunner/v1/run_pb.ts";
@@ -97,10 +97,10 @@ async function readPrompt(options: RunOptions, { stdin, stderr }: Io): Promise<s
   if (promptFile === undefined || promptFile === "-") {
     if (stdin.isTTY === true)
       stderr.write("reading the prompt from the terminal; Ctrl+D on a line of its own ends it\n");
-    return usable(utf8(await readAll(stdin), "stdin"), "stdin");
+    return usable(utf8(await readAll(stdin, "stdin"), "stdin"), "stdin");
   }
   try {
-    return usable(utf8(await readFile(promptFile), promptFile), promptFile);
+    return usable(utf8(await readAll(createReadStream(promptFile), promptFile), promptFile), promptFile);
   } catch (error) {
     if (isFileError(error)) throw usage(`cannot read the prompt from ${promptFile}: ${fileProblem(error, promptFile)}`);
     throw error;
@@ -130,22 +130,25 @@ function utf8(bytes: Uint8Array, from: string): string {
 }
 
 /** Reads at most what a run may hold: more would be refused anyway. */
-async function readAll(stdin: Readable): Promise<Uint8Array> {
+async function readAll(source: Readable, from: string): Promise<Uint8Array> {
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of stdin) {
+  for await (const chunk of source) {
     const bytes = Buffer.from(chunk as Buffer | string);
     size += bytes.length;
-    if (size > INVOCATION_MAX_BYTES) throw tooLarge("stdin");
+    if (size > INVOCATION_MAX_BYTES) throw tooLarge(from);
     chunks.push(bytes);
   }
   return Buffer.concat(chunks);
 }
 
+const DURATION_MAX_MS = 36_500 * 86_400_000;
+
 /** Parses `10m`, `1m30s`, `500ms` or `0` to a Duration. */
 export function durationOption(text: string): Duration {
   const durationMs = parseDurationMs(text);
   if (durationMs === undefined) throw new InvalidArgumentError("it must be a duration such as 500ms, 10s, 10m or 30d.");
+  if (durationMs > DURATION_MAX_MS) throw new InvalidArgumentError("it is longer than 36500d, a hundred years.");
   return durationFromMs(durationMs);
 }
 

@@ -171,8 +171,9 @@ function damaged(path: string, what: string, detail: string): DatabaseUnusableEr
   );
 }
 
-function unusable(cause: unknown, path: string, what: string): DatabaseUnusableError {
-  if (cause instanceof DatabaseUnusableError) return cause;
+/** What SQLite says of a file that cannot be opened, or of the first writes into it, in words; every other error as it is. */
+export function unusable(cause: unknown, path: string, what: string): unknown {
+  if (cause instanceof DatabaseUnusableError || (errcode(cause) === 0 && !isFileError(cause))) return cause;
   const text = cause instanceof Error ? cause.message : String(cause);
   switch (errcode(cause)) {
     case SQLITE_BUSY:
@@ -183,6 +184,11 @@ function unusable(cause: unknown, path: string, what: string): DatabaseUnusableE
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
       return damaged(path, what, text);
+    case SQLITE_FULL:
+      return new DatabaseUnusableError(
+        `the disk of ${what} ${path} is full. Nothing in it is lost: free space, and start again.`,
+        { cause },
+      );
     default:
       return new DatabaseUnusableError(
         `cannot open ${what} ${path}: ${isFileError(cause) ? fileProblem(cause, path) : text}`,

@@ -16,6 +16,7 @@ import { MESSAGE_MAX_BYTES } from "../../lib/protocol/limits.ts";
 import type { Log } from "../../lib/log.ts";
 import { BODY_OPTIONS, boundedJson } from "./bodies.ts";
 import { fittingPages, JSON_RESPONSE_FACTOR } from "./fitting-pages.ts";
+import { dropEndlessDeadlines } from "./deadlines.ts";
 import { createHealthBoard, ServingStatus } from "./health.ts";
 import type { HealthBoard } from "./health.ts";
 import { Rarely } from "../../lib/log-rarely.ts";
@@ -238,6 +239,7 @@ function requestHandler(
     const authority = authorityOf(request);
     if (authority === undefined) return send(response, text(400, "a call needs a Host header"));
     if ("authority" in request) request.headers[":authority"] = authority;
+    dropEndlessDeadlines(request.headers);
     const universal = universalRequestFromNodeRequest(request, response, undefined, undefined);
     const call = new AbortController();
     universal.signal.addEventListener("abort", () => call.abort(universal.signal.reason), { once: true });

@@ -81,7 +81,7 @@ export function mountRunService(router: ConnectRouter, coordinator: Coordinator,
     },
 
     async pruneRuns({ olderThan, dryRun }, { signal }) {
-      const before = coordinator.now() - (olderThan === undefined ? 0 : durationMs(olderThan));
+      const before = Math.max(0, coordinator.now() - (olderThan === undefined ? 0 : durationMs(olderThan)));
       return { runs: BigInt(await coordinator.prune(before, dryRun, signal)), before: timestampFromMs(before) };
     },
 

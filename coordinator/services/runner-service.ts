@@ -13,12 +13,11 @@ import {
 import { VERSION } from "../../lib/version.ts";
 import { RunnerConfigSchema } from "../../gen/agentrunner/v1/runner_pb.ts";
 import type { RunnerConfig } from "../../gen/agentrunner/v1/runner_pb.ts";
-import { Report_Kind, ReportVerdict_Kind, RunnerService } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import { ReportVerdict_Kind, RunnerService } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { CoordinatorConfig } from "../config.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { judgedResults } from "./judged.ts";
 import { PROTOCOL, protocolVersion } from "../../lib/protocol/version.ts";
-import { leaseWithReportAfterAccept } from "../core/reports/report-batch.ts";
 import { sortBatches, sortReports } from "./valid-items.ts";
 import { PROGRAMS } from "../http/bodies.ts";
 import { RunnerStream } from "../dispatch/runner-stream.ts";
@@ -77,15 +76,6 @@ export function mountRunnerService(router: ConnectRouter, coordinator: Coordinat
     },
 
     async reportStatus({ runnerId, reports }) {
-      const after = leaseWithReportAfterAccept(
-        reports.map(({ leaseId, kind }) => ({ leaseId, isAccept: kind === Report_Kind.ACCEPT })),
-      );
-      if (after !== undefined) {
-        throw new ConnectError(
-          `the batch holds an ACCEPT and a later report of lease ${after}: wait for the answer to the accept`,
-          Code.InvalidArgument,
-        );
-      }
       const sorted = sortReports(reports);
       const violations = await judgedResults(coordinator, sorted.valid);
       const answer = await coordinator.renewal(

@@ -6,10 +6,12 @@ import { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import {
   EventBatchSchema,
   EventBatchVerdictSchema,
+  Report_Kind,
   ReportSchema,
   ReportVerdictSchema,
   ReportVerdict_Kind,
 } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import { mustWait } from "../core/reports/report-batch.ts";
 import type {
   EventBatch,
   EventBatchVerdict,
@@ -32,9 +34,12 @@ interface Sorted<Item, Verdict> {
   verdicts(decided: readonly Verdict[]): Verdict[];
 }
 
-/** A report that breaks a rule of its message is INVALID, and no trouble of the others. */
+const WAITS = "it follows an ACCEPT of its lease in one batch: wait for the answer to the accept, and send it then";
+
+/** A report that breaks a rule, or comes before the answer to its accept, is INVALID, and no trouble of the others. */
 export function sortReports(reports: readonly Report[]): Sorted<Report, ReportVerdict> {
-  const problems = reports.map((report) => problemOf(ReportSchema, report));
+  const waits = mustWait(reports.map(({ leaseId, kind }) => ({ leaseId, isAccept: kind === Report_Kind.ACCEPT })));
+  const problems = reports.map((report, i) => problemOf(ReportSchema, report) ?? (waits[i] ? WAITS : undefined));
   return {
     valid: reports.filter((_, i) => problems[i] === undefined),
     verdicts(decided) {

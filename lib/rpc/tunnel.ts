@@ -86,6 +86,15 @@ function statusOf({ statusCode, statusMessage }: IncomingMessage): string {
 
 function authorization({ username, password }: URL): Record<string, string> {
   if (username === "") return {};
-  const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  const pair = `${decoded(username)}:${decoded(password)}`;
   return { "proxy-authorization": `Basic ${Buffer.from(pair).toString("base64")}` };
+}
+
+/** A percent sign that begins no escape stands for itself, as people write it in a variable. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }

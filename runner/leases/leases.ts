@@ -217,7 +217,9 @@ export class Leases implements ConnectionListener, LeaseOwner {
 
   /** The lease was answered STALE, or UNKNOWN when it is not `known`. */
   over(leaseId: string, known: boolean): void {
-    this.#leases.get(leaseId)?.revoke(known);
+    const lease = this.#leases.get(leaseId);
+    lease?.log.warn({ lease_id: leaseId }, known ? "the lease is over" : "the coordinator does not know the run");
+    lease?.revoke(known);
   }
 
   /** The runner ends: what was not spawned is given back, what runs is stopped. */

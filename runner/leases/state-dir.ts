@@ -1,5 +1,5 @@
 import { closeSync, fdatasync, fsyncSync, mkdirSync, openSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { fileProblem } from "../../lib/config/file-problem.ts";
 import { newId } from "../../lib/ids.ts";
@@ -108,6 +108,19 @@ export function openStateDir(base: string, runnerId: string, log: Log): StateDir
   return state;
 }
 
+/** Level by level: Node's own way to make all of them never ends in /proc, where a directory is and none can be made. */
+function makeDirectory(dir: string): void {
+  if (statSync(dir, { throwIfNoEntry: false }) !== undefined) return;
+  const parent = dirname(dir);
+  if (parent !== dir) makeDirectory(parent);
+  try {
+    mkdirSync(dir, { mode: 0o700 });
+  } catch (error) {
+    // Another process was faster.
+    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+  }
+}
+
 /** The name of the directory can be guessed, so that somebody else may have made it, with what is in it. */
 function mustBeOurs(dir: string): void {
   const { uid, mode } = statSync(dir);
@@ -160,7 +173,7 @@ export class StateDir {
    */
   constructor(base: string, runnerId: string, onTrouble: (reason: string | undefined) => void) {
     const dir = join(base, runnerId);
-    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    makeDirectory(dir);
     mustBeOurs(dir);
     this.path = join(dir, "state.db");
     this.#onTrouble = onTrouble;

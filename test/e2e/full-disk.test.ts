@@ -107,6 +107,13 @@ it(
     for (const runId of acknowledged) await runUntil(url, runId, "COMPLETED");
 
     await coordinator.end("SIGKILL");
+    fill(filler);
+    const refusedStart = await home.run("agent-coordinator", [...flags, "--listen", "127.0.0.1:0"]);
+    expect(refusedStart).toMatchObject({
+      code: 4,
+      stderr: expect.stringMatching(/the disk of store .* is full\..*free space/),
+    });
+    rmSync(filler);
     await home.coordinator(flags, coordinator.port);
     expect(await known(), "what was acknowledged is there after a kill, and nothing else").toEqual(acknowledged);
   },

@@ -92,7 +92,7 @@ async function create(
   signal: AbortSignal,
 ): Promise<void> {
   while (!signal.aborted) {
-    const lines = random.pick([1, 1, 20, 20, 200, 2_000, 20_000]);
+    const lines = random.pick([1, 1, 20, 20, 200, 200, 2_000, 2_000, 20_000]);
     const work = random.pick(["0", "0", "0.1", "0.5", "2"]);
     const policy = random.pick([OnLost_Policy.FAIL, OnLost_Policy.RETRY, OnLost_Policy.RESUME]);
     const prompt = `${lines} ${work}`;

@@ -21,7 +21,7 @@ const TIMES = [
 const UPLINK_BYTES = 400_000;
 
 /** Disks are small so that they fill at once. */
-const DISKS = { store: "600m", "state-0": "64m", "state-1": "64m" };
+const DISKS = { store: "2g", "state-0": "64m", "state-1": "64m" };
 type Disk = keyof typeof DISKS;
 
 /** What happens to the programs, each for a while. */

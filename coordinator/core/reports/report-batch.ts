@@ -1,11 +1,12 @@
-/** What a batch of reports is refused for: what follows an accept has to wait for its answer (ADR 3). */
-export function leaseWithReportAfterAccept(
-  reports: readonly { readonly leaseId: string; readonly isAccept: boolean }[],
-): string | undefined {
+/**
+ * For each report of a batch, whether it has to wait: what follows an accept has to wait for its answer, which says whether there
+ * is a lease at all (ADR 3).
+ */
+export function mustWait(reports: readonly { readonly leaseId: string; readonly isAccept: boolean }[]): boolean[] {
   const accepted = new Set<string>();
-  for (const { leaseId, isAccept } of reports) {
-    if (accepted.has(leaseId)) return leaseId;
+  return reports.map(({ leaseId, isAccept }) => {
+    const waits = accepted.has(leaseId);
     if (isAccept) accepted.add(leaseId);
-  }
-  return undefined;
+    return waits;
+  });
 }

@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 import { newId } from "../../../lib/ids.ts";
 import { bug } from "../../../lib/bug.ts";
 import { FilesInPlace } from "../../../lib/files-in-place.ts";
-import { GroupCommit, openDatabase, statements } from "../../../lib/sqlite.ts";
+import { GroupCommit, openDatabase, statements, unusable } from "../../../lib/sqlite.ts";
 import type { CommitError, DatabaseSync } from "../../../lib/sqlite.ts";
 import type { ClockNote } from "../../core/retention.ts";
 import { settleEnded } from "../commands/callbacks.ts";
@@ -54,7 +54,12 @@ export function openSqliteStore({ path, onCommit, onFailure, ...options }: Sqlit
     ...options,
   });
   const inPlace = path === undefined ? undefined : new FilesInPlace(path);
-  return new SqliteStore(db, path, new GroupCommit(db, onCommit, onFailure, inPlace));
+  try {
+    return new SqliteStore(db, path, new GroupCommit(db, onCommit, onFailure, inPlace));
+  } catch (cause) {
+    db.close();
+    throw unusable(cause, path ?? ":memory:", "store");
+  }
 }
 
 function notCopied(path: string, cause: unknown): Refusal {

@@ -2047,8 +2047,7 @@ export const RunnerService: GenService<{
    *
    * Repeating a report with the same seq and kind is harmless and gets the verdict of the first time.
    *
-   * Errors: INVALID_ARGUMENT also when a batch holds an ACCEPT and a later report of the same lease: what follows an
-   * accept must wait for its answer.
+   * What follows an ACCEPT waits for its answer: a later report of the same lease in the same batch is INVALID.
    *
    * @generated from rpc agentrunner.v1.RunnerService.ReportStatus
    */
