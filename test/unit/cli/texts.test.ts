@@ -10,6 +10,7 @@ import { checkText } from "../../../cli/doctor/doctor.ts";
 import { eventText } from "../../../cli/text/events.ts";
 import { plain } from "../../../cli/text/format.ts";
 import { runnerPage, runnerTable } from "../../../cli/text/runners.ts";
+import { OFFER_UNDER_WAY } from "../../../lib/protocol/pending.ts";
 import { pendingText, resultText, runPage, runTable, stateLine, whyPending } from "../../../cli/text/runs.ts";
 import { sessionPage } from "../../../cli/text/sessions.ts";
 import { ExecutorResultSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
@@ -171,6 +172,8 @@ describe("pendingText", () => {
       "no runner matches: 2 runners (fails in 5 min unless a runner that matches registers): " +
         "lnch_a lacks tag docker; lnch_b is full 2/2",
     );
+    const offered = create(RunSchema, { ...waiting, pendingReasons: ["refused by lnch_a: no", OFFER_UNDER_WAY] });
+    expect(whyPending(offered, NOW), "where a runner matches that time does not count").not.toContain("fails in");
   });
 });
 
