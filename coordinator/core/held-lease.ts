@@ -1,5 +1,5 @@
-import type { Run } from "./run.ts";
-import { isHeld } from "./run.ts";
+import type { Run } from "./run-transitions.ts";
+import { isHeld } from "./run-transitions.ts";
 
 /** What a runner says of a lease that it holds. */
 export interface Held {

@@ -1,7 +1,7 @@
 import type { FinalState } from "../../lib/protocol/final.ts";
 
 /*
- * What a run is, what can happen to it, and how a decision about it is written. The decisions are in run.ts and reports/reports.ts.
+ * What a run is, what can happen to it, and how a decision about it is written. The decisions are in run-transitions.ts and reports/reports.ts.
  */
 
 /** Offers that may be refused, or accepted and not started, before the run fails with the reasons. */

@@ -1,6 +1,6 @@
 import type { FinalState } from "../../lib/protocol/final.ts";
 import { isFinalName } from "../../lib/protocol/final.ts";
-import type { Effect, RunStateName } from "../core/run.ts";
+import type { Effect, RunStateName } from "../core/run-transitions.ts";
 
 export type OpenState = Exclude<RunStateName, FinalState>;
 

@@ -15,7 +15,7 @@ import type {
 import type { Session, SessionEvent, SessionStatus } from "../../gen/agentrunner/v1/session_pb.ts";
 import type { UpdateSessionRequest } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import type { RunnerFacts, Requirements } from "../core/match.ts";
-import type { Stop } from "../core/run.ts";
+import type { Stop } from "../core/run-transitions.ts";
 import type { Changes } from "./changes.ts";
 import type { EventCursors } from "./event-cursors.ts";
 import { Refusal } from "./refusal.ts";

@@ -1,7 +1,7 @@
 import fc from "fast-check";
-import { isHeld } from "../../coordinator/core/run.ts";
+import { isHeld } from "../../coordinator/core/run-transitions.ts";
 import { isFinalName } from "../../lib/protocol/final.ts";
-import type { Decision, Lease, OnLostPolicy, Run, RunEvent, Stop } from "../../coordinator/core/run.ts";
+import type { Decision, Lease, OnLostPolicy, Run, RunEvent, Stop } from "../../coordinator/core/run-transitions.ts";
 
 /** What a run carries whatever its state. */
 export type RunFacts = Pick<

@@ -4,7 +4,7 @@ import type { Decision, FinalReport, Lease, ReportEvent, Run } from "../run-stat
 
 /*
  * What a report of a runner makes of a run: accepted, refused, started, ended; stale when its lease is over, invalid when it makes
- * no sense. The table of every case is in ../run.ts.
+ * no sense. The table of every case is in ../run-transitions.ts.
  */
 
 /** Decides about a report. Pure. */

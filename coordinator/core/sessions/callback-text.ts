@@ -1,5 +1,5 @@
 import { cutText } from "../../../lib/protocol/limits.ts";
-import type { FailureName } from "../run.ts";
+import type { FailureName } from "../run-transitions.ts";
 import type { FinalState } from "../../../lib/protocol/final.ts";
 
 /** Largest text of one child, and of all of them in one resume (ADR 11). */

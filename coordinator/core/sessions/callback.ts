@@ -1,4 +1,4 @@
-import type { FailureName } from "../run.ts";
+import type { FailureName } from "../run-transitions.ts";
 import type { FinalState } from "../../../lib/protocol/final.ts";
 
 /** Runs that may be lost before a notification is given up (ADR 11). */

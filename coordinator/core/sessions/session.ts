@@ -1,4 +1,4 @@
-import type { RunStateName } from "../run.ts";
+import type { RunStateName } from "../run-transitions.ts";
 
 export type SessionStatusName = "PENDING" | "RUNNING" | "STOPPING" | "IDLE" | "FAILED" | "STOPPED";
 

@@ -13,7 +13,7 @@ import type { Notification } from "../../../gen/agentrunner/v1/session_pb.ts";
 import { afterDelivery, hasSettled, isResumed } from "../../core/sessions/callback.ts";
 import { callbackPrompt, fitting, notificationText } from "../../core/sessions/callback-text.ts";
 import { isFinalName } from "../../../lib/protocol/final.ts";
-import type { FailureName } from "../../core/run.ts";
+import type { FailureName } from "../../core/run-transitions.ts";
 import type { FinalState } from "../../../lib/protocol/final.ts";
 import { bug } from "../../../lib/bug.ts";
 import { decode, decodeOptional } from "./rows.ts";

@@ -5,7 +5,7 @@ import { ExecutorInvocationSchema } from "../../../gen/agentrunner/v1/executor_p
 import type { ExecutorInvocation } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import { OnLost_Policy, OnLostSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { demandClass } from "../../core/match.ts";
-import type { OnLostPolicy } from "../../core/run.ts";
+import type { OnLostPolicy } from "../../core/run-transitions.ts";
 import { encode, optionalMs, requirementsOfRun } from "./rows.ts";
 import type { RunRow, SpecRow } from "./rows.ts";
 import { countOpen } from "./session-tree.ts";

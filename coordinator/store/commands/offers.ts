@@ -3,9 +3,9 @@ import { ExecutorInvocationSchema } from "../../../gen/agentrunner/v1/executor_p
 import { bug } from "../../../lib/bug.ts";
 import { freeSlots, MAX_COOLDOWN_MS } from "../../core/capacity.ts";
 import { clampedDue } from "../../core/grace.ts";
-import type { RunStateName } from "../../core/run.ts";
+import type { RunStateName } from "../../core/run-transitions.ts";
 import { offeredInvocation } from "../../core/invocation.ts";
-import { isHeld } from "../../core/run.ts";
+import { isHeld } from "../../core/run-transitions.ts";
 import type { Candidate, Offer, Offered, PendingRun } from "../store.ts";
 import { snapshotOf } from "./blueprint-snapshots.ts";
 import { coreRun, decode, leaseOfOpen, optionalMs, RUN_COLUMNS, runColumnsBy } from "./rows.ts";

@@ -26,7 +26,7 @@ import type {
 import { resultProblem } from "../../core/blueprints/blueprint-run.ts";
 import { lowReport, lowSeqMessage, remember } from "../../core/reports/report-repeat.ts";
 import type { Recorded } from "../../core/reports/report-repeat.ts";
-import type { Finality, ReportEvent } from "../../core/run.ts";
+import type { Finality, ReportEvent } from "../../core/run-transitions.ts";
 import { snapshotOf } from "./blueprint-snapshots.ts";
 import { encode, failureName, lapsedLease } from "./rows.ts";
 import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";

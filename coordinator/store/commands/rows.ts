@@ -18,7 +18,7 @@ import type { Attempt, Run as RunMessage } from "../../../gen/agentrunner/v1/run
 import { bug } from "../../../lib/bug.ts";
 import { isFinalName } from "../../../lib/protocol/final.ts";
 import type { Requirements } from "../../core/match.ts";
-import type { FailureName, Lease, OnLostPolicy, Run, RunStateName } from "../../core/run.ts";
+import type { FailureName, Lease, OnLostPolicy, Run, RunStateName } from "../../core/run-transitions.ts";
 
 /** A run with what is needed of its session, as `RUN_COLUMNS` selects it. */
 export interface RunRow {

@@ -12,7 +12,7 @@ import type { RegisterRequest } from "../../../gen/agentrunner/v1/runner_service
 import { leaseVerdict } from "../../core/held-lease.ts";
 import { registration } from "../../core/registration.ts";
 import { freeSlots, withheldSlots } from "../../core/capacity.ts";
-import { isHeld } from "../../core/run.ts";
+import { isHeld } from "../../core/run-transitions.ts";
 import { pageOf, pageStart } from "../cursors.ts";
 import { coreRun, decodeOptional, leaseOfOpen, encode, runColumnsBy } from "./rows.ts";
 import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";

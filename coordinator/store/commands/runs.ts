@@ -12,7 +12,7 @@ import type { CreateRunRequest } from "../../../gen/agentrunner/v1/run_service_p
 import { agentRun } from "../../core/blueprints/blueprint-run.ts";
 import { invocationBlueprint, newInvocation } from "../../core/invocation.ts";
 import { requirementsOf } from "../../core/match.ts";
-import type { Stop } from "../../core/run.ts";
+import type { Stop } from "../../core/run-transitions.ts";
 import { Refusal } from "../refusal.ts";
 import { keepSnapshot, lastSnapshot } from "./blueprint-snapshots.ts";
 import { encodeSpec, insertRun } from "./insert-run.ts";

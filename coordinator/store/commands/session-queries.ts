@@ -4,7 +4,7 @@ import type { Run } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { SessionDataSchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
 import { SessionEventSchema, SessionSchema, SessionStatus } from "../../../gen/agentrunner/v1/session_pb.ts";
 import type { Session, SessionEvent } from "../../../gen/agentrunner/v1/session_pb.ts";
-import type { RunStateName } from "../../core/run.ts";
+import type { RunStateName } from "../../core/run-transitions.ts";
 import { bug } from "../../../lib/bug.ts";
 import { sessionStatus } from "../../core/sessions/session.ts";
 import { notificationsOf } from "./callbacks.ts";

@@ -1,7 +1,7 @@
 import { ExecutionMode } from "../../../gen/agentrunner/v1/run_pb.ts";
 import type { CreateRunRequest } from "../../../gen/agentrunner/v1/run_service_pb.ts";
 import type { Sql, Tx } from "./tx.ts";
-import type { RunStateName } from "../../core/run.ts";
+import type { RunStateName } from "../../core/run-transitions.ts";
 import { Refusal } from "../refusal.ts";
 import type { TreeLimits } from "../store.ts";
 

@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from "node:util";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { MAX_REFUSALS, next } from "../../../coordinator/core/run.ts";
+import { MAX_REFUSALS, next } from "../../../coordinator/core/run-transitions.ts";
 import { isFinalName } from "../../../lib/protocol/final.ts";
-import type { Run } from "../../../coordinator/core/run.ts";
+import type { Run } from "../../../coordinator/core/run-transitions.ts";
 import { ended, EVENTS, lapsedOf, leaseOf, live, lives } from "../../support/runs.ts";
 import type { Moment, Next } from "../../support/runs.ts";
 

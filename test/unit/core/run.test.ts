@@ -1,7 +1,14 @@
 import { describe, expect, it } from "vitest";
-import { isHeld, MAX_REFUSALS, next } from "../../../coordinator/core/run.ts";
+import { isHeld, MAX_REFUSALS, next } from "../../../coordinator/core/run-transitions.ts";
 import { isFinalName } from "../../../lib/protocol/final.ts";
-import type { Decision, Effect, Finality, OnLostPolicy, Run, RunEvent } from "../../../coordinator/core/run.ts";
+import type {
+  Decision,
+  Effect,
+  Finality,
+  OnLostPolicy,
+  Run,
+  RunEvent,
+} from "../../../coordinator/core/run-transitions.ts";
 import { aRun, CURRENT, EVENTS, exit75, FOREIGN, LAPSED, PLACES, STOP } from "../../support/runs.ts";
 import type { PlaceName, RunFacts } from "../../support/runs.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { RunStateName } from "../../../coordinator/core/run.ts";
+import type { RunStateName } from "../../../coordinator/core/run-transitions.ts";
 import { sessionStatus } from "../../../coordinator/core/sessions/session.ts";
 import type { SessionStatusName } from "../../../coordinator/core/sessions/session.ts";
 

@@ -15,9 +15,9 @@ import { inRepository } from "../../support/paths.ts";
  *
  * A _path_ is a word in backticks, outside of code blocks, that
  *   - begins with a folder at the top of the repository: `coordinator/core`, `test/unit/core/run`;
- *   - or begins with a folder of a module, as in `core/run.ts` for coordinator/core/run.ts;
+ *   - or begins with a folder of a module, as in `core/match.ts` for coordinator/core/match.ts;
  *   - or is a code file by its ending, with or without a folder: `lease-life.ts`.
- * It may lack its ending (`test/unit/core/run`), name something in the file (`core/run.next`), and hold placeholders
+ * It may lack its ending (`test/unit/core/run`), name something in the file (`core/match.suits`), and hold placeholders
  * (`executors/<name>/ao-<name>-exec`), of which only the folder before the first one is looked at.
  */
 
@@ -96,10 +96,10 @@ function anchors(markdown: string): string[] {
 }
 
 it("takes for a path what is one, and nothing else", () => {
-  const named = pathsIn("`core/run.ts` and `node vendor/x.ts`, `test/unit/core-run`, not `a/b`, `run_…` or `text`");
-  expect(named).toEqual(["core/run.ts", "vendor/x.ts", "test/unit/core-run"]);
+  const named = pathsIn("`core/match.ts` and `node vendor/x.ts`, `test/unit/core-run`, not `a/b`, `run_…` or `text`");
+  expect(named).toEqual(["core/match.ts", "vendor/x.ts", "test/unit/core-run"]);
   expect(
-    ["core/run.ts", "core/run.next", "test/unit/core/run", "executors/<name>/ao-<name>-exec"].map(pathExists),
+    ["core/match.ts", "core/match.suits", "test/unit/core/run", "executors/<name>/ao-<name>-exec"].map(pathExists),
   ).toEqual([true, true, true, true]);
   expect(["core/nothing.ts", "nothing.ts", "test/unit/core-run", "core/nothing.next"].map(pathExists)).toEqual([
     false,
