@@ -113,7 +113,7 @@ export class World {
     const unexplained: string[] = [];
     for (const { program, log } of [this.#coordinator, ...this.#runners]) {
       if (program.running) continue;
-      const words = readFileSync(log, "utf8").trimEnd().split("\n").at(-1) ?? "";
+      const words = readFileSync(log, "utf8").trimEnd().split("\n").slice(-2).join(" ");
       if (program.exitCode !== EXIT.refused || !words.includes("full")) unexplained.push(`${log}: ${words}`);
       program.start();
     }
