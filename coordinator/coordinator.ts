@@ -56,7 +56,6 @@ export class Coordinator {
   #pruning: Promise<void> | undefined;
   #deleting: Promise<void> | undefined;
   #stopped = false;
-  /** Steady clock. */
   #clockNote: ClockNote = { seenAt: 0, pruneFrom: 0 };
   #recovering: Promise<void> | undefined;
   #last: Reading;

@@ -10,6 +10,7 @@ export const APPLICATION_ID = 0x0a63_7274;
 /** First migration step: a table of texts. */
 export const NOTES = "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)";
 const SQLITE_MODULE = new URL("../../lib/sqlite.ts", import.meta.url).href;
+const GROUP_COMMIT_MODULE = new URL("../../lib/group-commit.ts", import.meta.url).href;
 
 /** Directory of the running test; databases that `opened` returned are closed and it is removed after the test. */
 export let directory: string;
@@ -61,7 +62,11 @@ export function add(db: DatabaseSync, text: string): number {
 
 /** A module that opens `path` as `db` and goes on with `body`, as arguments of the pinned Node. */
 export function program(path: string, body: string): string[] {
-  const head = `import { GroupCommit, openDatabase } from ${JSON.stringify(SQLITE_MODULE)};`;
+  const modules = [
+    `import { openDatabase } from ${JSON.stringify(SQLITE_MODULE)};`,
+    `import { GroupCommit } from ${JSON.stringify(GROUP_COMMIT_MODULE)};`,
+  ];
+  const head = modules.join(" ");
   const options = JSON.stringify(optionsOf(path));
   return ["--input-type=module", "-e", `${head} const db = openDatabase(${options}); ${body}`];
 }

@@ -214,12 +214,7 @@ export const MIGRATIONS: readonly Migration[] = [
   ALTER TABLE attempts ADD COLUMN reported TEXT NOT NULL DEFAULT '[]';
   UPDATE attempts SET reported = json_array(json_array(last_seq, 0)) WHERE last_seq > 0;
   `,
-  `
-  CREATE INDEX runs_open_of_session ON runs (session_seq, seq) WHERE ended_at IS NULL;
-  CREATE INDEX runs_with_clock ON runs (demand_class) WHERE unmatched_since IS NOT NULL;
-  CREATE INDEX runs_without_clock ON runs (demand_class)
-    WHERE state = 'PENDING' AND at_head = 1 AND unmatched_since IS NULL;
-  `,
+  "CREATE INDEX runs_open_of_session ON runs (session_seq, seq) WHERE ended_at IS NULL;",
   // What of a long session was read from one end to the other. `open_below` says which child sessions have open runs at or
   // below them, `unmatched_classes` since when no runner matches (`runs.unmatched_since` is when a run became pending at the head of
   // its session, from now on), and `deletions` which sessions are being deleted, in slices: their ids are nobody's any more.
@@ -240,8 +235,6 @@ export const MIGRATIONS: readonly Migration[] = [
       SELECT c.seq, p.seq FROM above a JOIN sessions c ON c.seq = a.parent_seq JOIN sessions p ON p.session_id = c.parent_session_id
     ) SELECT session_seq, parent_seq, count(*) FROM above GROUP BY session_seq;
   DROP INDEX runs_unmatched;
-  DROP INDEX runs_with_clock;
-  DROP INDEX runs_without_clock;
   CREATE TABLE unmatched_classes (
     demand_class TEXT PRIMARY KEY,
     since INTEGER NOT NULL

@@ -3,7 +3,8 @@ import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { describe, expect, it } from "vitest";
-import { CommitError, GroupCommit } from "../../../lib/sqlite.ts";
+import { GroupCommit } from "../../../lib/group-commit.ts";
+import { CommitError } from "../../../lib/sqlite.ts";
 import { add, file, NOTES, opened, program, texts } from "../../support/databases.ts";
 
 describe("GroupCommit", () => {
