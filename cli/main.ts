@@ -51,8 +51,11 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
 /** True when errors are JSON, too. Looked up in the arguments, because those that cannot be read are told of as well. */
 function wantsJson(argv: readonly string[]): boolean {
   const end = argv.indexOf("--");
-  const text = (end === -1 ? argv : argv.slice(0, end)).join("\n");
-  return /^(-o|--output)[\n=]?jsonl?$|^--json$/m.test(text);
+  const options = end === -1 ? argv : argv.slice(0, end);
+  return options.some((one, i) => {
+    if (one === "-o" || one === "--output") return /^jsonl?$/.test(options[i + 1] ?? "");
+    return /^(-o=?|--output=)jsonl?$|^--json$/.test(one);
+  });
 }
 
 function commands(verbs: Verbs, json: boolean): Command {

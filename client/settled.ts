@@ -72,6 +72,16 @@ export async function untilSettled(
   return (await lookUntil(services, sessionId, look, { ...options, wakes: endsRun })) ?? false;
 }
 
+/** Whether the session and every session below it have settled. */
+export async function treeHasSettled(
+  services: Pick<Services, "sessions">,
+  sessionId: string,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (!(await hasSettled(services, sessionId, signal))) return false;
+  return (await openBelow(services, sessionId, signal)).length === 0;
+}
+
 /** Waits until the session and every session below it have settled. False when the signal aborts before. */
 export async function untilTreeSettled(
   services: Pick<Services, "sessions">,

@@ -125,8 +125,10 @@ export class TerminalFilter {
     this.#mode = TEXT;
     if (c < "@" || c > "~") return ["", true];
     if (c !== "m" || mode.parameters === undefined || !this.#colour) return ["", false];
-    this.#styled = !/^0*$/.test(mode.parameters);
-    return [`\u001b[${mode.parameters}m`, false];
+    const parameters = withoutConceal(mode.parameters);
+    if (parameters === undefined) return ["", false];
+    this.#styled = !/^0*$/.test(parameters);
+    return [`\u001b[${parameters}m`, false];
   }
 
   #string(c: string, mode: Mode & { type: "string" }): boolean {
@@ -137,6 +139,19 @@ export class TerminalFilter {
     else if (over || c === "\n" || mode.left <= 0) this.#mode = TEXT;
     return c === "\n";
   }
+}
+
+/** Text that is there and cannot be seen is no colour. Undefined when nothing is left; the arguments of 38, 48 and 58 stay. */
+function withoutConceal(parameters: string): string | undefined {
+  const kept: string[] = [];
+  const given = parameters.split(";");
+  for (let at = 0; at < given.length; at += 1) {
+    const one = given[at] ?? "";
+    const takes = /^0*[345]8$/.test(one) ? (Number(given[at + 1]) === 5 ? 2 : 4) : 0;
+    if (Number.parseInt(one, 10) !== 8) kept.push(...given.slice(at, at + 1 + takes));
+    at += takes;
+  }
+  return kept.length === 0 ? undefined : kept.join(";");
 }
 
 /** A whole text as a terminal may have it. */

@@ -3,7 +3,7 @@ import type { Duration } from "@bufbuild/protobuf/wkt";
 import { Option } from "commander";
 import type { Command } from "commander";
 import { retry } from "../../client/retry.ts";
-import { untilSettled, untilTreeSettled } from "../../client/settled.ts";
+import { hasSettled, treeHasSettled, untilSettled, untilTreeSettled } from "../../client/settled.ts";
 import { PATIENCE } from "../../client/watch.ts";
 import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
 import { RunSchema } from "../../gen/agentrunner/v1/run_pb.ts";
@@ -65,7 +65,7 @@ async function wait(cli: Cli, names: string[], options: WaitOptions): Outcome {
   const time = options.timeout && AbortSignal.timeout(Math.min(MAX_TIMER_MS, durationMs(options.timeout)));
   try {
     const signal = time === undefined ? left.signal : AbortSignal.any([left.signal, time]);
-    await untilEnough(cli, sessions, options, signal);
+    await untilEnough(cli, sessions, options, { signal, left: left.signal });
   } finally {
     undo();
   }
@@ -85,12 +85,22 @@ async function wait(cli: Cli, names: string[], options: WaitOptions): Outcome {
 }
 
 /** Waits for all of them, or with --any for the first, and tells of each as it settles. */
-async function untilEnough(cli: Cli, sessions: readonly Waited[], { any, tree }: WaitOptions, signal: AbortSignal) {
+async function untilEnough(
+  cli: Cli,
+  sessions: readonly Waited[],
+  { any, tree }: WaitOptions,
+  { signal, left }: { readonly signal: AbortSignal; readonly left: AbortSignal },
+) {
   const enough = new AbortController();
   const options = { signal: AbortSignal.any([signal, enough.signal]), ...onceForAll(awayTalk(cli)) };
   const settled = tree ? untilTreeSettled : untilSettled;
+  const isSettled = tree ? treeHasSettled : hasSettled;
   const each = sessions.map(async (session) => {
-    if (!(await settled(cli, session.sessionId, options)) || options.signal.aborted) return;
+    const { sessionId } = session;
+    // What has settled has done so however short the time is; so it is looked at before the time and once more after it.
+    if (!(await isSettled(cli, sessionId, left)) && !(await settled(cli, sessionId, options))) {
+      if (left.aborted || enough.signal.aborted || !(await isSettled(cli, sessionId, left))) return;
+    }
     const run = await retry(() => lastRun(cli, session.sessionId), { patienceMs: PATIENCE.againMs });
     if (any && enough.signal.aborted) return;
     session.run = run;
@@ -122,8 +132,9 @@ function onceForAll({ onAway, onBack }: Talk): Talk {
 }
 
 async function lastRun(cli: Cli, sessionId: string): Promise<Run> {
-  const session = present((await cli.sessions.getSession({ sessionId })).session, "session");
-  return present((await cli.runs.getRun({ runId: session.lastRunId })).run, "run");
+  // Not its newest run: somebody may have queued one more since.
+  const { runId } = await cli.sessions.getSessionResult({ sessionId });
+  return present((await cli.runs.getRun({ runId })).run, "run");
 }
 
 function tell(cli: Cli, name: string, run: Run): void {

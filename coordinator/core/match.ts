@@ -115,8 +115,9 @@ export function explain(runners: readonly RunnerFacts[], requirements: Requireme
 
 /** What to do when only the files of the session bind a run to a runner that is not there. */
 function wayOut(runners: readonly RunnerFacts[], { affinityRunnerId }: Requirements): string[] {
-  if (affinityRunnerId === "" || runners.some((one) => one.runnerId === affinityRunnerId && one.presence === "ONLINE"))
-    return [];
+  const there: readonly RunnerFacts["presence"][] = ["ONLINE", "UNCONFIRMED"];
+  const isThere = runners.some((one) => one.runnerId === affinityRunnerId && there.includes(one.presence));
+  if (affinityRunnerId === "" || isThere) return [];
   return [
     `the session's files are with ${affinityRunnerId}: bring it back, or stop this run and go on without them: ` +
       "ao resume SESSION --any-runner",

@@ -16,11 +16,15 @@ export interface ClockNote {
 
 /**
  * The note of a coordinator that starts. A clock that is behind the last look, or ahead of it by more than a day or a tenth
- * of what is retained, may have jumped while nobody looked; that the coordinator was away for so long looks the same.
+ * of what is retained, may have jumped while nobody looked; that the coordinator was away for so long looks the same. Where that
+ * was said at the start before, and its day has passed by now, it is not said again: a machine that is on for some hours every
+ * other day would never delete anything. `retainMs` 0 keeps runs for ever.
  */
 export function clockAtStart(last: ClockNote, nowMs: number, retainMs: number): ClockNote {
   const aheadMs = nowMs - last.seenAt;
-  if (aheadMs < 0 || aheadMs > Math.min(NO_PRUNE_MS, retainMs / 10)) return clockAfterJump(nowMs);
+  const awayMs = retainMs === 0 ? NO_PRUNE_MS : Math.min(NO_PRUNE_MS, retainMs / 10);
+  const waitedFor = last.pruneFrom > last.seenAt && last.pruneFrom <= nowMs;
+  if (aheadMs < 0 || (aheadMs > awayMs && !waitedFor)) return clockAfterJump(nowMs);
   return clockSeen(last, nowMs);
 }
 

@@ -211,9 +211,10 @@ export function notTaken(
   }
   const refusals = run.refusals + 1;
   const counted = run.refusalReasons.filter((one) => !one.endsWith(NOT_COUNTED));
-  const refusalReasons = [...new Set([...counted, reason])];
-  const changed = { refusals, refusalReasons, uncharged: run.uncharged + uncharged };
-  const why = refusalReasons.join("; ");
+  const reasons = [...new Set([...counted, reason])];
+  const troubles = run.refusalReasons.filter((one) => one.endsWith(NOT_COUNTED));
+  const changed = { refusals, refusalReasons: [...reasons, ...troubles], uncharged: run.uncharged + uncharged };
+  const why = reasons.join("; ");
   if (finality === "for-good-by-all" && refusals >= MIN_REFUSALS_FOR_GOOD)
     return to(run, failed("REFUSED", `every runner that suits the run refuses it for good; ${why}`), changed);
   if (refusals >= MAX_REFUSALS) return to(run, failed("REFUSED", `refused ${refusals} times; ${why}`), changed);

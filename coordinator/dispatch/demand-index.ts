@@ -82,6 +82,8 @@ export class DemandIndex {
     const demandClasses = await store.pendingClasses();
     const clocks = await store.unmatchedClasses(Number.MAX_SAFE_INTEGER);
     await Promise.all(clocks.map((key) => store.setUnmatched(key, undefined)));
+    // For the classes that nobody suits the next lines start it again.
+    for (const demandClass of this.#classes.values()) demandClass.unmatched = false;
     await this.runnersChanged("all");
     return demandClasses;
   }

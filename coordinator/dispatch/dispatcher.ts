@@ -191,12 +191,12 @@ export class Dispatcher {
     await this.#demand.runnersChanged(ids, () => this.freed(ids));
   }
 
-  /** Why a run with these requirements is pending, one reason a runner. */
   /** True when no registered runner suits these requirements, so that a no-match clock runs. */
   suitsNobody(requirements: Requirements): boolean {
     return this.#demand.suitsNobody(requirements);
   }
 
+  /** Why a run with these requirements is pending, one reason a runner. */
   explain(requirements: Requirements): Promise<string[]> {
     return this.#demand.explain(requirements);
   }

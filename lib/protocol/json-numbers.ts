@@ -67,7 +67,10 @@ function sameDigits(literal: string, value: number): boolean {
 function scientific(literal: string): string {
   const [, sign, whole = "", fraction = "", exponent = "0"] = PARTS.exec(literal) ?? [];
   const digits = `${whole}${fraction}`.replace(/^0+/, "");
-  const trimmed = digits.replace(/0+$/, "");
+  // Not by a pattern: one for zeros at the end begins anew at every zero inside, which a long number makes quadratic.
+  let end = digits.length;
+  while (digits.charCodeAt(end - 1) === 0x30) end -= 1;
+  const trimmed = digits.slice(0, end);
   return `${sign}${trimmed}e${Number(exponent) - fraction.length + digits.length - trimmed.length}`;
 }
 

@@ -109,15 +109,17 @@ async function explanation(
   sessions: SteadySessionManager,
   route: Route,
 ): Promise<unknown> {
-  // Where something answered before, the way is right.
-  if (sessions.answered || !(error instanceof ConnectError)) return withoutBlame(error);
+  if (!(error instanceof ConnectError)) return withoutBlame(error);
   const because = (cause: Error) => new ConnectError(cause.message, Code.Unavailable, undefined, undefined, cause);
+  // A proxy can go away at any time.
+  if (causes(error).some((cause) => cause instanceof ProxyError)) return because(error);
+  // Where something answered before, the way is right.
+  if (sessions.answered) return withoutBlame(error);
   const errno = errnoOf(error);
   if (errno === undefined ? LOST.has(error.code) : errno === "ERR_HTTP2_ERROR") {
     const tls = route.type !== "proxy" && url.startsWith("http:") && (await speaksTls(url, TLS_PROBE_MS));
     if (tls) return because(new WayError("SPEAKS_TLS", "it speaks TLS"));
   }
-  if (causes(error).some((cause) => cause instanceof ProxyError)) return because(error);
   if (route.type === "ignored" && errno !== undefined)
     return because(new WayError("PROXY_IGNORED", `${errno}; ${route.why}`));
   return withoutBlame(error);

@@ -39,6 +39,7 @@ export async function openTunnel(url: string, route: ProxyRoute, ca: string | un
     ...(isIP(host) === 0 ? { servername: host } : {}),
     ...(ca === undefined ? {} : { ca }),
   });
+  inside.on("error", () => undefined);
   return inside;
 }
 

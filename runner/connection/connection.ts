@@ -13,6 +13,7 @@ import type { CoordinatorLink } from "../../lib/rpc/transport.ts";
 import { BUILT_IN, callTimeoutMs, heldBytes, timingOf } from "./timing.ts";
 import type { Timing } from "./timing.ts";
 import type { ConnectionListener } from "./connection-listener.ts";
+import { httpStatusOf } from "../../lib/rpc/foreign-answers.ts";
 import { isRefusal, itemOf, nextAfterClosing, registerRequest, silenceText } from "./connection-state.ts";
 import type { ConnectionEnd, ConnectionOptions, ConnectionState, Next } from "./connection-state.ts";
 import { oneItem } from "../one-item.ts";
@@ -301,7 +302,8 @@ export class Connection {
       this.close({ exitCode: EXIT.unreachable, text: withHint(trouble) });
     }
     const hint = (code === Code.AlreadyExists ? twinHint : undefined) ?? trouble.hint;
-    if (registering && isRefusal(code)) this.close({ exitCode: EXIT.refused, text: withHint({ ...trouble, hint }) });
+    if (registering && isRefusal(code) && (firstContact || !isOfProxy(error)))
+      this.close({ exitCode: EXIT.refused, text: withHint({ ...trouble, hint }) });
     if (this.closing.aborted) return "close";
     this.#retries.warn(withHint(trouble));
     return "back-off";
@@ -311,6 +313,8 @@ export class Connection {
   #judge(code: Code, error: unknown, registration: Registration | undefined): void {
     if (registration === undefined || this.#membership.leaving || this.closing.aborted) return;
     if (registration !== this.#membership.registration) return;
+    // Something on the way said it: it knows neither this runner nor what it executes.
+    if (isOfProxy(error)) return;
     if (code === Code.Unauthenticated) {
       const { rawMessage } = ConnectError.from(error);
       this.close({ exitCode: EXIT.refused, text: `the coordinator no longer accepts this process: ${rawMessage}` });
@@ -349,4 +353,9 @@ export class Connection {
     this.#enter({ type: "backing-off" });
     await this.#retries.pause();
   }
+}
+
+/** True for an HTTP status that no coordinator sends without words. */
+function isOfProxy(error: unknown): boolean {
+  return httpStatusOf(ConnectError.from(error)) !== undefined;
 }

@@ -23,7 +23,11 @@ export class Secrets {
   readonly patterns: readonly Pattern[];
 
   constructor(values: Iterable<string>) {
-    const forms = new Set([...values].flatMap((value) => [value, ...value.split(/\r?\n/)].flatMap(formsOf)));
+    const forms = new Set(
+      [...values].flatMap((value) =>
+        [value, ...value.split(/\r?\n/).filter((line) => line.trim() !== "")].flatMap(formsOf),
+      ),
+    );
     const bytes = [...forms].map((form) => Buffer.from(form)).filter(({ length }) => length >= SECRET_MIN_BYTES);
     // Where two begin at the same place, the longer one counts.
     const sorted = bytes.toSorted((a, b) => b.length - a.length);

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, readdirSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { runnerId as runnerIdOf } from "../../lib/ids.ts";
 import type { RunnerIdentity } from "../../lib/ids.ts";
@@ -22,6 +22,11 @@ export function writeIdentity(base: string, runnerId: string, identity: RunnerId
   const file = join(base, runnerId, FILE);
   writeFileSync(`${file}.new`, `${JSON.stringify(identityOf(identity), undefined, 2)}\n`, { mode: 0o600 });
   renameSync(`${file}.new`, file);
+}
+
+/** The state is of a runner that is not looked for under another host name. */
+export function removeIdentity(base: string, runnerId: string): void {
+  rmSync(join(base, runnerId, FILE), { force: true });
 }
 
 /**

@@ -1,7 +1,7 @@
 import type { RunnerIdentity } from "../../lib/ids.ts";
 import type { Log } from "../../lib/log.ts";
 import { bug } from "../../lib/bug.ts";
-import { knownIds, writeIdentity } from "./identity-file.ts";
+import { knownIds, removeIdentity, writeIdentity } from "./identity-file.ts";
 import { openStateDir, StateRefusedError } from "./state-dir.ts";
 import type { StateDir } from "./state-dir.ts";
 
@@ -41,7 +41,9 @@ export function openKnownState(
 
 function noteIdentity(owner: StateOwner, runnerId: string, log: Log): void {
   try {
-    writeIdentity(owner.stateDir, runnerId, owner);
+    // Whose host name is given is found by that alone, and is nobody else.
+    if (owner.fixedHostname) removeIdentity(owner.stateDir, runnerId);
+    else writeIdentity(owner.stateDir, runnerId, owner);
   } catch (error) {
     const what = "whose state this is was not written; under another host name it is not found again";
     log.warn({ reason: String(error) }, what);

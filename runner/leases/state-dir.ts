@@ -4,6 +4,7 @@ import { promisify } from "node:util";
 import { fileProblem } from "../../lib/config/file-problem.ts";
 import { newId } from "../../lib/ids.ts";
 import type { Log } from "../../lib/log.ts";
+import { FilesInPlace } from "../../lib/files-in-place.ts";
 import { GroupCommit } from "../../lib/group-commit.ts";
 import { DatabaseUnusableError, openDatabase, statements } from "../../lib/sqlite.ts";
 import type { DatabaseSync, Sql } from "../../lib/sqlite.ts";
@@ -184,7 +185,7 @@ export class StateDir {
       migrations: MIGRATIONS,
       what: "runner state",
     });
-    this.#group = new GroupCommit(this.#db);
+    this.#group = new GroupCommit(this.#db, undefined, undefined, new FilesInPlace(this.path));
     this.sql = statements(this.#db);
     this.previousBootId = this.#meta("boot_id");
     this.#place = placeOf(dir);

@@ -3,7 +3,7 @@ import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { McpServerSchema } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import type { McpServer } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import { BlueprintError, isFilled, list, object, optional, printable, refuse, string } from "./reads.ts";
-import { meantKey } from "./slips.ts";
+import { meantKey, plainKey } from "./slips.ts";
 
 /** Names that transports have in files of other programs, in small letters without `-` and `_`. */
 const TYPES: Readonly<Record<string, "http" | "sse" | "stdio">> = {
@@ -38,7 +38,7 @@ export function serversOf(value: JsonValue | undefined, at: string, warnings: st
 
 function serverOf(json: JsonObject, at: string, warnings: string[]): McpServer {
   const written = optional(string)(json["type"], `${at}.type`) ?? (json["command"] === undefined ? "http" : "stdio");
-  const plain = written.toLowerCase().replaceAll(/[-_]/g, "");
+  const plain = plainKey(written);
   const type = Object.hasOwn(TYPES, plain) ? TYPES[plain] : undefined;
   if (type === undefined) return refuse(`${at}.type`, '"http", "sse" or "stdio"', written);
   lookAtOthers(json, at, type, warnings);

@@ -14,6 +14,6 @@ export function meantKey(
 }
 
 /** `mcpServers`, `mcp-servers` and `MCP_SERVERS` are one word. */
-function plainKey(key: string): string {
+export function plainKey(key: string): string {
   return key.toLowerCase().replaceAll(/[-_ ]/g, "");
 }

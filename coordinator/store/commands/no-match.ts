@@ -1,12 +1,8 @@
+import { isOverdue, unmatchedSince } from "../../core/no-match.ts";
 import { runColumnsBy } from "./rows.ts";
 import type { RunRow } from "./rows.ts";
 import { apply, runBySeq } from "./transition.ts";
 import type { Sql, Tx } from "./tx.ts";
-
-/*
- * The no-match clock: a demand class is unmatched since a moment, and each of its runs since then or since it became pending,
- * whichever is later. So the clock of any number of runs starts and ends with one row.
- */
 
 /** Runs that one command fails, and rows that it reads to find them, so that none holds the store for long. */
 const BATCH = 100;
@@ -44,9 +40,14 @@ export function failPending(
   return rows.length;
 }
 
+/** Since when nothing matches the runs of a class; undefined while something does. */
+export function classUnmatchedSince(sql: Sql, demandClass: string): number | undefined {
+  return sql<{ since: number }>("SELECT since FROM unmatched_classes WHERE demand_class = ?").first(demandClass)?.since;
+}
+
 function overdue({ sql, now }: Tx, demandClass: string, before: number): number[] {
-  const clock = sql<{ since: number }>("SELECT since FROM unmatched_classes WHERE demand_class = ?").first(demandClass);
-  if (clock === undefined || clock.since >= before) return [];
+  const classSince = classUnmatchedSince(sql, demandClass);
+  if (classSince === undefined) return [];
   const pending = sql<{ seq: number; created_at: number; since: number }>(
     `SELECT r.seq, r.created_at, coalesce(r.unmatched_since, r.created_at) AS since FROM runs r INDEXED BY runs_pending
      WHERE ${PENDING_OF_CLASS} ORDER BY r.seq LIMIT ${LOOKED_AT}`,
@@ -55,7 +56,7 @@ function overdue({ sql, now }: Tx, demandClass: string, before: number): number[
   for (const { seq, created_at: createdAt, since } of pending.iterate(demandClass)) {
     // Runs stand in the order in which they were made, so those behind are younger still; unless the clock was set back.
     if (found.length === BATCH || (createdAt >= before && createdAt <= now)) break;
-    if (since < before || since > now) found.push(seq);
+    if (isOverdue(unmatchedSince(classSince, since) ?? now, before, now)) found.push(seq);
   }
   return found;
 }

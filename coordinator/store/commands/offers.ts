@@ -243,7 +243,9 @@ export function clampTimes({ sql, now }: Tx, leaseTtlMs: number, acceptDeadlineM
   ).all(now);
   for (const { seq, state, due_at: dueAt, lost_after_ms: lostAfterMs } of due) {
     const ttlMs =
-      state === "OFFERED" ? acceptDeadlineMs + transferMs(contentBytes(sql, seq)) : (lostAfterMs ?? leaseTtlMs);
+      state === "OFFERED"
+        ? acceptDeadlineMs + transferMs(OFFERED_BYTES + contentBytes(sql, seq))
+        : (lostAfterMs ?? leaseTtlMs);
     const clamped = clampedDue(dueAt, now, ttlMs);
     if (clamped !== dueAt) sql("UPDATE runs SET due_at = ? WHERE seq = ?").run(clamped, seq);
   }

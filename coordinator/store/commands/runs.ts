@@ -1,3 +1,5 @@
+import { unmatchedSince } from "../../core/no-match.ts";
+import { classUnmatchedSince } from "./no-match.ts";
 import { createHash } from "node:crypto";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { bug } from "../../../lib/bug.ts";
@@ -226,23 +228,33 @@ export function wholeRun(sql: Sql, row: RunRow): Run {
   return runMessage(row, spec, sql<ResultRow>("SELECT exit, result FROM run_results WHERE run_seq = ?").first(row.seq));
 }
 
+/** Attempts that are returned with a run, the newest: one that runners hand back for their own trouble has no end of them. */
+const MAX_ATTEMPTS_SHOWN = 100;
+
 export function getRun(sql: Sql, runId: string): FoundRun | undefined {
   const row = runById(sql, runId);
   if (row === undefined) return undefined;
   const run = wholeRun(sql, row);
-  const attempts = sql<AttemptRow>("SELECT * FROM attempts WHERE run_seq = ? ORDER BY attempt").all(row.seq);
-  run.attempts = attempts.map(attemptMessage);
+  const attempts = sql<AttemptRow>(
+    `SELECT * FROM attempts WHERE run_seq = ? ORDER BY attempt DESC LIMIT ${MAX_ATTEMPTS_SHOWN}`,
+  ).all(row.seq);
+  run.attempts = attempts.toReversed().map(attemptMessage);
   const head = sql<{ run_id: string }>(
     "SELECT run_id FROM runs WHERE session_seq = ? AND at_head = 1 AND ended_at IS NULL",
   );
-  const clock = sql<{ unmatched_since: number | null }>("SELECT unmatched_since FROM runs WHERE seq = ?");
   return {
     run,
     requirements: row.at_head === 1 && row.demand_class !== null ? requirementsOf(row.demand_class) : undefined,
     waitsFor: row.at_head === 0 && row.ended_at === null ? head.first(row.session_seq)?.run_id : undefined,
     refusals: JSON.parse(row.refusal_reasons) as string[],
-    unmatchedSince: clock.first(row.seq)?.unmatched_since ?? undefined,
+    unmatchedSince: row.state === "PENDING" && row.at_head === 1 ? noMatchSince(sql, row) : undefined,
   };
+}
+
+function noMatchSince(sql: Sql, row: RunRow): number | undefined {
+  if (row.demand_class === null) return undefined;
+  const stored = sql<{ at: number | null }>("SELECT unmatched_since AS at FROM runs WHERE seq = ?").first(row.seq);
+  return unmatchedSince(classUnmatchedSince(sql, row.demand_class), stored?.at ?? row.created_at);
 }
 
 export function hasEnded(sql: Sql, runId: string): boolean | undefined {

@@ -47,6 +47,19 @@ describe("ao wait", () => {
     expect((await ao(["-c", c.url, "wait", "nobody"])).exitCode).toBe(7);
   });
 
+  it("ends at once for what has settled, however short the time is, and as the run that ended", async () => {
+    const { c, runner } = await ready();
+    const { sessionId } = await c.create({ sessionName: "over" });
+    await runner.ok(await runner.take(), "FAILED", { failure: FailureReason.TIMEOUT });
+    expect((await ao(["-c", c.url, "wait", "over", "--timeout", "0"])).exitCode).toBe(6);
+    expect((await ao(["-c", c.url, "wait", "over", "--timeout", "0"])).stdout).toMatch(/^over .*failed/);
+    await c.create({ sessionId });
+    await runner.ok(await runner.take(), "COMPLETED");
+    for (const more of [[], ["--tree"]]) {
+      expect((await ao(["-c", c.url, "wait", "over", "--timeout", "0", ...more])).exitCode).toBe(0);
+    }
+  });
+
   it("goes on after a completed run while a child is to call back, and ends with the run that was told", async () => {
     const { c, runner } = await ready();
     const { below } = await withChild(c, runner, ExecutionMode.ASYNC_CALLBACK);

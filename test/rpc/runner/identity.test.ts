@@ -1,7 +1,8 @@
-import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { writeIdentity } from "../../../runner/leases/identity-file.ts";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { Report_Kind } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
 import { EXIT } from "../../../lib/exit-codes.ts";
@@ -62,7 +63,15 @@ describe("a runner whose host gets another name", () => {
     const first = await killed({ hostname: "one", fixedHostname: true });
     const second = await killed({ hostname: "two", fixedHostname: true });
     expect(second.runner.runnerId).not.toBe(first.runner.runnerId);
+    writeIdentity(settings.stateDir, first.runner.runnerId, { ...settings, hostname: "one" });
+    utimesSync(join(settings.stateDir, first.runner.runnerId, "identity.json"), 1, 1);
+    writeIdentity(settings.stateDir, second.runner.runnerId, { ...settings, hostname: "two" });
     expect((await registered({ hostname: "three" })).runner.runnerId).toBe(second.runner.runnerId);
+  });
+
+  it("leaves the state of a runner whose host name is given to that one", async () => {
+    const given = await killed({ hostname: "given", fixedHostname: true });
+    expect((await registered({ hostname: "three" })).runner.runnerId).not.toBe(given.runner.runnerId);
   });
 
   it.each([

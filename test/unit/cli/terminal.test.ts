@@ -25,6 +25,7 @@ describe("a terminal", () => {
       "abcde",
     ],
     ["none of the same in one character", "a\u009b2Jb\u009d0;t\u009cc\u0090q\u009cd\u0085e\u0080", "abcde"],
+    ["text that cannot be seen", "\u001b[8mx\u001b[1;8;31my\u001b[38;5;8mz", "x\u001b[1;31my\u001b[38;5;8mz"],
     ["colours in one character as the usual ones", "\u009b31mx\u009b0m", "\u001b[31mx\u001b[0m"],
     ["no overwriting", "password: \rover\r\r\nnext", "password: \nover\nnext"],
     [

@@ -17,6 +17,17 @@ describe("a coordinator that starts", () => {
     expect(clockAtStart({ seenAt, pruneFrom: 0 }, NOW, retainMs)).toEqual({ seenAt: NOW, pruneFrom });
   });
 
+  it("has no limit of its own where everything is kept", () => {
+    expect(clockAtStart({ seenAt: NOW - HOUR, pruneFrom: 0 }, NOW, 0).pruneFrom).toBe(0);
+  });
+
+  it("that was away again and again deletes when the day that it was told to wait has passed", () => {
+    const first = clockAtStart({ seenAt: NOW - 2 * DAY, pruneFrom: 0 }, NOW, 30 * DAY);
+    expect(first.pruneFrom).toBe(NOW + NO_PRUNE_MS);
+    const used = clockSeen(first, NOW + HOUR);
+    expect(clockAtStart(used, NOW + 2 * DAY, 30 * DAY).pruneFrom).toBeLessThan(NOW + 2 * DAY);
+  });
+
   it("goes on holding back what the process before it held back", () => {
     const jumped = clockAfterJump(NOW);
     expect(clockAtStart(clockSeen(jumped, NOW + HOUR), NOW + 2 * HOUR, 30 * DAY)).toEqual({

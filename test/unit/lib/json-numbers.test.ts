@@ -21,6 +21,12 @@ describe("numbers that a double cannot hold", () => {
     expect(numberProblem(text)).toContain("write it as a string");
   });
 
+  it("are found in a number of a megabyte in one pass", () => {
+    const zeros = "0".repeat(1024 * 1024);
+    expect(numberProblem(`11111111111111111.${zeros}1`)).toContain("would be read as");
+    expect(numberProblem(`1.${zeros}`)).toBeUndefined();
+  });
+
   it.each([
     '{"id": "1029384756610293847"}',
     '{"1029384756610293847": "1e400 \\" 1e400"}',

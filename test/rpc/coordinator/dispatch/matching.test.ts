@@ -200,6 +200,25 @@ describe("a run that no runner can ever take", () => {
     await until(async () => (await c.run(runId)).noMatchAt === undefined, "the run is no longer to fail");
   });
 
+  it("says nothing of it while a runner suits it that is full", async () => {
+    const c = await startTestCoordinator({ noMatchTimeoutMs: 300_000 });
+    const runner = await RawRunner.online(c, { maxConcurrentRuns: 1 });
+    await c.create();
+    await runner.take();
+    const { runId } = await c.create();
+    await until(async () => (await c.run(runId)).pendingReasons.length > 1, "it waits for the full runner");
+    expect((await c.run(runId)).noMatchAt).toBeUndefined();
+  });
+
+  it("begins to count anew after the coordinator was away itself", async () => {
+    const c = await startTestCoordinator({ noMatchTimeoutMs: 300_000 });
+    const { runId } = await c.create();
+    await until(async () => (await c.store.unmatchedClasses(Number.MAX_SAFE_INTEGER)).length === 1, "the clock runs");
+    await c.running.coordinator.dispatcher.resume();
+    await until(async () => (await c.store.unmatchedClasses(Number.MAX_SAFE_INTEGER)).length === 1, "it runs again");
+    expect((await c.run(runId)).noMatchAt).toBeDefined();
+  });
+
   it("waits without end when the time is 0", async () => {
     const c = await startTestCoordinator({ noMatchTimeoutMs: 0 });
     const failPending = vi.spyOn(c.store, "failPending");
