@@ -4,8 +4,11 @@ import type { UsageRule } from "../agent/usage.ts";
 export const ROSTER_VERSION = 1;
 
 /**
- * What is known of one agent: one file `executors/roster/<name>.yaml`, checked by roster.schema.json. Code asks what an
- * agent can do, never which agent it is.
+ * What is known of one agent: one file `executors/roster/<name>.yaml`, checked by roster.schema.json, which says what each
+ * key means. Code asks what an agent can do, never which agent it is.
+ *
+ * An agent has its own headless mode (`start.args`, JSON lines by `output.format`), and often the Agent Client Protocol
+ * (`start.acp`) as well. What holds for one of the two alone says so.
  */
 export interface RosterEntry {
   /** Name of the file. */
@@ -24,7 +27,6 @@ export interface RosterEntry {
   readonly approval: AgentApproval;
   readonly limits: AgentLimits;
   readonly output: AgentOutput;
-  /** Where the system prompt goes. `prompt`: before the prompt, because there is no better way. */
   readonly instructions: AgentInstructions;
   /** What it cannot do, by the name of the point of `ao executors check` that then may fail, with the reason. */
   readonly lacks: Readonly<Record<string, string>>;
@@ -34,84 +36,132 @@ export interface RosterEntry {
 
 export interface AgentInstall {
   readonly registry: "npm" | "pypi";
+  /** `${platform}` is replaced: `linux-x64`, `darwin-arm64`. */
   readonly package: string;
-  /** The version that these facts were seen with. */
+  /** The version of the package that these facts were seen with. */
   readonly version: string;
+  /** Name of the folder of the install. Absent: the agent's name. Agents with the same program share one. */
+  readonly folder?: string;
   readonly sizeMb: number;
-  /** Oldest version that can be driven. Absent: not known. */
+  /** Memory of one run. */
+  readonly memoryMb: number;
+  /** Oldest version of the program that can be driven. Absent: not known. */
   readonly atLeast?: string;
+  /** What has to be there before, for people. */
+  readonly needs?: string;
 }
 
-export interface AgentProgram {
+/** Where a program is. */
+export interface ProgramPlace {
   /** Its name on PATH, for a user who has installed it. */
   readonly name: string;
   /**
    * The inner program, relative to the folder of the install: never a wrapper that dies alone. It may be JavaScript (`.js`,
-   * `.mjs`, `.cjs`), which our Node runs.
+   * `.mjs`, `.cjs`), which our Node runs. `${platform}` is replaced, and `${triple}`: `x86_64-unknown-linux-musl`.
    */
   readonly inner: string;
+}
+
+export interface AgentProgram extends ProgramPlace {
   readonly versionArgs: readonly string[];
+  /** What it says its version is, where that is not the package's. */
+  readonly version?: string;
+  /** The program that speaks the Agent Client Protocol, where that is another one. */
+  readonly acp?: ProgramPlace;
 }
 
 export interface AgentStart {
-  /** Arguments that come first, always. */
+  /** Arguments of its own mode that come first, always. */
   readonly args: readonly string[];
   /** Arguments with which it speaks the Agent Client Protocol. Absent: it does not. */
   readonly acp?: readonly string[];
+  /** How the prompt reaches it in its own mode. `acp`: that mode is of no use. */
   readonly prompt: "stdin" | "argument" | "acp";
-  /** Largest prompt in bytes. Absent: as long as an invocation may be. */
+  /** Flag before a prompt that is an argument. */
+  readonly promptFlag?: string;
+  /** Largest prompt of its own mode in bytes. Absent: as long as an invocation may be. */
   readonly promptMaxBytes?: number;
+  /** Variables of both modes. */
   readonly env: Readonly<Record<string, string>>;
 }
 
 export interface AgentEndpoint {
   /** Variable of the address of the model's API. Absent: it cannot be replaced by a variable. */
   readonly url?: string;
+  /** Arguments that hand the address on, for an agent that does not read the variable itself. `${url}` is replaced. */
+  readonly urlArgs?: readonly string[];
   /** Variables with a key or token; one of them set means that somebody is logged in. All are handed to the agent. */
   readonly keys: readonly string[];
+  /** Further variables that are handed to the agent. */
+  readonly env: readonly string[];
   /** Variable of the model. */
   readonly model?: string;
   /** Flag of the model. */
   readonly modelFlag?: string;
   /** Files in the user's home that a login leaves, relative to it. One of them there means that somebody is logged in. */
   readonly logins: readonly string[];
+  /** On macOS the login is in the keychain, where only the agent itself can look. */
+  readonly keychain?: boolean;
   /** How to log in, for the error that nobody is. */
   readonly loginHint: string;
 }
 
 export interface AgentHome {
-  /** Variable that names the private folder of the session. `HOME`: there is no other way. Absent: it needs none. */
-  readonly variable?: string;
+  /** Variables that name the private folder of the session, or a folder in it: `{CODEX_HOME: "."}`. */
+  readonly variables: Readonly<Record<string, string>>;
   /** Files of the user's home that appear in the private folder: from, relative to HOME; to, relative to the folder. */
   readonly credentials: readonly { readonly from: string; readonly to: string }[];
-  /** Files written into the private folder at each start, of mode 0600. `${…}` is replaced: see home-files.ts. */
-  readonly files: readonly { readonly path: string; readonly content: string }[];
+  /** Files written into the private folder at each start, of mode 0600. */
+  readonly files: readonly HomeFile[];
+}
+
+export interface HomeFile {
+  readonly path: string;
+  /** `${env.NAME}`, `${env.NAME:-default}` and `${home}` are replaced, as JSON and TOML write them within quotes. */
+  readonly content: string;
+  /** Variable without which it is not written. */
+  readonly when?: string;
 }
 
 export interface AgentMcp {
-  /** How MCP servers reach it. `none`: it has no MCP client. */
+  /** How MCP servers reach it in its own mode; the Agent Client Protocol has a way of its own. `none`: it has no MCP client. */
   readonly transport: "acp" | "flag-file" | "config-flags" | "home-file" | "env-json" | "none";
   /** Flag before the file. */
   readonly flag?: string;
+  /** What stands before the name of the file: `@`. */
+  readonly prefix?: string;
+  /** Variable with the JSON that the servers are put into. */
+  readonly variable?: string;
+  /** File with the servers, relative to the private folder. */
+  readonly file?: string;
+  /** Key of the address of an http server. Absent: `url`. */
+  readonly urlKey?: string;
   /** Key of a server that makes the agent show its tools at once. */
   readonly alwaysLoad?: string;
+  /** Revision of the protocol that it speaks. */
+  readonly revision?: string;
 }
 
 export interface AgentSession {
-  /** Who chooses the id of the conversation. */
+  /** Who chooses the id of the conversation in its own mode. Over ACP the agent does. */
   readonly id: "ours" | "theirs";
   readonly idFlag?: string;
-  readonly resume: "flag" | "subcommand" | "acp-load" | "acp-resume" | "none";
+  /** How its own mode resumes. */
+  readonly resume: "flag" | "subcommand" | "none";
+  /** The flag, or the subcommand. */
   readonly resumeFlag?: string;
+  /** What resumes over ACP, the better one where it has both. */
+  readonly acp?: "load" | "resume";
   /** It finds a conversation only in the directory where it began. */
   readonly sameCwd: boolean;
-  /** What it does with an id that it does not know. */
+  /** What its own mode does with an id that it does not know. */
   readonly unknown: "error" | "starts-new";
 }
 
 export interface AgentApproval {
-  /** Arguments with which it never asks. */
+  /** Arguments with which its own mode never asks. */
   readonly args: readonly string[];
+  /** Variables with which it never asks. */
   readonly env: Readonly<Record<string, string>>;
   /** ACP mode to set after the start. */
   readonly mode?: string;
@@ -120,19 +170,29 @@ export interface AgentApproval {
 export interface AgentLimits {
   readonly maxTurnsFlag?: string;
   readonly maxCostFlag?: string;
-  /** Bounds its retries, so that a refused request does not last for minutes. */
+  readonly maxSecondsFlag?: string;
+  /** Variable that bounds its retries, so that a refused request does not last for minutes. */
   readonly retriesEnv?: string;
 }
 
 export interface AgentOutput {
   /** Format of its own JSON lines. */
   readonly format: "claude" | "codex" | "copilot" | "opencode" | "gemini" | "qwen" | "vibe" | "pi" | "kimi";
+  /** What its own reports of usage stand for. */
   readonly usage: UsageRule;
-  /** Flag that takes a JSON Schema of the result. Absent: it has none. */
+  /** Where usage is over ACP: the answer to the prompt, its `_meta.quota`, `_meta.usage` of the chunks. */
+  readonly acpUsage?: "answer" | "quota" | "chunks" | "none";
+  /** Flag that takes a JSON Schema of the result, in its own mode. Absent: it has none. */
   readonly schemaFlag?: string;
 }
 
 export interface AgentInstructions {
+  /** Where the system prompt goes. `prompt`: before the prompt, because there is no better way. */
   readonly by: "flag" | "config" | "env-file" | "acp" | "prompt";
+  /** The flag, the key of the configuration, or the variable with the name of a file. */
   readonly flag?: string;
+  /** Files of the project that it reads by itself. */
+  readonly project: readonly string[];
+  /** Folders of the project in which it looks for skills. */
+  readonly skills: readonly string[];
 }
