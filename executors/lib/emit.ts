@@ -17,6 +17,14 @@ export interface UsageEvent {
   model?: string;
 }
 
+/** An event as it stands on a line of stdout, but for the result, which `emit.result` says. */
+export type SaidEvent =
+  | { type: "session"; executor_session_id: string }
+  | { type: "message"; role: "user" | "assistant" | "system"; text: string }
+  | ({ type: "tool" } & ToolEvent)
+  | ({ type: "usage" } & UsageEvent)
+  | { type: "status"; text: string };
+
 /**
  * Says an event to the runner: one line of JSON on stdout (ADR 12). Each promise settles when the line is handed to
  * the operating system; who awaits it goes no faster than the runner reads and loses nothing at exit. When nobody reads
@@ -34,6 +42,8 @@ export const emit = {
   usage: (event: UsageEvent) => write({ type: "usage", ...event }),
   /** What the agent is doing now, in one line. */
   status: (text: string) => write({ type: "status", text }),
+  /** Any of these, as what reads an agent's own output makes them. */
+  event: (event: SaidEvent) => write(event),
 };
 
 function write(event: object): Promise<void> {
