@@ -12,6 +12,7 @@ import { inPackage } from "../lib/package-root.ts";
 const ASSETS = [
   "runner/**/*.sh",
   "executors/*.{md,json}",
+  "executors/roster/*.{yaml,json}",
   "executors/*/ao-*-exec",
   "lib/*.py",
   "sdk/python/**/*.py",

@@ -1,0 +1,95 @@
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import type { RosterEntry } from "./roster-entry.ts";
+import { userFile } from "./user-home.ts";
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+export interface PrivateHome {
+  /** Absolute path of the folder. */
+  readonly dir: string;
+  /** Variables that make the agent use it. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/**
+ * Makes what the agent keeps in a home appear in a folder of the session: links to the user's credentials, and the files of
+ * its roster entry. The user's own home is read and never written; what the agent writes through a link, such as a renewed
+ * token, is the exception, and is what keeps its login alive.
+ * @param sessionHomeDir the session's folder, see session-home.ts.
+ * @param env what the entry's files take values from; it may put parts of the user's home elsewhere (XDG_DATA_HOME).
+ */
+export function prepareHome(
+  entry: Pick<RosterEntry, "home">,
+  sessionHomeDir: string,
+  userHome: string,
+  env: Env,
+): PrivateHome {
+  const { variables, credentials, files } = entry.home;
+  const dir = join(sessionHomeDir, "home");
+  privateFolder(dir);
+  for (const { from, to } of credentials) {
+    privateFolder(join(dir, dirname(to)));
+    linkCredential(userFile(from, userHome, env), join(dir, to));
+  }
+  for (const { path, content, when } of files) {
+    if (when !== undefined && !env[when]) continue;
+    privateFolder(join(dir, dirname(path)));
+    writePrivate(join(dir, path), filled(content, dir, env));
+  }
+  const places = Object.entries(variables).map(([name, place]): [string, string] => [name, join(dir, place)]);
+  for (const [, place] of places) privateFolder(place);
+  return { dir, env: Object.fromEntries(places) };
+}
+
+/** Writes a file of mode 0600 so that nobody sees a half of it. */
+export function writePrivate(path: string, content: string): void {
+  const aside = `${path}.${crypto.randomUUID()}.new`;
+  try {
+    writeFileSync(aside, content, { mode: 0o600, flag: "wx" });
+    renameSync(aside, path);
+  } catch (error) {
+    rmSync(aside, { force: true });
+    throw error;
+  }
+}
+
+function privateFolder(path: string): void {
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  chmodSync(path, 0o700);
+}
+
+/**
+ * An agent that renews its token may put a file where our link was. That one is kept while it is newer than the user's,
+ * whose token may be of no use any more.
+ */
+function linkCredential(from: string, to: string): void {
+  const there = lstatSync(to, { throwIfNoEntry: false });
+  const exists = existsSync(from);
+  if (there !== undefined) {
+    if (!there.isSymbolicLink() && (!exists || there.mtimeMs >= statSync(from).mtimeMs)) return;
+    if (exists && there.isSymbolicLink() && readlinkSync(to) === from) return;
+    // A link to nothing would have a login of this session written into the user's home.
+    rmSync(to, { recursive: true });
+  }
+  if (exists) symlinkSync(from, to);
+}
+
+/** JSON and TOML write a text within quotes alike. */
+function filled(content: string, home: string, env: Env): string {
+  return content.replaceAll(/\$\{(?:home|env\.([A-Za-z_]\w*)(?::-([^}]*))?)\}/g, (_, name?: string, or = "") => {
+    const value = name === undefined ? home : env[name] || or;
+    return JSON.stringify(value).slice(1, -1);
+  });
+}
