@@ -40,12 +40,34 @@ export function programFile(program: ProgramName, inRoot = inPackage): string {
   return file;
 }
 
+/** An agent of the roster, which the executor drives. */
+export interface ListedAgent {
+  /** For people. */
+  readonly label: string;
+  /** Absolute path of its own file; absent when it is not installed. */
+  readonly program?: string;
+  /** How it is asked for its version; absent when it is not installed. */
+  readonly ask?: {
+    readonly program: string;
+    readonly args: readonly string[];
+    readonly env: Readonly<Record<string, string>>;
+  };
+  /** The version that it should have. */
+  readonly version: string;
+  /** Oldest version that can be driven. */
+  readonly atLeast?: string;
+  /** The command that installs the version. */
+  readonly install: string;
+}
+
 /** An executor as `agent-runner --executor-list` tells of it. */
 interface ListedExecutor {
   readonly name: string;
   readonly path: string;
   /** The folder of executors that holds it. */
   readonly source: string;
+  /** The name is that of an agent. */
+  readonly agent?: ListedAgent;
 }
 
 export interface ExecutorList {

@@ -4,6 +4,7 @@ import { asTyped } from "../../lib/own-command.ts";
 import { EXIT } from "../../lib/exit-codes.ts";
 import type { Cli, Outcome, Verbs } from "../cli.ts";
 import type { Check } from "./check.ts";
+import { agentChecks } from "./agents.ts";
 import { coordinatorChecks, echoCheck, runnerChecks } from "./coordinator.ts";
 import { diskCheck, executorChecks, nodeCheck, orphanCheck, stateDirCheck, versionCheck } from "./host.ts";
 import { programChecks } from "./programs.ts";
@@ -37,7 +38,10 @@ async function* allChecks(cli: Cli): AsyncGenerator<Check, void> {
   yield nodeCheck();
   yield versionCheck();
   const { executors, stateDir, store } = yield* programChecks(cli.io.env);
-  if (executors !== undefined) yield* executorChecks(executors);
+  if (executors !== undefined) {
+    yield* executorChecks(executors);
+    yield* agentChecks(executors, cli.io.env);
+  }
   if (stateDir !== undefined) yield stateDirCheck(stateDir);
   const places = [stateDir, store].filter((place) => place !== undefined);
   if (places.length > 0) yield await diskCheck(places);
@@ -48,7 +52,7 @@ async function* allChecks(cli: Cli): AsyncGenerator<Check, void> {
   yield await echoCheck(cli, runners);
 }
 
-const STYLES: Record<Check["status"], Style> = { pass: "green", fail: "red", skip: "yellow" };
+const STYLES: Record<Check["status"], Style> = { pass: "green", fail: "red", skip: "yellow", warn: "yellow" };
 
 /** `PASS  node  v26.10.0`, and what to do on a line of its own. */
 export function checkText({ name, status, detail, help }: Check, paint: Paint, columns = Infinity): string {

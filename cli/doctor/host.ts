@@ -34,7 +34,8 @@ export function versionCheck(): Check {
 }
 
 /** Every executor that a runner finds can be started. */
-export function executorChecks({ executors, problems }: ExecutorList): Check[] {
+export function executorChecks({ executors: all, problems }: ExecutorList): Check[] {
+  const executors = all.filter(({ agent }) => agent === undefined);
   const checks = problems.map(({ message }): Check => ({ name: "executors", status: "fail", detail: message }));
   if (executors.length > 0) {
     const names = executors.map(({ name }) => name).join(", ");

@@ -91,7 +91,9 @@ async function dev(cli: Cli, runnerArgs: readonly string[], options: DevOptions)
       group.runners.push(startChild("runner", flags, { servedBy: group.coordinator }));
     }
     const runners = await registered(url, group, sinceMs);
-    const installed = list.executors.map(({ name }) => name);
+    const installed = list.executors
+      .filter(({ agent }) => agent === undefined || agent.program !== undefined)
+      .map(({ name }) => name);
     if (!group.ending)
       cli.io.stderr.write(
         banner(

@@ -2,7 +2,11 @@ import { delimiter } from "node:path";
 import { BOOT_VARIABLE } from "../../lib/boot-variable.ts";
 
 /** Variables of the runner that every executor gets (ADR 12); LC_* besides. */
-const ALLOWED = ["HOME", "USER", "SHELL", "LANG", "TZ", "TMPDIR", "TERM", "SSH_AUTH_SOCK"];
+const ALLOWED = [
+  ...["HOME", "USER", "SHELL", "LANG", "TZ", "TMPDIR", "TERM", "SSH_AUTH_SOCK"],
+  // Where a user's files are; executors of agents look there for what is installed, as the runner does.
+  ...["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "AGENT_RUNNER_AGENTS_DIR"],
+];
 
 /**
  * What a network needs to be reached: where its proxies are, and which certificate authorities it trusts. An executor

@@ -8,12 +8,34 @@ const PROGRAM = /^ao-.+-exec$/;
 
 /** An executor that a runner can be started with by name. */
 export interface DiscoveredExecutor {
-  /** Name of its folder. */
+  /** Name of its folder, or of an agent. */
   name: string;
   /** Absolute path of its program. */
   path: string;
   /** The directory of executors that holds the folder. */
   source: string;
+  /** The name is that of an agent of the roster, which the program drives. */
+  agent?: DiscoveredAgent;
+  /** Agents of the roster that the program can drive, and the variables of the runner that each needs. */
+  drives?: Record<string, string[]>;
+}
+
+/** What is known of an agent of the roster without starting it. */
+export interface DiscoveredAgent {
+  /** For people. */
+  label: string;
+  /** Absolute path of its own file; undefined when it is not installed. */
+  program: string | undefined;
+  /** How it is asked for its version; undefined when it is not installed. */
+  ask: { program: string; args: string[]; env: Record<string, string> } | undefined;
+  /** The version that the roster pins, as the program says it. */
+  version: string;
+  /** Oldest version that can be driven; undefined when that is not known. */
+  atLeast: string | undefined;
+  /** The command that installs the pinned version. */
+  install: string;
+  /** Names of variables that it needs of the runner: keys, addresses, models. */
+  env: string[];
 }
 
 /** Something that looks like an executor and cannot be used, and why, in words that name the path. */
@@ -27,6 +49,8 @@ export interface Discovery {
   /** By name. */
   executors: DiscoveredExecutor[];
   problems: DiscoveryProblem[];
+  /** Agents whose executor is not part of this installation. Nothing is wrong with that until somebody asks for one. */
+  absent?: DiscoveryProblem[];
 }
 
 /** The executor that was asked for cannot be used. The message says what to do. */
@@ -60,10 +84,10 @@ export function discoverExecutors(packageDir: string, moreDirs: readonly string[
 }
 
 /** The executor of that name. Throws ExecutorError, with what is wrong with it or with the names that there are. */
-export function findExecutor({ executors, problems }: Discovery, name: string): DiscoveredExecutor {
+export function findExecutor({ executors, problems, absent = [] }: Discovery, name: string): DiscoveredExecutor {
   const found = executors.find((executor) => executor.name === name);
   if (found !== undefined) return found;
-  const problem = problems.find((problem) => problem.name === name);
+  const problem = [...problems, ...absent].find((problem) => problem.name === name);
   if (problem !== undefined) throw new ExecutorError(problem.message);
   const names = executors.map((executor) => executor.name).join(", ") || "none";
   const unread = problems.flatMap(({ name, message }) => (isAbsolute(name) ? `\n${message}` : [])).join("");

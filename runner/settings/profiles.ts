@@ -6,7 +6,7 @@ import { readJson } from "../../lib/protocol/json-text.ts";
 import { isPrintable } from "../../lib/protocol/printable.ts";
 import { utf8Text } from "../../lib/text.ts";
 import { fileProblem } from "../../lib/config/file-problem.ts";
-import type { Discovery } from "./discovery.ts";
+import type { DiscoveredExecutor, Discovery } from "./discovery.ts";
 import { passEnvProblem } from "../execution/environment.ts";
 import { findExecutor } from "./discovery.ts";
 import { executableProblem } from "./executable.ts";
@@ -20,9 +20,9 @@ export interface ExecutorProfile {
   name: string;
   /** Absolute path of the file. */
   file: string;
-  /** Kind of executor. */
+  /** Kind of executor, or name of an agent. */
   type: string;
-  /** Absolute path of the program: `command`, relative to the file, or else the discovered executor named by `type`. */
+  /** Absolute path of the program: `command`, relative to the file, or else the discovered executor or agent named by `type`. */
   command: string;
   /** Handed to the executor as `executor_config`. */
   config: JsonObject;
@@ -133,11 +133,37 @@ function readProfile(name: string, file: string, discovery: Discovery): Executor
   const unfit = jsonProblem(config, '"config"');
   if (unfit !== undefined) throw new ProfileError(unfit);
   if (type === undefined) throw new ProfileError(`"type" is missing; it must be ${KEYS["type"]!.is}`);
-  const path = command === undefined ? findExecutor(discovery, type).path : resolve(dirname(file), command);
+  const found = command === undefined ? findExecutor(discovery, type) : undefined;
+  const path = found?.path ?? resolve(dirname(file), command ?? "");
   const problem = executableProblem(path);
   if (problem !== undefined) throw new ProfileError(`"command": ${problem}`);
-  return { name, file, type, command: path, config, portable, env, tags };
+  const settings = found === undefined ? { config, env: [] } : agentSettings(found, config);
+  return {
+    name,
+    file,
+    type,
+    command: path,
+    config: settings.config,
+    portable,
+    env: [...settings.env, ...env],
+    tags,
+  };
 }
+
+/**
+ * What an executor gets because of the agent that it drives: which one, where its name is the agent's, and the variables that
+ * this one needs.
+ */
+export function agentSettings(found: AgentExecutor, config: JsonObject = {}): { config: JsonObject; env: string[] } {
+  const { name, agent, drives = {} } = found;
+  if (agent !== undefined) return { config: { ...config, agent: name }, env: agent.env };
+  const [only, ...more] = Object.keys(drives);
+  const driven = config["agent"] ?? (more.length === 0 ? only : undefined);
+  const env = typeof driven === "string" && Object.hasOwn(drives, driven) ? drives[driven] : undefined;
+  return { config, env: env ?? [] };
+}
+
+type AgentExecutor = Pick<DiscoveredExecutor, "name" | "agent" | "drives">;
 
 function isText(value: unknown, maxLength: number): value is string {
   return typeof value === "string" && value.length > 0 && value.length <= maxLength;

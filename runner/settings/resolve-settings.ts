@@ -1,16 +1,18 @@
 import { realpathSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { loadRoster, rosterDirs } from "../../executors/lib/roster/load-roster.ts";
 import { inPackage } from "../../lib/package-root.ts";
 import { readAuthorities } from "../../lib/config/authorities.ts";
 import { UsageError } from "../../lib/config/config.ts";
 import type { RunnerOptions } from "../config.ts";
 import { inheritedEnv, maskedVariables } from "../execution/environment.ts";
 import { Secrets } from "../execution/secret-filter.ts";
+import { withAgents } from "./agents.ts";
 import { directoryProblem } from "./directory.ts";
 import { ExecutorError, discoverExecutors, findExecutor, profileNameOf, resolveExecutorPath } from "./discovery.ts";
-import type { Discovery } from "./discovery.ts";
-import { ProfileError, findProfile, listProfiles, profilesDir } from "./profiles.ts";
+import type { DiscoveredExecutor, Discovery } from "./discovery.ts";
+import { ProfileError, agentSettings, findProfile, listProfiles, profilesDir } from "./profiles.ts";
 import type { ProfileList } from "./profiles.ts";
 import type { RunnerSettings } from "./settings.ts";
 
@@ -26,13 +28,19 @@ export interface Findings {
 }
 
 export function find({ executorsDirs, projectDir }: RunnerOptions): Findings {
-  const discovery = discoverExecutors(join(PACKAGE_ROOT, "executors"), executorsDirs);
+  const folders = discoverExecutors(join(PACKAGE_ROOT, "executors"), executorsDirs);
+  const discovery = withAgents(folders, loadRoster(rosterDirs(process.env)), process.env);
   return { discovery, profiles: listProfiles([profilesDir(projectDir)], discovery) };
 }
 
-/** `--executor-list`: a name and a path in each line. */
+/** `--executor-list`: a name and a path in each line; for an agent, whether it is installed. */
 export function executorListText({ discovery }: Findings): string {
-  return table(discovery.executors.map(({ name, path }) => [name, path]));
+  return table(discovery.executors.map(({ name, path, agent }) => [name, path, installedText(agent)]));
+}
+
+function installedText(agent: DiscoveredExecutor["agent"]): string {
+  if (agent === undefined) return "";
+  return agent.program === undefined ? "not installed" : "installed";
 }
 
 /** `--profile-list`: a name, an executor type and a path in each line. */
@@ -94,24 +102,28 @@ function chooseExecutor(options: RunnerOptions, findings: Findings, cwd: string)
       return { executorProfile: name, executor, tags };
     }
     if (options.executorPath !== undefined) {
-      const command = resolveExecutorPath(options.executorPath, PACKAGE_ROOT, cwd);
-      return plain(profileNameOf(command), command, options);
+      const path = resolveExecutorPath(options.executorPath, PACKAGE_ROOT, cwd);
+      return plain({ name: profileNameOf(path), path }, options);
     }
     const name = options.executor ?? defaultExecutor(findings);
-    return plain(name, findExecutor(findings.discovery, name).path, options);
+    return plain(findExecutor(findings.discovery, name), options);
   } catch (error) {
     if (error instanceof ExecutorError || error instanceof ProfileError) throw new UsageError(error.message);
     throw error;
   }
 }
 
-function plain(name: string, command: string, { passEnv, maskEnv }: RunnerOptions): Choice {
-  const executor = { type: name, command, config: {}, portable: false, passEnv, maskEnv };
+function plain(found: Pick<DiscoveredExecutor, "name" | "path" | "agent" | "drives">, options: RunnerOptions): Choice {
+  const { name, path } = found;
+  const { config, env } = agentSettings(found);
+  const { maskEnv } = options;
+  const passEnv = [...options.passEnv, ...env];
+  const executor = { type: name, command: path, config, portable: false, passEnv, maskEnv };
   return { executorProfile: name, executor, tags: [] };
 }
 
 function defaultExecutor({ discovery }: Findings): string {
-  const names = discovery.executors.map(({ name }) => name);
+  const names = discovery.executors.filter(({ agent }) => agent === undefined).map(({ name }) => name);
   if (names.includes(DEFAULT_EXECUTOR)) return DEFAULT_EXECUTOR;
   throw new UsageError(
     `no executor is named, and ${DEFAULT_EXECUTOR} is not installed; found: ${names.join(", ") || "none"}\n` +

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
-import { Ajv2020 } from "ajv/dist/2020.js";
+import { createRequire } from "node:module";
+import type * as Ajv from "ajv/dist/2020.js";
 import type { ErrorObject, ValidateFunction } from "ajv/dist/2020.js";
 import { parse as parseYaml } from "yaml";
 import { nearNames } from "../../../lib/near-names.ts";
@@ -110,10 +111,11 @@ function texts(env: Readonly<Record<string, unknown>>): Record<string, string> {
 
 let compiled: ValidateFunction | undefined;
 
-/** Compiled when it is needed: the entries of the package do without. */
+/** Loaded and compiled when it is needed: the entries of the package do without, and executors start often. */
 function validator(): ValidateFunction {
   if (compiled !== undefined) return compiled;
   const schema = JSON.parse(readFileSync(inPackage("executors/roster/roster.schema.json"), "utf8")) as object;
+  const { Ajv2020 } = createRequire(import.meta.url)("ajv/dist/2020.js") as typeof Ajv;
   compiled = new Ajv2020({ verbose: true, allErrors: true, allowUnionTypes: true }).compile(schema);
   return compiled;
 }

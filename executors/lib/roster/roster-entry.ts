@@ -28,7 +28,10 @@ export interface RosterEntry {
   readonly limits: AgentLimits;
   readonly output: AgentOutput;
   readonly instructions: AgentInstructions;
-  /** What it cannot do, by the name of the point of `ao executors check` that then may fail, with the reason. */
+  /**
+   * What it cannot do, with the reason: by the name of the point of `ao executors check` that then may fail, or one of
+   * `limits`, `cost`, `usage` and `schema`, for which there is no point.
+   */
   readonly lacks: Readonly<Record<string, string>>;
   /** For the page of the agent. */
   readonly notes: readonly string[];

@@ -155,7 +155,7 @@ function guideCommands(program: string): string[][] {
 it("shows commands of the two servers whose flags exist", () => {
   const coordinators = guideCommands("agent-coordinator");
   const runners = guideCommands("agent-runner");
-  expect([coordinators.length, runners.length]).toEqual([1, 4]);
+  expect([coordinators.length, runners.length]).toEqual([1, 6]);
   for (const words of coordinators) parseCoordinatorConfig(words, {}, () => undefined);
   for (const words of runners) parseRunnerOptions(words, {}, () => undefined);
 });

@@ -10,7 +10,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   client: ["lib", "gen"],
   mcp: ["client", "lib", "gen"],
   coordinator: ["mcp", "client", "lib", "gen"],
-  runner: ["mcp", "client", "lib", "gen"],
+  // The runner offers the agents of the roster by name.
+  runner: ["executors", "mcp", "client", "lib", "gen"],
   // `ao` asks the programs, so that it can be shipped without them.
   cli: ["client", "lib", "gen"],
   executors: ["lib", "gen"],

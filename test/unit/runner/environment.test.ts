@@ -42,6 +42,11 @@ describe("the environment of an executor", () => {
       TMPDIR: "/t",
       TERM: "xterm",
       SSH_AUTH_SOCK: "/s",
+      XDG_CONFIG_HOME: "/c",
+      XDG_DATA_HOME: "/d",
+      XDG_STATE_HOME: "/st",
+      XDG_CACHE_HOME: "/ca",
+      AGENT_RUNNER_AGENTS_DIR: "/agents",
     };
     const network = {
       HTTPS_PROXY: "http://p:1",
