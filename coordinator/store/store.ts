@@ -81,6 +81,8 @@ export interface Offer {
   /** Epoch milliseconds. */
   readonly acceptBy: number;
   readonly invocation: ExecutorInvocation;
+  /** Of the invocation, as it is stored. */
+  readonly bytes: number;
   readonly timeoutMs: number | undefined;
   readonly idleTimeoutMs: number | undefined;
 }
