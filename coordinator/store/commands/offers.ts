@@ -60,7 +60,7 @@ export function offer(tx: Tx, candidates: readonly Candidate[], newLeaseId: () =
         continue;
       }
       const row = runBySeq(tx.sql, seq);
-      const content = contentOf(tx.sql, row);
+      const content = contentOf(tx.sql, row.seq);
       const bytes = before + content.bytes;
       const lease = { leaseId: newLeaseId(), runnerId, bootId };
       apply(tx, row, { type: "OFFER", lease }, { acceptBy: acceptBy + transferMs(bytes) });
@@ -79,12 +79,12 @@ interface OfferedContent extends Pick<SpecRow, "summary" | "content"> {
   readonly bytes: number;
 }
 
-function contentOf(sql: Sql, row: RunRow): OfferedContent {
+function contentOf(sql: Sql, runSeq: number): OfferedContent {
   const spec = sql<Pick<SpecRow, "summary" | "content"> & { agent_bytes: number | null }>(
     `SELECT summary, content, (SELECT length(body) FROM agent_snapshots WHERE seq = agent_seq) AS agent_bytes
      FROM run_specs WHERE run_seq = ?`,
-  ).first(row.seq);
-  if (spec === undefined) throw bug("SPEC4", `run ${row.run_id} has no spec`);
+  ).first(runSeq);
+  if (spec === undefined) throw bug("SPEC4", `run number ${runSeq} has no spec`);
   const { summary, content, agent_bytes } = spec;
   return { summary, content, bytes: content.length + (agent_bytes ?? 0) };
 }
@@ -188,7 +188,7 @@ function offerOf(sql: Sql, row: RunRow, spec: OfferedContent): Offer {
 
 /** Offers that a runner has not answered, to be sent again on a new stream. */
 export function openOffers(sql: Sql, runnerId: string): Offer[] {
-  return offeredRows(sql, runnerId).map((row) => offerOf(sql, row, contentOf(sql, row)));
+  return offeredRows(sql, runnerId).map((row) => offerOf(sql, row, contentOf(sql, row.seq)));
 }
 
 function offeredRows(sql: Sql, runnerId: string): RunRow[] {
@@ -251,7 +251,7 @@ export function clampTimes({ sql, now }: Tx, leaseTtlMs: number, acceptDeadlineM
   for (const { seq, state, due_at: dueAt, lost_after_ms: lostAfterMs } of due) {
     const ttlMs =
       state === "OFFERED"
-        ? acceptDeadlineMs + transferMs(OFFERED_BYTES + contentBytes(sql, seq))
+        ? acceptDeadlineMs + transferMs(OFFERED_BYTES + contentOf(sql, seq).bytes)
         : (lostAfterMs ?? leaseTtlMs);
     const clamped = clampedDue(dueAt, now, ttlMs);
     if (clamped !== dueAt) sql("UPDATE runs SET due_at = ? WHERE seq = ?").run(clamped, seq);
