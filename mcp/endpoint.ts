@@ -24,7 +24,10 @@ const INSTRUCTIONS =
 export interface EndpointOptions {
   /** Who calls, by the headers of the request. */
   readonly callerOf: (headers: Headers) => ToolCaller;
-  /** Requests, and calls of tools in them, that are served at a time; a further one gets 429. */
+  /**
+   * Requests, and calls of tools in them, that are served at a time; a further one gets 429. As many more may be arriving: a
+   * further one takes the place of the one that has been arriving longest.
+   */
   readonly maxExchanges: number;
   readonly log: Log;
 }
@@ -47,12 +50,26 @@ export function mcpEndpoint({ callerOf, maxExchanges, log }: EndpointOptions): E
       onerror: (error) => log.debug({ reason: error.message }, "an MCP request was refused"),
     },
   );
-  /** Responses that are open, and the calls that each is the answer to. */
+  /** Responses to requests whose body is still being read, the oldest first. */
+  const arriving = new Set<HttpResponse>();
+  /** Responses that are open otherwise, and the calls that each is the answer to. */
   const open = new Map<HttpResponse, number>();
   const busy = () => [...open.values()].reduce((sum, calls) => sum + Math.max(1, calls), 0);
   const tooMany = `${maxExchanges} requests are being answered; repeat when one of them has been`;
 
+  const giveUp = (response: HttpResponse): void => {
+    arriving.delete(response);
+    response.once("finish", () => response.destroy());
+    refuse(
+      response,
+      408,
+      `${maxExchanges} requests began to arrive after this one, whose body is not complete: send it again`,
+    );
+  };
+
   const answer = async (request: Request, body: Uint8Array | undefined, response: HttpResponse): Promise<Response> => {
+    // A body that was given up must not be acted upon, even when its end came in the same moment.
+    if (!arriving.delete(response)) throw new Error("the request was given up");
     const { headers } = request;
     const { events } = acceptable(headers);
     if (body === undefined)
@@ -61,7 +78,7 @@ export function mcpEndpoint({ callerOf, maxExchanges, log }: EndpointOptions): E
       return refusal(415, "the body is read as it is: send it without content-encoding");
     const message = readBody(body);
     if (message.type === "refused") return Response.json(message.error, { status: message.status });
-    if (busy() - 1 + message.calls > maxExchanges) return refusal(429, tooMany);
+    if (busy() + Math.max(1, message.calls) > maxExchanges) return refusal(429, tooMany);
     open.set(response, message.calls);
     const { json: parsedBody } = message;
     const answered = await handler.fetch(request, { parsedBody });
@@ -73,13 +90,17 @@ export function mcpEndpoint({ callerOf, maxExchanges, log }: EndpointOptions): E
       if (closing) return refuse(response, 503, "this server ends");
       if (admitPage(request, response)) return;
       if (busy() >= maxExchanges) return refuse(response, 429, tooMany);
-      open.set(response, 0);
+      // Whole requests arrive within moments: what has been on its way longest is slow, or never meant to end.
+      const [oldest] = arriving;
+      if (oldest !== undefined && arriving.size >= maxExchanges) giveUp(oldest);
+      arriving.add(response);
       await exchange(request, response, (web, body) => answer(web, body, response));
+      arriving.delete(response);
       open.delete(response);
     },
     async close() {
       closing = true;
-      for (const response of open.keys()) response.destroy();
+      for (const response of [...arriving, ...open.keys()]) response.destroy();
       await handler.close();
     },
   };
