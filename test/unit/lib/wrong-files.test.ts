@@ -42,6 +42,8 @@ beforeAll(() => {
   const form = { type: "pkcs8", format: "pem" } as const;
   writeFileSync(at("other.pem"), privateKey.export(form));
   writeFileSync(at("sealed.pem"), privateKey.export({ ...form, cipher: "aes-256-cbc", passphrase: "x" }));
+  const pem = readFileSync(at("cert.pem"), "utf8");
+  writeFileSync(at("chain.pem"), `${pem}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n`);
   chmodSync(dir, 0o755);
   for (const path of CLOSED) chmodSync(at(path), 0o000);
 });
@@ -182,6 +184,12 @@ describe("TLS files that are not what they should be are named", () => {
     ["a key that is none", "cert.pem", "plain", /^--tls-key .*plain holds no private key in PEM form$/],
     ["the two of them swapped", "key.pem", "cert.pem", /^--tls-cert .*key.pem holds a private key, .* swapped\?$/],
     ["the key of another certificate", "cert.pem", "other.pem", /other.pem is not the key of the certificate/],
+    [
+      "a chain of which the second is none",
+      "chain.pem",
+      "key.pem",
+      /chain.pem and --tls-key .* cannot be used: Error: /,
+    ],
     ["a key with a passphrase", "cert.pem", "sealed.pem", /sealed.pem is encrypted with a passphrase/],
   ])("%s", (_what, cert, key, why) => {
     expect(() => readTls({ cert: at(cert), key: at(key) }, 0)).toThrow(why);
