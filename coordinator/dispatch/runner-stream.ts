@@ -31,7 +31,7 @@ export class RunnerStream {
   readonly streamId = newId("stream");
   readonly runnerId: string;
   readonly bootId: string;
-  /** The runner says when the first message has come, and is offered nothing before. */
+  /** The runner says when the first message has come. No run is offered to it before; offers that were open already are sent. */
   readonly needsProof: boolean;
   #queue: Queued[] = [];
   /** Of what is in the queue, and of the message that is being sent. */

@@ -3,6 +3,7 @@ import type { DescMessage, DescMethod, Message } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Interceptor, UnaryRequest } from "@connectrpc/connect";
+import { errorInfo } from "../../lib/rpc/error-info.ts";
 
 /**
  * Largest response as JSON, in messages: control characters take six bytes there, and what was taken in binary is to be readable
@@ -35,6 +36,8 @@ export function fittingPages(messageMaxBytes: number): Interceptor {
     throw new ConnectError(
       `the response has ${bytes} bytes; a message has at most ${messageMaxBytes}`,
       Code.ResourceExhausted,
+      undefined,
+      [errorInfo("MESSAGE_TOO_LARGE")],
     );
   };
 }

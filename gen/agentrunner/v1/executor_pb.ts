@@ -942,7 +942,7 @@ export type ExecutorOutput = Message<"agentrunner.v1.ExecutorOutput"> & {
   stream: ExecutorOutput_Stream;
 
   /**
-   * The text, with its line ends, at most 64 KiB.
+   * The text, with its line ends, in pieces of at most `Limits.event_chunk_max_bytes`.
    *
    * @generated from field: string text = 2;
    */
@@ -961,7 +961,7 @@ export type ExecutorOutputJson = {
   stream?: ExecutorOutput_StreamJson;
 
   /**
-   * The text, with its line ends, at most 64 KiB.
+   * The text, with its line ends, in pieces of at most `Limits.event_chunk_max_bytes`.
    *
    * @generated from field: string text = 2;
    */

@@ -46,7 +46,9 @@ export type CreateRunRequest = Message<"agentrunner.v1.CreateRunRequest"> & {
   sessionId: string;
 
   /**
-   * Session to start or to continue. Default for a new session: its session_id.
+   * Session to start or to continue. Default for a new session: its session_id. A new name is neither blank nor begins or
+   * ends with white space, and does not begin with `run_`, `ses_` or `@`: it could not be told from an id. Else
+   * INVALID_ARGUMENT with reason SESSION_NAME_INVALID.
    *
    * @generated from field: string session_name = 3;
    */
@@ -179,7 +181,9 @@ export type CreateRunRequestJson = {
   sessionId?: string;
 
   /**
-   * Session to start or to continue. Default for a new session: its session_id.
+   * Session to start or to continue. Default for a new session: its session_id. A new name is neither blank nor begins or
+   * ends with white space, and does not begin with `run_`, `ses_` or `@`: it could not be told from an id. Else
+   * INVALID_ARGUMENT with reason SESSION_NAME_INVALID.
    *
    * @generated from field: string session_name = 3;
    */
@@ -1105,7 +1109,8 @@ export const PruneRunsResponseSchema: GenMessage<PruneRunsResponse, {jsonType: P
  * Errors of every RPC: UNAVAILABLE (the coordinator is ending or cannot be reached; repeat with backoff. With a
  * google.rpc.ErrorInfo of domain `agentrunner` it says that the store cannot be written: nothing was changed. Reason
  * STORE_FULL: its disk is full, free space and repeat. STORE_FAILED: any other reason, repeat with backoff),
- * RESOURCE_EXHAUSTED (a message of more than 4 MiB, or a limit that the text names), INTERNAL (a bug; the text holds an id that is in the coordinator's log).
+ * RESOURCE_EXHAUSTED (with reason MESSAGE_TOO_LARGE a message of more than 4 MiB, else a limit that the text names), INTERNAL
+ * (a bug; the text holds an id that is in the coordinator's log).
  *
  * @generated from service agentrunner.v1.RunService
  */

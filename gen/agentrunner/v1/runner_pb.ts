@@ -941,21 +941,22 @@ export const RunnerConfigSchema: GenMessage<RunnerConfig, {jsonType: RunnerConfi
   messageDesc(file_agentrunner_v1_runner, 7);
 
 /**
- * Sizes that the coordinator enforces, in bytes. A runner cuts before it sends, and says where it cut.
+ * Sizes, in bytes. A runner cuts before it sends, and says where it cut.
  *
  * @generated from message agentrunner.v1.Limits
  */
 export type Limits = Message<"agentrunner.v1.Limits"> & {
   /**
-   * Largest message, decompressed. 4 MiB; a larger one is RESOURCE_EXHAUSTED, and the same code has other meanings.
-   * So a runner cuts or drops only what it has measured to be larger.
+   * Largest message, decompressed. 4 MiB; a larger one is RESOURCE_EXHAUSTED with reason MESSAGE_TOO_LARGE. The code alone
+   * has other meanings, so a runner cuts or drops only what it has measured to be larger.
    *
    * @generated from field: uint64 message_max_bytes = 1;
    */
   messageMaxBytes: bigint;
 
   /**
-   * Largest text of one event. 64 KiB.
+   * Largest piece in which a runner sends output, and the text of an event. 64 KiB. It makes followers and batches flow and is
+   * not enforced: a larger text is taken as it is, as long as it fits in a message, and counts against output_max_bytes.
    *
    * @generated from field: uint64 event_chunk_max_bytes = 2;
    */
@@ -984,21 +985,22 @@ export type Limits = Message<"agentrunner.v1.Limits"> & {
 };
 
 /**
- * Sizes that the coordinator enforces, in bytes. A runner cuts before it sends, and says where it cut.
+ * Sizes, in bytes. A runner cuts before it sends, and says where it cut.
  *
  * @generated from message agentrunner.v1.Limits
  */
 export type LimitsJson = {
   /**
-   * Largest message, decompressed. 4 MiB; a larger one is RESOURCE_EXHAUSTED, and the same code has other meanings.
-   * So a runner cuts or drops only what it has measured to be larger.
+   * Largest message, decompressed. 4 MiB; a larger one is RESOURCE_EXHAUSTED with reason MESSAGE_TOO_LARGE. The code alone
+   * has other meanings, so a runner cuts or drops only what it has measured to be larger.
    *
    * @generated from field: uint64 message_max_bytes = 1;
    */
   messageMaxBytes?: string;
 
   /**
-   * Largest text of one event. 64 KiB.
+   * Largest piece in which a runner sends output, and the text of an event. 64 KiB. It makes followers and batches flow and is
+   * not enforced: a larger text is taken as it is, as long as it fits in a message, and counts against output_max_bytes.
    *
    * @generated from field: uint64 event_chunk_max_bytes = 2;
    */

@@ -404,8 +404,9 @@ export type WatchRunsRequest = Message<"agentrunner.v1.WatchRunsRequest"> & {
   held: HeldLease[];
 
   /**
-   * The runner names this stream in a Heartbeat as soon as `opened` has come. It is offered nothing before. False: offers
-   * follow `opened` at once, whether it arrives or not.
+   * The runner names this stream in a Heartbeat as soon as `opened` has come. No run is offered to it before; offers that
+   * were open on the stream that this one replaces are sent again at once, because their deadline runs. False: offers follow
+   * `opened` at once, whether it arrives or not.
    *
    * @generated from field: bool confirms_stream = 5;
    */
@@ -445,8 +446,9 @@ export type WatchRunsRequestJson = {
   held?: HeldLeaseJson[];
 
   /**
-   * The runner names this stream in a Heartbeat as soon as `opened` has come. It is offered nothing before. False: offers
-   * follow `opened` at once, whether it arrives or not.
+   * The runner names this stream in a Heartbeat as soon as `opened` has come. No run is offered to it before; offers that
+   * were open on the stream that this one replaces are sent again at once, because their deadline runs. False: offers follow
+   * `opened` at once, whether it arrives or not.
    *
    * @generated from field: bool confirms_stream = 5;
    */
@@ -1664,7 +1666,9 @@ export type AppendEventsRequest = Message<"agentrunner.v1.AppendEventsRequest"> 
   runnerId: string;
 
   /**
-   * One for each lease, 1 to 500. One that breaks a rule of its message is answered INVALID, and the others are stored.
+   * 1 to 500, usually one for each lease; several of one lease are taken in their order, as if they were one. One call at
+   * a time: what a second one sends while the first is under way may be found to leave a gap. A batch that breaks a rule of
+   * its message is answered INVALID, and the others are stored.
    *
    * @generated from field: repeated agentrunner.v1.EventBatch batches = 2;
    */
@@ -1683,7 +1687,9 @@ export type AppendEventsRequestJson = {
   runnerId?: string;
 
   /**
-   * One for each lease, 1 to 500. One that breaks a rule of its message is answered INVALID, and the others are stored.
+   * 1 to 500, usually one for each lease; several of one lease are taken in their order, as if they were one. One call at
+   * a time: what a second one sends while the first is under way may be found to leave a gap. A batch that breaks a rule of
+   * its message is answered INVALID, and the others are stored.
    *
    * @generated from field: repeated agentrunner.v1.EventBatch batches = 2;
    */
@@ -1999,7 +2005,8 @@ export const DeregisterResponseSchema: GenMessage<DeregisterResponse, {jsonType:
  *
  * What was refused with UNAVAILABLE is repeated unchanged, for hours if need be; nothing may be cut or dropped because of
  * it. With a google.rpc.ErrorInfo of domain `agentrunner` and reason STORE_FULL or STORE_FAILED it says that the store
- * cannot be written. A message of more than `Limits.message_max_bytes` is RESOURCE_EXHAUSTED: a runner knows the size of
+ * cannot be written. A message of more than `Limits.message_max_bytes` is RESOURCE_EXHAUSTED with reason MESSAGE_TOO_LARGE,
+ * and is not to be repeated as it is: a runner knows the size of
  * what it sends, and splits a batch, or cuts an item that is too large alone, before it sends it. After
  * DEADLINE_EXCEEDED, a connection that broke under a call and HTTP 413 of a proxy it sends a smaller batch.
  *

@@ -614,7 +614,7 @@ export type UpdateSessionRequest = Message<"agentrunner.v1.UpdateSessionRequest"
   sessionId: string;
 
   /**
-   * The new name. Empty: the session_id.
+   * The new name, by the rules of CreateRun. Empty: the session_id.
    *
    * @generated from field: string session_name = 2;
    */
@@ -647,7 +647,7 @@ export type UpdateSessionRequestJson = {
   sessionId?: string;
 
   /**
-   * The new name. Empty: the session_id.
+   * The new name, by the rules of CreateRun. Empty: the session_id.
    *
    * @generated from field: string session_name = 2;
    */
@@ -837,7 +837,8 @@ export const SessionService: GenService<{
   /**
    * Change a session's name or metadata.
    *
-   * Errors: NOT_FOUND, ALREADY_EXISTS (the name is taken), INVALID_ARGUMENT (a field that cannot be changed).
+   * Errors: NOT_FOUND, ALREADY_EXISTS (the name is taken), INVALID_ARGUMENT (a field that cannot be changed; with reason
+   * SESSION_NAME_INVALID a name that a session is not given).
    *
    * @generated from rpc agentrunner.v1.SessionService.UpdateSession
    */
