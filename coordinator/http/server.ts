@@ -158,7 +158,7 @@ export function routerOptions(
   const messageMaxBytes = options.messageMaxBytes ?? MESSAGE_MAX_BYTES;
   return {
     readMaxBytes: messageMaxBytes,
-    // Of JSON, which is larger. In binary `fittingPages` bounds what a call returns; a stream has one thing in a message, and a
+    // Of JSON, which is larger. In binary `fittingPages` bounds what a read returns; a stream has one thing in a message, and a
     // run with its prompt and result may be larger there than what this server reads.
     writeMaxBytes: JSON_RESPONSE_FACTOR * messageMaxBytes,
     // No brotli: at Node's default quality one large reply keeps a thread busy for seconds.
