@@ -27,6 +27,8 @@ class World {
   readonly toCome: (() => void)[] = [];
   /** Every WatchSession call. */
   readonly opened: string[] = [];
+  /** Sessions of which the first event of a run was looked up. */
+  readonly lookedUp: string[] = [];
   /** Events that were sent, of all streams. */
   sent = 0;
   /** Runs that tell `boss` of `low`. */
@@ -83,6 +85,7 @@ class World {
           }),
           listSessionEvents: ({ sessionId, runId, pageSize }) => {
             expect(pageSize).toBe(1);
+            this.lookedUp.push(sessionId);
             const at = this.log.findIndex((event) => event.sessionId === sessionId && event.runId === runId);
             return { nextCursor: `at ${at + 1}` };
           },
@@ -159,6 +162,7 @@ describe("waiting for a session that has run often", () => {
     round(0);
     expect(await untilTreeSettled(world.services(), "boss", { signal })).toBe(true);
     expect(world.sent).toBeLessThanOrEqual(world.log.length - 400);
+    expect(world.lookedUp).toEqual(["low", "boss"]);
   });
 });
 
