@@ -7,7 +7,7 @@ import type { Log } from "../lib/log.ts";
 import { VERSION } from "../lib/version.ts";
 import { acceptable, asJson } from "./answer.ts";
 import { readArguments } from "./arguments.ts";
-import { readBody, rpcError } from "./body.ts";
+import { INVALID_REQUEST, readBody, rpcError } from "./body.ts";
 import type { ToolCaller } from "./caller.ts";
 import { adviceOf } from "./errors.ts";
 import { admitPage, BODY_MAX_BYTES, exchange, METHODS, refuse } from "./exchange.ts";
@@ -24,7 +24,10 @@ const INSTRUCTIONS =
 export interface EndpointOptions {
   /** Who calls, by the headers of the request. */
   readonly callerOf: (headers: Headers) => ToolCaller;
-  /** Requests, and calls of tools in them, that are served at a time; a further one gets 429. */
+  /**
+   * Requests, and calls of tools in them, that are served at a time; a further one gets 429. As many more may be arriving: a
+   * further one takes the place of the one that has been arriving longest.
+   */
   readonly maxExchanges: number;
   readonly log: Log;
 }
@@ -47,12 +50,26 @@ export function mcpEndpoint({ callerOf, maxExchanges, log }: EndpointOptions): E
       onerror: (error) => log.debug({ reason: error.message }, "an MCP request was refused"),
     },
   );
-  /** Responses that are open, and the calls that each is the answer to. */
+  /** Responses to requests whose body is still being read, the oldest first. */
+  const arriving = new Set<HttpResponse>();
+  /** Responses that are open otherwise, and the calls that each is the answer to. */
   const open = new Map<HttpResponse, number>();
   const busy = () => [...open.values()].reduce((sum, calls) => sum + Math.max(1, calls), 0);
   const tooMany = `${maxExchanges} requests are being answered; repeat when one of them has been`;
 
+  const giveUp = (response: HttpResponse): void => {
+    arriving.delete(response);
+    response.once("finish", () => response.destroy());
+    refuse(
+      response,
+      408,
+      `${maxExchanges} requests began to arrive after this one, whose body is not complete: send it again`,
+    );
+  };
+
   const answer = async (request: Request, body: Uint8Array | undefined, response: HttpResponse): Promise<Response> => {
+    // A body that was given up must not be acted upon, even when its end came in the same moment.
+    if (!arriving.delete(response)) throw new Error("the request was given up");
     const { headers } = request;
     const { events } = acceptable(headers);
     if (body === undefined)
@@ -61,7 +78,12 @@ export function mcpEndpoint({ callerOf, maxExchanges, log }: EndpointOptions): E
       return refusal(415, "the body is read as it is: send it without content-encoding");
     const message = readBody(body);
     if (message.type === "refused") return Response.json(message.error, { status: message.status });
-    if (busy() - 1 + message.calls > maxExchanges) return refusal(429, tooMany);
+    if (message.calls > maxExchanges) {
+      // It would never fit: to say that it be repeated, as below, would be no help.
+      const error = rpcError(INVALID_REQUEST, `Invalid Request: ${tooManyCalls(message.calls, maxExchanges)}`);
+      return Response.json(error, { status: 400 });
+    }
+    if (busy() + Math.max(1, message.calls) > maxExchanges) return refusal(429, tooMany);
     open.set(response, message.calls);
     const { json: parsedBody } = message;
     const answered = await handler.fetch(request, { parsedBody });
@@ -73,13 +95,17 @@ export function mcpEndpoint({ callerOf, maxExchanges, log }: EndpointOptions): E
       if (closing) return refuse(response, 503, "this server ends");
       if (admitPage(request, response)) return;
       if (busy() >= maxExchanges) return refuse(response, 429, tooMany);
-      open.set(response, 0);
+      // Whole requests arrive within moments: what has been on its way longest is slow, or never meant to end.
+      const [oldest] = arriving;
+      if (oldest !== undefined && arriving.size >= maxExchanges) giveUp(oldest);
+      arriving.add(response);
       await exchange(request, response, (web, body) => answer(web, body, response));
+      arriving.delete(response);
       open.delete(response);
     },
     async close() {
       closing = true;
-      for (const response of open.keys()) response.destroy();
+      for (const response of [...arriving, ...open.keys()]) response.destroy();
       await handler.close();
     },
   };
@@ -87,6 +113,10 @@ export function mcpEndpoint({ callerOf, maxExchanges, log }: EndpointOptions): E
 
 const NO_STREAM =
   "this is MCP's streamable HTTP: POST a message of JSON-RPC. There are no sessions and no stream of the server's own";
+
+function tooManyCalls(calls: number, most: number): string {
+  return `this batch has ${calls} calls of tools, and ${most} may be: send at most ${most} in a batch. Nothing was done`;
+}
 
 function refusal(status: number, message: string, headers: Record<string, string> = {}): Response {
   return Response.json(rpcError(-32_000, message), { status, headers });
@@ -133,9 +163,12 @@ async function called(
     const { args, ignored } = readArguments(tool, given);
     hints = ignored;
     const answer = await tool.call(args, caller, signal);
-    return answered(hints.length === 0 ? answer : { ...answer, ignored_arguments: [...hints] });
+    return answered(
+      hints.length === 0 ? answer : { ...answer, ignored_arguments: hints.map((hint) => hint.toWellFormed()) },
+    );
   } catch (error) {
-    const text = [adviceOf(error, caller), ...hints].join(" ");
+    // What a model sent may have been cut in the middle of a character to be shown.
+    const text = [adviceOf(error, caller), ...hints].join(" ").toWellFormed();
     log.info({ tool: tool.name, session_id: caller.sessionId, reason: text }, "a tool call failed");
     return { content: [{ type: "text", text }], isError: true };
   }

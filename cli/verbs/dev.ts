@@ -95,7 +95,7 @@ async function dev(cli: Cli, runnerArgs: readonly string[], options: DevOptions)
       .filter(({ agent }) => agent === undefined || agent.program !== undefined)
       .map(({ name }) => name);
     if (!group.ending)
-      cli.io.stderr.write(
+      cli.screen.say(
         banner(
           { url, store, runners, installed, command: ownCommand(cli.io.env) },
           cli.paintTalk,
@@ -236,11 +236,11 @@ export function banner({ url, store, runners, installed, command }: DevFacts, pa
       ),
     ),
     line("executors", `${installed.join(", ")}  (-x NAME starts a runner for each)`),
-    `${line("try", "")} ${shell(`${command} -c ${url} start hello`, `--profile ${profile} --prompt "Say hello" --follow`)}`,
+    `${line("try", "")}${shell(`${command} -c ${url} start hello`, `--profile ${profile} --prompt "Say hello" --follow`)}`,
     indent +
       shell(`curl -s ${url}/agentrunner.v1.RunService/CreateRun`, `-H 'content-type: application/json' -d ${body}`),
     indent + shell(`grpcurl -plaintext -d ${body}`, `${target} agentrunner.v1.RunService/CreateRun`),
     line("stop", "Ctrl+C finishes what runs; a second one stops it"),
   ];
-  return `\n${lines.join("\n")}\n\n`;
+  return `\n${lines.join("\n")}\n`;
 }

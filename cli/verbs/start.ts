@@ -6,9 +6,9 @@ import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
 import { InvocationMode, RunSchema, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { CreateRunRequest } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import { CreateRunRequestSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
+import { sessionNameProblem } from "../../lib/protocol/session-name.ts";
 import type { Cli, Outcome, Verbs } from "../cli.ts";
 import { cliError, present, usage } from "../errors.ts";
-import { parseRef } from "../refs.ts";
 import { followSession } from "../follow/follow-session.ts";
 import { sayWhyPending } from "../follow/follow.ts";
 import type { RunOptions } from "../options.ts";
@@ -28,12 +28,9 @@ export function addStart(ao: Command, verbs: Verbs): void {
     .action(
       verbs.action(async (cli, name: string | undefined, options: RunOptions) => {
         const sessionName = name ?? "";
-        if (name !== undefined && parseRef(name).type !== "name")
-          throw usage(
-            `${name} means a session that there is, and no new one can have that name`,
-            "choose another name",
-          );
-        const request = await runRequest(options, cli.io);
+        const problem = name === undefined ? undefined : sessionNameProblem(name);
+        if (problem !== undefined) throw usage(problem);
+        const request = await runRequest(options, cli);
         return queueRun(
           cli,
           create(CreateRunRequestSchema, { ...request, sessionName, mode: InvocationMode.START }),

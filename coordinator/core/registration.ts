@@ -8,6 +8,27 @@ export interface Incumbent {
 /** NEW: nobody has the identity. SAME: the same process again. REPLACE: the newcomer takes over. TWIN: it may not. */
 export type RegistrationKind = "NEW" | "SAME" | "REPLACE" | "TWIN";
 
+/** What makes a runner the one that it is, on its host. */
+export interface RunnerPlace {
+  readonly projectDir: string;
+  readonly executorProfile: string;
+  readonly name: string;
+}
+
+/**
+ * Whether a runner keeps the id that it remembers: nobody has that id, or one in the same place. A runner that was moved to
+ * another directory with its state, or has another profile or name now, gets the id of its new place.
+ * @param known who has the id; undefined when nobody has.
+ */
+export function keepsId(known: RunnerPlace | undefined, newcomer: RunnerPlace): boolean {
+  if (known === undefined) return true;
+  return (
+    known.projectDir === newcomer.projectDir &&
+    known.executorProfile === newcomer.executorProfile &&
+    known.name === newcomer.name
+  );
+}
+
 /** Decides who has a runner's identity (ADR 3). */
 export function registration(
   incumbent: Incumbent | undefined,

@@ -118,8 +118,8 @@ export class Connections {
   }
 
   /** Nothing is sent to a runner without a stream: the next response to a call of its own tells it. */
-  send(runnerId: string, event: StreamEvent): void {
-    this.streamOf(runnerId)?.send(event);
+  send(runnerId: string, event: StreamEvent, bytes?: number): void {
+    this.streamOf(runnerId)?.send(event, bytes);
   }
 
   /** Streams of the runners that may be able to take a run and have room on their way, the least recently asked first. */

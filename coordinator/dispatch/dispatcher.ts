@@ -9,7 +9,7 @@ import type { Committed, Offer, Offered, Candidate } from "../store/store.ts";
 import { Connections } from "./connections.ts";
 import { DemandIndex } from "./demand-index.ts";
 import type { DemandIndexDeps } from "./demand-index.ts";
-import type { RunnerStream } from "./runner-stream.ts";
+import type { RunnerStream, StreamEvent } from "./runner-stream.ts";
 
 /*
  * The dispatcher brings pending runs and free runners together.
@@ -61,6 +61,9 @@ type Mode = "idle" | "offering" | "offering-again" | "stopped";
 
 /** Runners that one offer command considers; more follow in the next. */
 const MAX_CANDIDATES = 64;
+
+/** Of an offer beside its invocation: ids, token, limits. */
+const OFFER_BYTES = 256;
 
 /** Pause after a failure of the store. */
 const FAILURE_PAUSE_MS = 1000;
@@ -320,7 +323,7 @@ export class Dispatcher {
       return;
     }
     const { runId, leaseId, attempt, invocation, timeoutMs, idleTimeoutMs } = offer;
-    this.#connections.send(offer.runnerId, {
+    const event: StreamEvent = {
       case: "offer",
       value: {
         runId,
@@ -332,7 +335,8 @@ export class Dispatcher {
         ...(timeoutMs === undefined ? {} : { timeout: durationFromMs(timeoutMs) }),
         ...(idleTimeoutMs === undefined ? {} : { idleTimeout: durationFromMs(idleTimeoutMs) }),
       },
-    });
+    };
+    this.#connections.send(offer.runnerId, event, OFFER_BYTES + offer.bytes);
   }
 
   /** Returns a runner's open offers to the queue; `unanswered` says why, when the runner had them and broke off. */

@@ -31,7 +31,7 @@ export class RunnerStream {
   readonly streamId = newId("stream");
   readonly runnerId: string;
   readonly bootId: string;
-  /** The runner says when the first message has come, and is offered nothing before. */
+  /** The runner says when the first message has come. No run is offered to it before; offers that were open already are sent. */
   readonly needsProof: boolean;
   #queue: Queued[] = [];
   /** Of what is in the queue, and of the message that is being sent. */
@@ -67,10 +67,11 @@ export class RunnerStream {
     this.#onRoom = onRoom;
   }
 
-  send(event: StreamEvent): void {
+  /** @param size of the message in bytes, about; who knows it saves serializing the message for it alone. */
+  send(event: StreamEvent, size?: number): void {
     if (this.#ended !== undefined) return;
     const message = create(WatchRunsResponseSchema, { event });
-    const bytes = toBinary(WatchRunsResponseSchema, message).length;
+    const bytes = size ?? toBinary(WatchRunsResponseSchema, message).length;
     this.#forgetOffersOf(message);
     if (this.#queue.length >= MAX_QUEUED || (this.#queue.length > 0 && this.#bytes + bytes > MAX_QUEUED_BYTES)) {
       const message = `${this.#queue.length} messages of ${this.#bytes} bytes wait on this stream and are not read; open a new one`;

@@ -4,6 +4,7 @@ import { RunnerService } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import { jsonProblemIn } from "../../lib/protocol/json-values.ts";
 import { numberProblem } from "../../lib/protocol/json-numbers.ts";
 import { JSON_MAX_DEPTH, READ_MAX_DEPTH } from "../../lib/protocol/limits.ts";
+import { errorInfo } from "../../lib/rpc/error-info.ts";
 import { NotText, utf8Text } from "../../lib/text.ts";
 
 /*
@@ -17,7 +18,7 @@ export const BODY_OPTIONS: Required<Pick<ConnectRouterOptions, "jsonOptions" | "
   jsonOptions: jsonOptions({ ignoreUnknownFields: false }),
   // Deep enough for one item of a batch to be refused by its name, and not the batch.
   binaryOptions: { recursionLimit: READ_MAX_DEPTH },
-  requestGate: blameTheCaller,
+  requestGate: explainRefusals,
 };
 
 /**
@@ -51,20 +52,27 @@ function jsonTextOf(body: Uint8Array = new Uint8Array()): string {
   return text;
 }
 
-/** A body that cannot be read is its sender's fault; Connect calls it INTERNAL when it is binary. The error is sent after this. */
-function blameTheCaller({ signal }: HandlerContext): void {
+/** Connect's own refusals, as a caller needs them. The error is sent after this, and there is no other hook. */
+function explainRefusals({ signal }: HandlerContext): void {
   const look = () => {
     const error: unknown = signal.reason;
-    if (!(error instanceof ConnectError)) return;
-    const { code, rawMessage } = error;
-    if (code === Code.Internal && rawMessage.startsWith("parse binary: ")) {
-      Object.assign(error, { code: Code.InvalidArgument });
-    }
-    if (/maximum recursion depth|call stack/.test(rawMessage)) {
-      Object.assign(error, { rawMessage: `${rawMessage}; JSON may be nested ${JSON_MAX_DEPTH} levels deep` });
-    }
+    if (error instanceof ConnectError) explain(error);
   };
   signal.addEventListener("abort", look, { once: true });
+}
+
+function explain(error: ConnectError): void {
+  const { code, rawMessage } = error;
+  // A body that cannot be read is its sender's fault; Connect calls it INTERNAL when it is binary.
+  if (code === Code.Internal && rawMessage.startsWith("parse binary: ")) {
+    Object.assign(error, { code: Code.InvalidArgument });
+  }
+  if (/maximum recursion depth|call stack/.test(rawMessage)) {
+    Object.assign(error, { rawMessage: `${rawMessage}; JSON may be nested ${JSON_MAX_DEPTH} levels deep` });
+  }
+  if (code === Code.ResourceExhausted && /larger than configured (read|write)MaxBytes/.test(rawMessage)) {
+    error.details.push(errorInfo("MESSAGE_TOO_LARGE"));
+  }
 }
 
 /** Batches: one item that is too deep must not refuse the others, and gets its own verdict. */

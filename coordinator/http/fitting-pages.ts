@@ -1,8 +1,9 @@
 import { toBinary, toJsonString } from "@bufbuild/protobuf";
-import type { DescMessage, Message } from "@bufbuild/protobuf";
+import type { DescMessage, DescMethod, Message } from "@bufbuild/protobuf";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Interceptor, UnaryRequest } from "@connectrpc/connect";
-import { RunnerService } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import { errorInfo } from "../../lib/rpc/error-info.ts";
 
 /**
  * Largest response as JSON, in messages: control characters take six bytes there, and what was taken in binary is to be readable
@@ -20,8 +21,8 @@ const AIM = 0.9;
 export function fittingPages(messageMaxBytes: number): Interceptor {
   return (next) => async (request) => {
     const response = await next(request);
-    // Answers to runners are verdicts, and there are thousands a second: not worth measuring.
-    if (request.stream || response.stream || request.service === RunnerService) return response;
+    // What is written answers with no more than was sent, and there are thousands a second: not worth measuring.
+    if (request.stream || response.stream || !isRead(request.method)) return response;
     const json = readsJson(request);
     const bytes = bytesOf(request.method.output, response.message, json);
     if (bytes <= messageMaxBytes) return response;
@@ -35,8 +36,14 @@ export function fittingPages(messageMaxBytes: number): Interceptor {
     throw new ConnectError(
       `the response has ${bytes} bytes; a message has at most ${messageMaxBytes}`,
       Code.ResourceExhausted,
+      undefined,
+      [errorInfo("MESSAGE_TOO_LARGE")],
     );
   };
+}
+
+function isRead({ idempotency }: DescMethod): boolean {
+  return idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
 }
 
 function readsJson({ requestMethod, url, header }: UnaryRequest): boolean {

@@ -158,7 +158,8 @@ export function routerOptions(
   const messageMaxBytes = options.messageMaxBytes ?? MESSAGE_MAX_BYTES;
   return {
     readMaxBytes: messageMaxBytes,
-    // Of JSON; what is larger in binary does not come here.
+    // Of JSON, which is larger. In binary `fittingPages` bounds what a read returns; a stream has one thing in a message, and a
+    // run with its prompt and result may be larger there than what this server reads.
     writeMaxBytes: JSON_RESPONSE_FACTOR * messageMaxBytes,
     // No brotli: at Node's default quality one large reply keeps a thread busy for seconds.
     acceptCompression: [compressionGzip],

@@ -17,6 +17,10 @@ export type ErrorReason =
   | "OTHER_STORE"
   /** A cursor was made by this store in a time that it has lost: it was restored from an older copy. */
   | "STORE_WENT_BACK"
+  /** A session was to be given a name that could be taken for an id, or that cannot be seen. */
+  | "SESSION_NAME_INVALID"
+  /** A message is larger than messages may be. Repeating it as it is does not help. */
+  | "MESSAGE_TOO_LARGE"
   /** What of a NOT_FOUND was not found. */
   | MissingReason;
 

@@ -3,11 +3,19 @@ import { FieldMaskSchema } from "@bufbuild/protobuf/wkt";
 import type { Store } from "../../coordinator/store/store.ts";
 import { AgentBlueprintSchema } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import { ExecutionMode, OnLost_Policy, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
+import { SessionStatus } from "../../gen/agentrunner/v1/session_pb.ts";
 import { HeldLease_Phase } from "../../gen/agentrunner/v1/runner_pb.ts";
 import { EventBatchSchema, Report_Kind } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import { UpdateSessionRequestSchema } from "../../gen/agentrunner/v1/session_service_pb.ts";
 import { StoreHarness } from "./store-harness.ts";
 
+/** Those that are looked for in different ways. */
+const STATUSES = [
+  [],
+  [SessionStatus.IDLE],
+  [SessionStatus.FAILED, SessionStatus.STOPPED, SessionStatus.PENDING],
+  [SessionStatus.RUNNING, SessionStatus.STOPPING],
+];
 const CALLBACK = ExecutionMode.ASYNC_CALLBACK;
 
 /** Gives the store every command in every form that makes a statement of its own, and closes it. */
@@ -17,6 +25,7 @@ export async function everyCommand(store: Store): Promise<void> {
   await lives(harness);
   await lists(harness);
   await trees(harness);
+  await toldInVain(harness);
   await runners(harness);
   await store.gauges();
   await store.keepClockNote(await store.clockNote(harness.now));
@@ -90,7 +99,9 @@ async function lists({ store, runnerId }: StoreHarness): Promise<void> {
           await store.listRuns({ ...page, sessionId, withinSessionId, states, runnerId: ofRunner });
         }
       }
-      await store.listSessions({ ...page, statuses: [], parentSessionId: sessionId, withinSessionId });
+      for (const statuses of STATUSES) {
+        await store.listSessions({ ...page, statuses, parentSessionId: sessionId, withinSessionId });
+      }
     }
   }
   for (const type of ["run-id", "session-id", "request-id"] as const) {
@@ -135,6 +146,20 @@ async function trees(harness: StoreHarness): Promise<void> {
   const prune = { before: harness.now + 1, from: undefined, budgetMs: 60_000 };
   await store.pruneRuns({ ...prune, dryRun: true });
   await store.pruneRuns({ ...prune, dryRun: false });
+}
+
+/** A session is deleted while its parent is told of it, in a run that is lost then. */
+async function toldInVain(harness: StoreHarness): Promise<void> {
+  const boss = await harness.createRun({});
+  await harness.complete(boss.runId);
+  const { sessionId, runId } = await harness.createRun({ parentSessionId: boss.sessionId });
+  await harness.complete(runId);
+  const child = await harness.createRun({ sessionId, parentSessionId: boss.sessionId, executionMode: CALLBACK });
+  await harness.complete(child.runId);
+  for (const open of await harness.runsOf(boss.sessionId)) await harness.begin(open.runId);
+  await harness.store.deleteSession(sessionId, 0);
+  await harness.lose();
+  await harness.store.finishDeletions(60_000);
 }
 
 async function runners({ store, runnerId, now, again }: StoreHarness): Promise<void> {

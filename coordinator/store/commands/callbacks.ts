@@ -45,12 +45,18 @@ export function settleEnded(tx: Tx, newRunId: () => string): void {
 
 function concludeDelivery({ sql }: Tx, row: RunRow): void {
   if (!isFinalName(row.state)) return;
-  const bound = sql<{ seq: number; deliveries: number }>(
-    "SELECT seq, deliveries FROM notifications WHERE run_seq = ? AND state = 'BOUND'",
+  const bound = sql<{ seq: number; deliveries: number; session_id: string }>(
+    `SELECT n.seq, n.deliveries, s.session_id FROM notifications n JOIN sessions s ON s.seq = n.child_seq
+     WHERE n.run_seq = ? AND n.state = 'BOUND'`,
   ).all(row.seq);
-  for (const { seq, deliveries } of bound) {
+  for (const { seq, deliveries, session_id } of bound) {
     const ended = { state: row.state, failure: row.failure ?? undefined, started: row.started_at !== null };
     const state = afterDelivery(ended, deliveries);
+    // Its parent would be resumed to hear of a session that is not there.
+    if (state === "WAITING" && isBeingDeleted({ session_id })) {
+      sql("DELETE FROM notifications WHERE seq = ?").run(seq);
+      continue;
+    }
     // A run that was stopped before its executor was started has delivered nothing.
     const counted = state === "WAITING" && row.state === "STOPPED" ? deliveries - 1 : deliveries;
     sql("UPDATE notifications SET state = ?, deliveries = ? WHERE seq = ?").run(state, counted, seq);
@@ -198,7 +204,7 @@ function resumeSpec(
   return { summary, invocation, agentSeq: last.agent_seq, requestId: "", requestHash: new Uint8Array() };
 }
 
-/** Notifications for a session, oldest first: those that are open, and the newest of the others, at most `limit`. */
+/** The newest notifications for a session, at most `limit`, oldest first. */
 export function notificationsOf(sql: Sql, sessionSeq: number, limit: number): Notification[] {
   const rows = sql<{
     child: string;

@@ -60,11 +60,12 @@ export function offer(tx: Tx, candidates: readonly Candidate[], newLeaseId: () =
         continue;
       }
       const row = runBySeq(tx.sql, seq);
-      const bytes = before + contentBytes(tx.sql, row.seq);
+      const content = contentOf(tx.sql, row.seq);
+      const bytes = before + content.bytes;
       const lease = { leaseId: newLeaseId(), runnerId, bootId };
       apply(tx, row, { type: "OFFER", lease }, { acceptBy: acceptBy + transferMs(bytes) });
       pending.taken(row);
-      offers.push(offerOf(tx.sql, row));
+      offers.push(offerOf(tx.sql, row, content));
       if (bytes < OFFERED_BYTES) nextRound.push({ candidate, free: free - 1, bytes });
     }
     round = nextRound;
@@ -72,13 +73,20 @@ export function offer(tx: Tx, candidates: readonly Candidate[], newLeaseId: () =
   return { offers, fullRunnerIds, emptyClasses: pending.empty(), retryAt: pending.retryAt };
 }
 
-function contentBytes(sql: Sql, seq: number): number {
-  return (
-    sql<{ bytes: number }>(
-      `SELECT length(p.content) + coalesce(length(a.body), 0) AS bytes
-       FROM run_specs p LEFT JOIN agent_snapshots a ON a.seq = p.agent_seq WHERE p.run_seq = ?`,
-    ).first(seq)?.bytes ?? 0
-  );
+/** What is offered of a run, as it is stored. */
+interface OfferedContent extends Pick<SpecRow, "summary" | "content"> {
+  /** Of the invocation, with its blueprint. */
+  readonly bytes: number;
+}
+
+function contentOf(sql: Sql, runSeq: number): OfferedContent {
+  const spec = sql<Pick<SpecRow, "summary" | "content"> & { agent_bytes: number | null }>(
+    `SELECT summary, content, (SELECT length(body) FROM agent_snapshots WHERE seq = agent_seq) AS agent_bytes
+     FROM run_specs WHERE run_seq = ?`,
+  ).first(runSeq);
+  if (spec === undefined) throw bug("SPEC4", `run number ${runSeq} has no spec`);
+  const { summary, content, agent_bytes } = spec;
+  return { summary, content, bytes: content.length + (agent_bytes ?? 0) };
 }
 
 function transferMs(bytes: number): number {
@@ -160,9 +168,7 @@ class OldestPending {
   }
 }
 
-function offerOf(sql: Sql, row: RunRow): Offer {
-  const spec = sql<SpecRow>("SELECT summary, content FROM run_specs WHERE run_seq = ?").first(row.seq);
-  if (spec === undefined) throw bug("SPEC4", `run ${row.run_id} has no spec`);
+function offerOf(sql: Sql, row: RunRow, spec: OfferedContent): Offer {
   if (row.due_at === null) throw bug("OFFER2", `the offer of ${row.run_id} has no deadline`);
   const { leaseId, runnerId, bootId } = leaseOfOpen(row);
   const summary = decode(RunSummarySchema, spec.summary);
@@ -176,12 +182,13 @@ function offerOf(sql: Sql, row: RunRow): Offer {
     blueprint: summary.agentName === "" ? undefined : snapshotOf(sql, row.seq),
   });
   const limits = { timeoutMs: optionalMs(summary.timeout), idleTimeoutMs: optionalMs(summary.idleTimeout) };
-  return { runnerId, bootId, runId: row.run_id, leaseId, attempt, acceptBy: row.due_at, invocation, ...limits };
+  const { bytes } = spec;
+  return { runnerId, bootId, runId: row.run_id, leaseId, attempt, acceptBy: row.due_at, invocation, bytes, ...limits };
 }
 
 /** Offers that a runner has not answered, to be sent again on a new stream. */
 export function openOffers(sql: Sql, runnerId: string): Offer[] {
-  return offeredRows(sql, runnerId).map((row) => offerOf(sql, row));
+  return offeredRows(sql, runnerId).map((row) => offerOf(sql, row, contentOf(sql, row.seq)));
 }
 
 function offeredRows(sql: Sql, runnerId: string): RunRow[] {
@@ -244,7 +251,7 @@ export function clampTimes({ sql, now }: Tx, leaseTtlMs: number, acceptDeadlineM
   for (const { seq, state, due_at: dueAt, lost_after_ms: lostAfterMs } of due) {
     const ttlMs =
       state === "OFFERED"
-        ? acceptDeadlineMs + transferMs(OFFERED_BYTES + contentBytes(sql, seq))
+        ? acceptDeadlineMs + transferMs(OFFERED_BYTES + contentOf(sql, seq).bytes)
         : (lostAfterMs ?? leaseTtlMs);
     const clamped = clampedDue(dueAt, now, ttlMs);
     if (clamped !== dueAt) sql("UPDATE runs SET due_at = ? WHERE seq = ?").run(clamped, seq);

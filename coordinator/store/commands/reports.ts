@@ -190,27 +190,26 @@ function eventOf(one: Report, forGood: () => Finality): ReportEvent | undefined 
 /** Stores what a committed report carries besides the state. */
 function keep({ sql, now }: Tx, row: RunRow, one: Report, before: AttemptRow | undefined): void {
   const recorded = remember(before === undefined ? [] : recordedOf(before), Number(one.seq), one.kind);
-  sql("UPDATE attempts SET last_seq = ?, reported = ? WHERE lease_id = ?").run(
-    one.seq,
-    JSON.stringify(recorded),
-    one.leaseId,
-  );
+  const reported = JSON.stringify(recorded);
+  const exit = isFinalKind(one.kind) && one.exit !== undefined ? encode(ExitSchema, one.exit) : null;
+  // One write an attempt and report: there are thousands a second.
   if (one.kind === Report_Kind.STARTED) {
-    sql("UPDATE attempts SET started_at = ?, pid = ? WHERE lease_id = ?").run(now, one.pid, one.leaseId);
+    sql("UPDATE attempts SET last_seq = ?, reported = ?, started_at = ?, pid = ? WHERE lease_id = ?").run(
+      ...[one.seq, reported, now, one.pid, one.leaseId],
+    );
+  } else if (exit !== null || (isFinalKind(one.kind) && one.eventsMissing > 0n)) {
+    const missing = one.eventsMissing > MAX_SEQ ? MAX_SEQ : one.eventsMissing;
+    sql("UPDATE attempts SET last_seq = ?, reported = ?, exit = ?, events_missing = ? WHERE lease_id = ?").run(
+      ...[one.seq, reported, exit, missing, one.leaseId],
+    );
+  } else {
+    sql("UPDATE attempts SET last_seq = ?, reported = ? WHERE lease_id = ?").run(one.seq, reported, one.leaseId);
   }
   if (one.executorSessionId !== "" && one.executorSessionId !== row.executor_session_id) {
     sql("UPDATE sessions SET executor_session_id = ? WHERE seq = ?").run(one.executorSessionId, row.session_seq);
     row.executor_session_id = one.executorSessionId;
   }
   if (!isFinalKind(one.kind)) return;
-  const exit = one.exit === undefined ? null : encode(ExitSchema, one.exit);
-  if (exit !== null || one.eventsMissing > 0n) {
-    sql("UPDATE attempts SET exit = ?, events_missing = ? WHERE lease_id = ?").run(
-      exit,
-      one.eventsMissing > MAX_SEQ ? MAX_SEQ : one.eventsMissing,
-      one.leaseId,
-    );
-  }
   // The run is pending again: the result of this attempt is not the run's.
   if (row.ended_at === null) return;
   const result = one.result === undefined ? null : encode(ExecutorResultSchema, bounded(one.result));

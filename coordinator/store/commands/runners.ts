@@ -10,7 +10,7 @@ import {
 import type { HeldLease, LeaseVerdict } from "../../../gen/agentrunner/v1/runner_pb.ts";
 import type { RegisterRequest } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
 import { leaseVerdict } from "../../core/held-lease.ts";
-import { registration } from "../../core/registration.ts";
+import { keepsId, registration } from "../../core/registration.ts";
 import { freeSlots, withheldSlots } from "../../core/capacity.ts";
 import { isHeld } from "../../core/run-transitions.ts";
 import { pageOf, pageStart } from "../cursors.ts";
@@ -103,15 +103,14 @@ export function register(
   };
 }
 
-/** Who the runner is: whom it says, unless that one works in another directory or with another profile or name. */
+/** The id of the runner, and who has it. */
 function identified(sql: Sql, request: RegisterRequest): { runnerId: string; row: RunnerRow | undefined } {
-  const { hostname, projectDir, executorProfile, name } = request;
-  const claimed = request.runnerId === "" ? undefined : runnerRow(sql, request.runnerId);
-  const other =
-    claimed !== undefined &&
-    (claimed.project_dir !== projectDir || claimed.executor_profile !== executorProfile || claimed.name !== name);
-  if (request.runnerId !== "" && !other) return { runnerId: request.runnerId, row: claimed };
-  const runnerId = deriveRunnerId({ hostname, projectDir, executorProfile, name });
+  if (request.runnerId !== "") {
+    const row = runnerRow(sql, request.runnerId);
+    const known = row && { projectDir: row.project_dir, executorProfile: row.executor_profile, name: row.name };
+    if (keepsId(known, request)) return { runnerId: request.runnerId, row };
+  }
+  const runnerId = deriveRunnerId(request);
   return { runnerId, row: runnerRow(sql, runnerId) };
 }
 

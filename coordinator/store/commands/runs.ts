@@ -22,6 +22,7 @@ import type { RunSpec } from "./insert-run.ts";
 import { attemptMessage, encode, encodeMetadata, runColumnsBy, runMessage } from "./rows.ts";
 import type { AttemptRow, ResultRow, RunRow, SpecRow } from "./rows.ts";
 import { cancelCallbacks, childDepth, isBeingDeleted, OPEN_WITHIN, oweCallback } from "./session-tree.ts";
+import { mustBeNewName } from "./session-name.ts";
 import { apply, runById, runBySeq } from "./transition.ts";
 import type { Sql, Tx } from "./tx.ts";
 import type { AgentLookup, FoundRun, JudgedAgent, TreeLimits } from "../store.ts";
@@ -105,6 +106,7 @@ function sessionFor(tx: Tx, request: CreateRunRequest, newSessionId: string, lim
     const text = key === "" ? "RESUME needs session_id or session_name" : `no session named ${key}`;
     throw new Refusal("NOT_FOUND", text, "SESSION_NOT_FOUND");
   }
+  if (sessionName !== "") mustBeNewName(sessionName);
   const depth = parentSessionId === "" ? 0 : childDepth(tx, parentSessionId, limits);
   const { lastInsertRowid } = tx
     .sql(

@@ -1,4 +1,3 @@
-import { setImmediate } from "node:timers/promises";
 import { create } from "@bufbuild/protobuf";
 import type { Run } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { SessionDataSchema } from "../../../gen/agentrunner/store/v1/store_pb.ts";
@@ -8,19 +7,17 @@ import type { RunStateName } from "../../core/run-transitions.ts";
 import { bug } from "../../../lib/bug.ts";
 import { sessionStatus } from "../../core/sessions/session.ts";
 import { notificationsOf } from "./callbacks.ts";
-import { cursorOf, pageOf, pageStart } from "../cursors.ts";
 import type { EventCursors } from "../event-cursors.ts";
 import { decode, decodeOptional, RUN_COLUMNS } from "./rows.ts";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { RunRow } from "./rows.ts";
 import { runById } from "./transition.ts";
 import type { Sql } from "./tx.ts";
-import { isBeingDeleted, WITHIN } from "./session-tree.ts";
 import { wholeRun } from "./runs.ts";
 import { Refusal } from "../refusal.ts";
-import type { EventPage, EventQuery, Page, SessionQuery } from "../store.ts";
+import type { EventPage, EventQuery } from "../store.ts";
 
-interface SessionRow {
+export interface SessionRow {
   seq: number;
   session_id: string;
   session_name: string;
@@ -54,54 +51,11 @@ export function getSession(sql: Sql, key: { sessionId: string } | { sessionName:
 /** Child sessions and notifications that are returned with one session: the newest. */
 const MAX_RELATIVES = 1000;
 
-/** Time after which a read that can take long lets others in, and the rows that it reads at a time. */
-const READ_BUDGET_MS = 10;
-const SLICE = 100;
-
-/** Sessions looked at for one page before it is returned short, when a status filter leaves most of them out. */
-const MAX_LOOKED_AT = 10_000;
-
-/** Lets others in between when it takes long. */
-export async function listSessions(sql: Sql, storeId: string, query: SessionQuery): Promise<Page<Session>> {
-  const where = ["seq < ?"];
-  const values: (string | number)[] = [];
-  if (query.parentSessionId !== "") {
-    where.push("parent_session_id = ?");
-    values.push(query.parentSessionId);
-  }
-  if (query.withinSessionId !== undefined) {
-    where.push(`seq IN ${WITHIN}`);
-    values.push(query.withinSessionId);
-  }
-  const select = sql<SessionRow>(`SELECT * FROM sessions WHERE ${where.join(" AND ")} ORDER BY seq DESC LIMIT ?`);
-  const wanted = new Set(query.statuses);
-  const found: { seq: number; session: Session }[] = [];
-  let below = pageStart(storeId, query.pageToken);
-  let until = performance.now() + READ_BUDGET_MS;
-  for (let lookedAt = 0; lookedAt < MAX_LOOKED_AT && found.length <= query.pageSize;) {
-    const rows = select.all(below, ...values, SLICE);
-    for (const row of rows) {
-      below = row.seq;
-      if (isBeingDeleted(row)) continue;
-      const session = sessionMessage(sql, row);
-      if (wanted.size === 0 || wanted.has(session.status)) found.push({ seq: row.seq, session });
-      if (found.length > query.pageSize) break;
-    }
-    lookedAt += rows.length;
-    if (rows.length < SLICE && found.length <= query.pageSize) {
-      return { items: found.map(({ session }) => session), next: "" };
-    }
-    if (performance.now() < until) continue;
-    await setImmediate();
-    until = performance.now() + READ_BUDGET_MS;
-  }
-  const page = pageOf(storeId, found, query.pageSize, ({ seq }) => seq);
-  return { items: page.items.map(({ session }) => session), next: page.next || cursorOf(storeId, below) };
-}
-
-function sessionMessage(sql: Sql, row: SessionRow): Session {
+/** The session as it is returned, without its children and notifications. */
+export function sessionMessage(sql: Sql, row: SessionRow): Session {
   const active = sql<StateRow>(
-    "SELECT run_id, state FROM runs INDEXED BY runs_open_of_session WHERE session_seq = ? AND ended_at IS NULL ORDER BY at_head DESC, seq LIMIT 1",
+    `SELECT run_id, state FROM runs INDEXED BY one_active_run_per_session
+     WHERE session_seq = ? AND at_head = 1 AND ended_at IS NULL`,
   ).first(row.seq);
   const newest = sql<StateRow>("SELECT run_id, state FROM runs WHERE session_seq = ? ORDER BY seq DESC LIMIT 1").first(
     row.seq,

@@ -2,6 +2,7 @@ import type { Session } from "../../../gen/agentrunner/v1/session_pb.ts";
 import type { UpdateSessionRequest } from "../../../gen/agentrunner/v1/session_service_pb.ts";
 import { encodeMetadata } from "./rows.ts";
 import type { Tx } from "./tx.ts";
+import { mustBeNewName } from "./session-name.ts";
 import { getSession } from "./session-queries.ts";
 import { Refusal } from "../refusal.ts";
 
@@ -22,8 +23,10 @@ export function updateSession(tx: Tx, request: UpdateSessionRequest): Session {
 function rename({ sql }: Tx, sessionId: string, sessionName: string): void {
   const name = sessionName || sessionId;
   const holder = sql<{ session_id: string }>("SELECT session_id FROM sessions WHERE session_name = ?").first(name);
-  if (holder !== undefined && holder.session_id !== sessionId) {
+  if (holder?.session_id === sessionId) return;
+  if (holder !== undefined) {
     throw new Refusal("ALREADY_EXISTS", `session ${holder.session_id} is named ${name}; choose another name`);
   }
+  if (name !== sessionId) mustBeNewName(name);
   sql("UPDATE sessions SET session_name = ? WHERE session_id = ?").run(name, sessionId);
 }

@@ -256,9 +256,7 @@ export function appendEvent(tx: Tx, row: RunRow, attempt: number, event: EventBo
   const body = encode(SessionEventSchema, create(SessionEventSchema, { event }));
   tx.changes.sessionIds.add(row.session_id);
   const { lastInsertRowid } = tx
-    .sql(
-      "INSERT INTO events (session_seq, run_seq, attempt, at, body) VALUES (:sessionSeq, :runSeq, :attempt, :now, :body)",
-    )
-    .run({ sessionSeq: row.session_seq, runSeq: row.seq, attempt, now: tx.now, body });
+    .sql("INSERT INTO events (session_seq, run_seq, attempt, at, body) VALUES (?, ?, ?, ?, ?)")
+    .run(row.session_seq, row.seq, attempt, tx.now, body);
   return Number(lastInsertRowid);
 }

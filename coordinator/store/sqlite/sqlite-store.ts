@@ -7,7 +7,7 @@ import { FilesInPlace } from "../../../lib/files-in-place.ts";
 import { GroupCommit } from "../../../lib/group-commit.ts";
 import { openDatabase, statements, unusable } from "../../../lib/sqlite.ts";
 import type { CommitError, DatabaseSync } from "../../../lib/sqlite.ts";
-import type { ClockNote } from "../../core/retention.ts";
+import type { ClockNote } from "../../../lib/clock-note.ts";
 import { settleEnded } from "../commands/callbacks.ts";
 import { ChangeSet } from "../changes.ts";
 import type { OpenState } from "../changes.ts";
@@ -27,6 +27,7 @@ import type { Sql, Tx } from "../commands/tx.ts";
 import { APPLICATION_ID, MIGRATIONS } from "./schema.ts";
 import { updateSession } from "../commands/sessions.ts";
 import { isWithin } from "../commands/session-tree.ts";
+import { listSessions } from "../commands/list-sessions.ts";
 import * as sessions from "../commands/session-queries.ts";
 import { Refusal } from "../refusal.ts";
 import type { Committed, Store } from "../store.ts";
@@ -239,7 +240,7 @@ class SqliteStore implements Store {
     this.#commit(now, (tx) => noMatch.failPending(tx, demandClass, event, message, unmatchedBefore));
 
   getSession: Store["getSession"] = async (key) => sessions.getSession(this.#sql, key);
-  listSessions: Store["listSessions"] = async (query) => sessions.listSessions(this.#sql, this.storeId, query);
+  listSessions: Store["listSessions"] = async (query) => listSessions(this.#sql, this.storeId, query);
   updateSession: Store["updateSession"] = (request) => this.#commit(0, (tx) => updateSession(tx, request));
   deleteSession: Store["deleteSession"] = (sessionId, budgetMs) =>
     this.#commit(0, (tx) => deleteSession(tx, sessionId, budgetMs));

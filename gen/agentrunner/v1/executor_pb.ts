@@ -13,7 +13,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file agentrunner/v1/executor.proto.
  */
 export const file_agentrunner_v1_executor: GenFile = /*@__PURE__*/
-  fileDesc("Ch1hZ2VudHJ1bm5lci92MS9leGVjdXRvci5wcm90bxIOYWdlbnRydW5uZXIudjEi4AMKEkV4ZWN1dG9ySW52b2NhdGlvbhIWCg5zY2hlbWFfdmVyc2lvbhgBIAEoCRIMCgRtb2RlGAIgASgJEhIKCnNlc3Npb25faWQYAyABKAkSDgoGcHJvbXB0GAQgASgJEhMKC3Byb2plY3RfZGlyGAUgASgJEjwKD2FnZW50X2JsdWVwcmludBgGIAEoCzIjLmFnZW50cnVubmVyLnYxLkludm9jYXRpb25CbHVlcHJpbnQSKQoIbWV0YWRhdGEYByABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Eg4KBnJ1bl9pZBgIIAEoCRIPCgdhdHRlbXB0GAkgASgNEhQKDHNlc3Npb25fbmFtZRgKIAEoCRIbChNleGVjdXRvcl9zZXNzaW9uX2lkGAsgASgJEjAKD2V4ZWN1dG9yX2NvbmZpZxgMIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSKwoKcGFyYW1ldGVycxgNIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSGQoRcGFyZW50X3Nlc3Npb25faWQYDiABKAkSNAoIY2FsbGJhY2sYDyABKAsyIi5hZ2VudHJ1bm5lci52MS5JbnZvY2F0aW9uQ2FsbGJhY2si0gEKE0ludm9jYXRpb25CbHVlcHJpbnQSDAoEbmFtZRgBIAEoCRIVCg1zeXN0ZW1fcHJvbXB0GAIgASgJEkgKC21jcF9zZXJ2ZXJzGAMgAygLMjMuYWdlbnRydW5uZXIudjEuSW52b2NhdGlvbkJsdWVwcmludC5NY3BTZXJ2ZXJzRW50cnkaTAoPTWNwU2VydmVyc0VudHJ5EgsKA2tleRgBIAEoCRIoCgV2YWx1ZRgCIAEoCzIZLmFnZW50cnVubmVyLnYxLk1jcFNlcnZlcjoCOAEiiwIKCU1jcFNlcnZlchIMCgR0eXBlGAEgASgJEgsKA3VybBgCIAEoCRI3CgdoZWFkZXJzGAMgAygLMiYuYWdlbnRydW5uZXIudjEuTWNwU2VydmVyLkhlYWRlcnNFbnRyeRIPCgdjb21tYW5kGAQgASgJEgwKBGFyZ3MYBSADKAkSLwoDZW52GAYgAygLMiIuYWdlbnRydW5uZXIudjEuTWNwU2VydmVyLkVudkVudHJ5Gi4KDEhlYWRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiLwoSSW52b2NhdGlvbkNhbGxiYWNrEhkKEWNoaWxkX3Nlc3Npb25faWRzGAEgAygJIqYDCg1FeGVjdXRvckV2ZW50EjIKB3Nlc3Npb24YASABKAsyHy5hZ2VudHJ1bm5lci52MS5FeGVjdXRvclNlc3Npb25IABIyCgdtZXNzYWdlGAIgASgLMh8uYWdlbnRydW5uZXIudjEuRXhlY3V0b3JNZXNzYWdlSAASLAoEdG9vbBgDIAEoCzIcLmFnZW50cnVubmVyLnYxLkV4ZWN1dG9yVG9vbEgAEjAKBnJlc3VsdBgEIAEoCzIeLmFnZW50cnVubmVyLnYxLkV4ZWN1dG9yUmVzdWx0SAASLgoFdXNhZ2UYBSABKAsyHS5hZ2VudHJ1bm5lci52MS5FeGVjdXRvclVzYWdlSAASMAoGc3RhdHVzGAYgASgLMh4uYWdlbnRydW5uZXIudjEuRXhlY3V0b3JTdGF0dXNIABIwCgZvdXRwdXQYByABKAsyHi5hZ2VudHJ1bm5lci52MS5FeGVjdXRvck91dHB1dEgAEjAKB2Ryb3BwZWQYCCABKAsyHS5hZ2VudHJ1bm5lci52MS5FdmVudHNEcm9wcGVkSABCBwoFZXZlbnQiygEKD0V4ZWN1dG9yU2Vzc2lvbhK2AQoTZXhlY3V0b3Jfc2Vzc2lvbl9pZBgBIAEoCUKYAbpIlAG6AYkBCglwcmludGFibGUSRm11c3Qgbm90IGhvbGQgY29udHJvbCBjaGFyYWN0ZXJzLCBub3Igd2hhdCB0dXJucyB0aGUgZGlyZWN0aW9uIG9mIHRleHQaNCF0aGlzLm1hdGNoZXMocidbXHgwMC1ceDFmXHg3Zi1ceDlm4oCoLeKAruKBpi3igaldJylyBRABGIAIIjYKD0V4ZWN1dG9yTWVzc2FnZRIVCgRyb2xlGAEgASgJQge6SARyAhhAEgwKBHRleHQYAiABKAkixAMKDEV4ZWN1dG9yVG9vbBKtAQoMdG9vbF9jYWxsX2lkGAEgASgJQpYBukiSAboBiQEKCXByaW50YWJsZRJGbXVzdCBub3QgaG9sZCBjb250cm9sIGNoYXJhY3RlcnMsIG5vciB3aGF0IHR1cm5zIHRoZSBkaXJlY3Rpb24gb2YgdGV4dBo0IXRoaXMubWF0Y2hlcyhyJ1tceDAwLVx4MWZceDdmLVx4OWbigKgt4oCu4oGmLeKBqV0nKXIDGIACEqUBCgRuYW1lGAIgASgJQpYBukiSAboBiQEKCXByaW50YWJsZRJGbXVzdCBub3QgaG9sZCBjb250cm9sIGNoYXJhY3RlcnMsIG5vciB3aGF0IHR1cm5zIHRoZSBkaXJlY3Rpb24gb2YgdGV4dBo0IXRoaXMubWF0Y2hlcyhyJ1tceDAwLVx4MWZceDdmLVx4OWbigKgt4oCu4oGmLeKBqV0nKXIDGIACEiUKBWlucHV0GAMgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEiYKBm91dHB1dBgEIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRINCgVlcnJvchgFIAEoCSJFCg5FeGVjdXRvclJlc3VsdBIMCgR0ZXh0GAEgASgJEiUKBGRhdGEYAiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0ImcKDUV4ZWN1dG9yVXNhZ2USFAoMaW5wdXRfdG9rZW5zGAEgASgEEhUKDW91dHB1dF90b2tlbnMYAiABKAQSEAoIY29zdF91c2QYAyABKAESFwoFbW9kZWwYBCABKAlCCLpIBXIDGIACIh4KDkV4ZWN1dG9yU3RhdHVzEgwKBHRleHQYASABKAkinQEKDkV4ZWN1dG9yT3V0cHV0EjUKBnN0cmVhbRgBIAEoDjIlLmFnZW50cnVubmVyLnYxLkV4ZWN1dG9yT3V0cHV0LlN0cmVhbRIMCgR0ZXh0GAIgASgJIkYKBlN0cmVhbRIWChJTVFJFQU1fVU5TUEVDSUZJRUQQABIRCg1TVFJFQU1fU1RET1VUEAESEQoNU1RSRUFNX1NUREVSUhACIj4KDUV2ZW50c0Ryb3BwZWQSDgoGZXZlbnRzGAEgASgEEg0KBWJ5dGVzGAIgASgEEg4KBnJlYXNvbhgDIAEoCUJHCg5hZ2VudHJ1bm5lci52MVABWhxhZ2VudHJ1bm5lci92MTthZ2VudHJ1bm5lcnYxogIDQVJOqgIOQWdlbnRSdW5uZXIuVjFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_struct]);
+  fileDesc("Ch1hZ2VudHJ1bm5lci92MS9leGVjdXRvci5wcm90bxIOYWdlbnRydW5uZXIudjEi4AMKEkV4ZWN1dG9ySW52b2NhdGlvbhIWCg5zY2hlbWFfdmVyc2lvbhgBIAEoCRIMCgRtb2RlGAIgASgJEhIKCnNlc3Npb25faWQYAyABKAkSDgoGcHJvbXB0GAQgASgJEhMKC3Byb2plY3RfZGlyGAUgASgJEjwKD2FnZW50X2JsdWVwcmludBgGIAEoCzIjLmFnZW50cnVubmVyLnYxLkludm9jYXRpb25CbHVlcHJpbnQSKQoIbWV0YWRhdGEYByABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Eg4KBnJ1bl9pZBgIIAEoCRIPCgdhdHRlbXB0GAkgASgNEhQKDHNlc3Npb25fbmFtZRgKIAEoCRIbChNleGVjdXRvcl9zZXNzaW9uX2lkGAsgASgJEjAKD2V4ZWN1dG9yX2NvbmZpZxgMIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSKwoKcGFyYW1ldGVycxgNIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSGQoRcGFyZW50X3Nlc3Npb25faWQYDiABKAkSNAoIY2FsbGJhY2sYDyABKAsyIi5hZ2VudHJ1bm5lci52MS5JbnZvY2F0aW9uQ2FsbGJhY2si0gEKE0ludm9jYXRpb25CbHVlcHJpbnQSDAoEbmFtZRgBIAEoCRIVCg1zeXN0ZW1fcHJvbXB0GAIgASgJEkgKC21jcF9zZXJ2ZXJzGAMgAygLMjMuYWdlbnRydW5uZXIudjEuSW52b2NhdGlvbkJsdWVwcmludC5NY3BTZXJ2ZXJzRW50cnkaTAoPTWNwU2VydmVyc0VudHJ5EgsKA2tleRgBIAEoCRIoCgV2YWx1ZRgCIAEoCzIZLmFnZW50cnVubmVyLnYxLk1jcFNlcnZlcjoCOAEiiwIKCU1jcFNlcnZlchIMCgR0eXBlGAEgASgJEgsKA3VybBgCIAEoCRI3CgdoZWFkZXJzGAMgAygLMiYuYWdlbnRydW5uZXIudjEuTWNwU2VydmVyLkhlYWRlcnNFbnRyeRIPCgdjb21tYW5kGAQgASgJEgwKBGFyZ3MYBSADKAkSLwoDZW52GAYgAygLMiIuYWdlbnRydW5uZXIudjEuTWNwU2VydmVyLkVudkVudHJ5Gi4KDEhlYWRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiLwoSSW52b2NhdGlvbkNhbGxiYWNrEhkKEWNoaWxkX3Nlc3Npb25faWRzGAEgAygJIqYDCg1FeGVjdXRvckV2ZW50EjIKB3Nlc3Npb24YASABKAsyHy5hZ2VudHJ1bm5lci52MS5FeGVjdXRvclNlc3Npb25IABIyCgdtZXNzYWdlGAIgASgLMh8uYWdlbnRydW5uZXIudjEuRXhlY3V0b3JNZXNzYWdlSAASLAoEdG9vbBgDIAEoCzIcLmFnZW50cnVubmVyLnYxLkV4ZWN1dG9yVG9vbEgAEjAKBnJlc3VsdBgEIAEoCzIeLmFnZW50cnVubmVyLnYxLkV4ZWN1dG9yUmVzdWx0SAASLgoFdXNhZ2UYBSABKAsyHS5hZ2VudHJ1bm5lci52MS5FeGVjdXRvclVzYWdlSAASMAoGc3RhdHVzGAYgASgLMh4uYWdlbnRydW5uZXIudjEuRXhlY3V0b3JTdGF0dXNIABIwCgZvdXRwdXQYByABKAsyHi5hZ2VudHJ1bm5lci52MS5FeGVjdXRvck91dHB1dEgAEjAKB2Ryb3BwZWQYCCABKAsyHS5hZ2VudHJ1bm5lci52MS5FdmVudHNEcm9wcGVkSABCBwoFZXZlbnQiygEKD0V4ZWN1dG9yU2Vzc2lvbhK2AQoTZXhlY3V0b3Jfc2Vzc2lvbl9pZBgBIAEoCUKYAbpIlAG6AYkBCglwcmludGFibGUSRm11c3Qgbm90IGhvbGQgY29udHJvbCBjaGFyYWN0ZXJzLCBub3Igd2hhdCB0dXJucyB0aGUgZGlyZWN0aW9uIG9mIHRleHQaNCF0aGlzLm1hdGNoZXMocidbXHgwMC1ceDFmXHg3Zi1ceDlm4oCoLeKAruKBpi3igaldJylyBRABGIAIIjYKD0V4ZWN1dG9yTWVzc2FnZRIVCgRyb2xlGAEgASgJQge6SARyAhhAEgwKBHRleHQYAiABKAkiygMKDEV4ZWN1dG9yVG9vbBKwAQoMdG9vbF9jYWxsX2lkGAEgASgJQpkBukiVAboBiQEKCXByaW50YWJsZRJGbXVzdCBub3QgaG9sZCBjb250cm9sIGNoYXJhY3RlcnMsIG5vciB3aGF0IHR1cm5zIHRoZSBkaXJlY3Rpb24gb2YgdGV4dBo0IXRoaXMubWF0Y2hlcyhyJ1tceDAwLVx4MWZceDdmLVx4OWbigKgt4oCu4oGmLeKBqV0nKdgBAXIDGIACEqgBCgRuYW1lGAIgASgJQpkBukiVAboBiQEKCXByaW50YWJsZRJGbXVzdCBub3QgaG9sZCBjb250cm9sIGNoYXJhY3RlcnMsIG5vciB3aGF0IHR1cm5zIHRoZSBkaXJlY3Rpb24gb2YgdGV4dBo0IXRoaXMubWF0Y2hlcyhyJ1tceDAwLVx4MWZceDdmLVx4OWbigKgt4oCu4oGmLeKBqV0nKdgBAXIDGIACEiUKBWlucHV0GAMgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEiYKBm91dHB1dBgEIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRINCgVlcnJvchgFIAEoCSJFCg5FeGVjdXRvclJlc3VsdBIMCgR0ZXh0GAEgASgJEiUKBGRhdGEYAiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0ImcKDUV4ZWN1dG9yVXNhZ2USFAoMaW5wdXRfdG9rZW5zGAEgASgEEhUKDW91dHB1dF90b2tlbnMYAiABKAQSEAoIY29zdF91c2QYAyABKAESFwoFbW9kZWwYBCABKAlCCLpIBXIDGIACIh4KDkV4ZWN1dG9yU3RhdHVzEgwKBHRleHQYASABKAkinQEKDkV4ZWN1dG9yT3V0cHV0EjUKBnN0cmVhbRgBIAEoDjIlLmFnZW50cnVubmVyLnYxLkV4ZWN1dG9yT3V0cHV0LlN0cmVhbRIMCgR0ZXh0GAIgASgJIkYKBlN0cmVhbRIWChJTVFJFQU1fVU5TUEVDSUZJRUQQABIRCg1TVFJFQU1fU1RET1VUEAESEQoNU1RSRUFNX1NUREVSUhACIj4KDUV2ZW50c0Ryb3BwZWQSDgoGZXZlbnRzGAEgASgEEg0KBWJ5dGVzGAIgASgEEg4KBnJlYXNvbhgDIAEoCUJHCg5hZ2VudHJ1bm5lci52MVABWhxhZ2VudHJ1bm5lci92MTthZ2VudHJ1bm5lcnYxogIDQVJOqgIOQWdlbnRSdW5uZXIuVjFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_struct]);
 
 /**
  * What a runner writes on an executor's stdin, as one JSON document followed by end of file.
@@ -931,7 +931,7 @@ export const ExecutorStatusSchema: GenMessage<ExecutorStatus, {jsonType: Executo
   messageDesc(file_agentrunner_v1_executor, 10);
 
 /**
- * Plain output of an executor, in the order in which each stream was read. Bytes that are not UTF-8 are replaced.
+ * Plain output of an executor, in the order in which each stream was read. Bytes that are not UTF-8 are replaced by U+FFFD.
  *
  * @generated from message agentrunner.v1.ExecutorOutput
  */
@@ -942,7 +942,7 @@ export type ExecutorOutput = Message<"agentrunner.v1.ExecutorOutput"> & {
   stream: ExecutorOutput_Stream;
 
   /**
-   * The text, with its line ends, at most 64 KiB.
+   * The text, with its line ends, in pieces of at most `Limits.event_chunk_max_bytes`.
    *
    * @generated from field: string text = 2;
    */
@@ -950,7 +950,7 @@ export type ExecutorOutput = Message<"agentrunner.v1.ExecutorOutput"> & {
 };
 
 /**
- * Plain output of an executor, in the order in which each stream was read. Bytes that are not UTF-8 are replaced.
+ * Plain output of an executor, in the order in which each stream was read. Bytes that are not UTF-8 are replaced by U+FFFD.
  *
  * @generated from message agentrunner.v1.ExecutorOutput
  */
@@ -961,7 +961,7 @@ export type ExecutorOutputJson = {
   stream?: ExecutorOutput_StreamJson;
 
   /**
-   * The text, with its line ends, at most 64 KiB.
+   * The text, with its line ends, in pieces of at most `Limits.event_chunk_max_bytes`.
    *
    * @generated from field: string text = 2;
    */
@@ -1024,7 +1024,8 @@ export const ExecutorOutput_StreamSchema: GenEnum<ExecutorOutput_Stream, Executo
   enumDesc(file_agentrunner_v1_executor, 11, 0);
 
 /**
- * A gap: events or output that were given up because a limit was reached or the coordinator was away too long.
+ * A gap: events or output that were given up because a limit was reached or the coordinator was away too long; or, once at
+ * the end of an execution, bytes of its output that were replaced because they are not UTF-8.
  *
  * @generated from message agentrunner.v1.EventsDropped
  */
@@ -1037,14 +1038,14 @@ export type EventsDropped = Message<"agentrunner.v1.EventsDropped"> & {
   events: bigint;
 
   /**
-   * Bytes of output given up.
+   * Bytes of output given up or replaced.
    *
    * @generated from field: uint64 bytes = 2;
    */
   bytes: bigint;
 
   /**
-   * Which limit was reached, in words.
+   * Why, in words: which limit was reached.
    *
    * @generated from field: string reason = 3;
    */
@@ -1052,7 +1053,8 @@ export type EventsDropped = Message<"agentrunner.v1.EventsDropped"> & {
 };
 
 /**
- * A gap: events or output that were given up because a limit was reached or the coordinator was away too long.
+ * A gap: events or output that were given up because a limit was reached or the coordinator was away too long; or, once at
+ * the end of an execution, bytes of its output that were replaced because they are not UTF-8.
  *
  * @generated from message agentrunner.v1.EventsDropped
  */
@@ -1065,14 +1067,14 @@ export type EventsDroppedJson = {
   events?: string;
 
   /**
-   * Bytes of output given up.
+   * Bytes of output given up or replaced.
    *
    * @generated from field: uint64 bytes = 2;
    */
   bytes?: string;
 
   /**
-   * Which limit was reached, in words.
+   * Why, in words: which limit was reached.
    *
    * @generated from field: string reason = 3;
    */

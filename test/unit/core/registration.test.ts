@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { registration } from "../../../coordinator/core/registration.ts";
+import { keepsId, registration } from "../../../coordinator/core/registration.ts";
 import { freeSlots, cooldownMs, withheldSlots } from "../../../coordinator/core/capacity.ts";
 import { protocolVersion } from "../../../lib/protocol/version.ts";
 import type { RegistrationKind } from "../../../coordinator/core/registration.ts";
@@ -28,6 +28,23 @@ describe("registration", () => {
   ])("of %s", (_, live, newcomer, kind) => {
     expect(registration({ bootId: "boot_1", live }, newcomer)).toBe(kind);
   });
+});
+
+describe("a runner that remembers its id", () => {
+  const place = { projectDir: "/srv/app", executorProfile: "claude-code", name: "blue" };
+
+  it("keeps it when nobody has it, and when one in the same place has it", () => {
+    expect(keepsId(undefined, place)).toBe(true);
+    expect(keepsId({ ...place }, place)).toBe(true);
+  });
+
+  it.each([{ projectDir: "/srv/copy" }, { executorProfile: "codex" }, { name: "" }])(
+    "does not keep it when one with another place has it: %o",
+    (other) => {
+      expect(keepsId({ ...place, ...other }, place)).toBe(false);
+      expect(keepsId(place, { ...place, ...other })).toBe(false);
+    },
+  );
 });
 
 describe("protocolVersion", () => {

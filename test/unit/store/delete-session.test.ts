@@ -101,6 +101,26 @@ describe("the deletion of a long session", () => {
     await harness.complete(boss.runId);
     expect(await harness.openRuns()).toEqual([]);
   });
+
+  it("is not told to its parent after the run was lost that was to tell of it", async () => {
+    const harness = await new StoreHarness().open();
+    const boss = await harness.createRun({});
+    await harness.complete(boss.runId);
+    const { sessionId, runId } = await harness.createRun({ parentSessionId: boss.sessionId });
+    await harness.complete(runId);
+    const executionMode = ExecutionMode.ASYNC_CALLBACK;
+    const child = await harness.createRun({ sessionId, parentSessionId: boss.sessionId, executionMode });
+    await harness.complete(child.runId);
+    const [telling] = await harness.openRuns();
+    expect((await harness.store.getSession({ sessionId: boss.sessionId }))?.notifications).toMatchObject([
+      { childSessionId: sessionId, runId: telling?.runId },
+    ]);
+    await harness.begin(telling?.runId ?? "");
+    // Its second run is left, and what is to be told of it.
+    expect((await harness.store.deleteSession(sessionId, 0)).value).toBe(true);
+    await harness.lose();
+    expect(await harness.openRuns()).toEqual([]);
+  });
 });
 
 describe("what is open below a session", () => {

@@ -47,12 +47,16 @@ const ALLOWED: readonly (readonly [statement: string, step: string, reason: stri
   ["SELECT DISTINCT runner_id FROM runs", "runs_by_runner", "leases that are held"],
   ["r.seq < ? ORDER BY r.seq DESC LIMIT", "rowid<?", "the newest runs, as many as the page has"],
   ["SELECT * FROM sessions WHERE seq < ? ORDER BY", "rowid<?", "the newest sessions, at most 10,000"],
+  ["SELECT seq FROM sessions WHERE seq < ? ORDER BY", "rowid<?", "the newest sessions, at most 10,000"],
+  ["WITH RECURSIVE step", "SCAN step", "what the recursion has just found: at most 100 sessions"],
+  ["SELECT 0 AS seq", "SCAN CONSTANT ROW", "no table"],
 ];
 
 /** Indexes in which one value can have any number of rows, as a session its runs or a state the runs that ended in it. */
 const GROWING = [
   "runs_by_session",
   "runs_by_state",
+  "runs_failed_or_stopped",
   "runs_of_runner",
   "runs_ended",
   "runs_ended_of_session",
@@ -68,6 +72,10 @@ const BOUNDED: readonly (readonly [statement: string, index: string, reason: str
   ["ORDER BY r.seq DESC LIMIT", "", "a page of runs"],
   ["state = ? AND seq < ? ORDER BY seq DESC LIMIT ?", "", "a page of runs, from each state or runner its newest"],
   ["SELECT * FROM sessions WHERE seq < ?", "", "a page of sessions"],
+  ["SELECT seq FROM sessions WHERE seq < ?", "sessions_by_parent", "children of a session, 100 at a time"],
+  ["WHERE session_seq = s.seq ORDER BY seq DESC LIMIT 1", "runs_by_session", "the newest run of each of 100 sessions"],
+  ["< step.seq ORDER BY session_seq DESC LIMIT 1", "runs_failed_or_stopped", "one entry of each of 100 sessions"],
+  ["SELECT DISTINCT session_seq AS seq", "runs_by_state", "runs that runners hold"],
   ["SELECT session_id FROM sessions WHERE parent_session_id = ? ORDER BY seq DESC LIMIT ?", "", "a page of children"],
   ["= ? AND seq > ? ORDER BY seq LIMIT ?", "events_by_", "a page of events"],
   ["SELECT at FROM events WHERE session_seq = ? ORDER BY seq DESC LIMIT 1", "", "the newest event"],

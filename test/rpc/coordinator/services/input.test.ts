@@ -3,13 +3,14 @@ import { join } from "node:path";
 import { fromJson } from "@bufbuild/protobuf";
 import type { JsonObject } from "@bufbuild/protobuf";
 import { ValueSchema } from "@bufbuild/protobuf/wkt";
-import { Code } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { createClient } from "@connectrpc/connect";
 import { afterEach, describe, expect, it } from "vitest";
 import { ReportVerdict_Kind } from "../../../../gen/agentrunner/v1/runner_service_pb.ts";
 import { RunService } from "../../../../gen/agentrunner/v1/run_service_pb.ts";
 import { INVOCATION_MAX_BYTES, MESSAGE_MAX_BYTES, RESULT_PART_MAX_BYTES } from "../../../../lib/protocol/limits.ts";
+import { reasonOf } from "../../../../lib/rpc/error-info.ts";
 import { startTestCoordinator, stopTestCoordinators, tempDir } from "../../../support/coordinator.ts";
 import type { NewRun, TestCoordinator } from "../../../support/coordinator.ts";
 import { output, RawRunner } from "../../../support/raw-runner.ts";
@@ -81,6 +82,25 @@ describe("control characters", () => {
     const { sessionId } = await c.create({ prompt: "a\0b\x1b" });
     const update = { sessionId, sessionName: "a\0b", updateMask: { paths: ["session_name"] } };
     await expect(c.sessions.updateSession(update)).rejects.toEqual(refused("session_name"));
+  });
+});
+
+describe("a session is not given a name that cannot be seen, or told from an id", () => {
+  const isRefused = (error: unknown): boolean =>
+    ConnectError.from(error).code === Code.InvalidArgument && reasonOf(error) === "SESSION_NAME_INVALID";
+
+  it.each([" ", "a ", "run_1", "ses_1", "@last"])("%j", async (sessionName) => {
+    const c = await startTestCoordinator();
+    await expect(c.create({ sessionName })).rejects.toSatisfy(isRefused);
+    await expectNothingLeft(c);
+    const { sessionId } = await c.create({ sessionName: "good" });
+    const update = { sessionId, sessionName, updateMask: { paths: ["session_name"] } };
+    await expect(c.sessions.updateSession(update)).rejects.toSatisfy(isRefused);
+    expect((await c.sessions.updateSession({ ...update, sessionName: "" })).session?.sessionName).toBe(sessionId);
+    // That is its name already.
+    expect((await c.sessions.updateSession({ ...update, sessionName: sessionId })).session?.sessionName).toBe(
+      sessionId,
+    );
   });
 });
 
