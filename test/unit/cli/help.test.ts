@@ -16,6 +16,7 @@ const VERBS: readonly (readonly string[])[] = [
   ...["ls", "get", "drain", "rm"].map((verb) => ["runners", verb]),
   ...["ls", "get", "tree", "events", "result", "rm"].map((verb) => ["sessions", verb]),
   ...["ls", "get", "create", "rm", "enable", "disable"].map((verb) => ["blueprints", verb]),
+  ...["ls", "check", "init"].map((verb) => ["executors", verb]),
 ];
 
 const tooLong = (text: string, columns: number) => text.split("\n").filter((line) => width(line) > columns);
