@@ -32,6 +32,14 @@ const LOOK_AGAIN_MS = 50;
 /** Time that an executor has to end after its time is over. */
 const TIMEOUT_GRACE_MS = 2_000;
 
+/** Variables that lead out of the temporary home. */
+const NOT_THE_USERS = {
+  XDG_CONFIG_HOME: undefined,
+  XDG_DATA_HOME: undefined,
+  XDG_STATE_HOME: undefined,
+  XDG_CACHE_HOME: undefined,
+};
+
 /** What is checked. */
 export interface BenchTarget {
   /** Absolute path of the program. */
@@ -235,7 +243,7 @@ export class Bench {
       AGENT_RUNNER_AGENTS_DIR: agentsDir,
     };
     return executorEnv(
-      { ...env, ...own, HOME: workspace.home },
+      { ...env, ...own, ...NOT_THE_USERS, HOME: workspace.home },
       {
         passEnv: [...passEnv, ...Object.keys(own)],
         nodeDir: command.startsWith(inPackage("executors") + sep) ? dirname(process.execPath) : undefined,

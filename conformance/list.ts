@@ -1,5 +1,4 @@
-import { existsSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { installCommand, installedProgram } from "../executors/lib/roster/find-program.ts";
 import type { RosterEntry } from "../executors/lib/roster/roster-entry.ts";
 import type { Discovery } from "../runner/settings/discovery.ts";
 
@@ -17,21 +16,23 @@ export interface Listed {
   readonly help: string;
 }
 
-/** The executors, and the agents that they can drive, by name. */
+type Env = Readonly<Record<string, string | undefined>>;
+
+/** The executors, and the agents that they can drive, by name. No process is started. */
 export function listed(
-  { executors }: Discovery,
+  { executors }: Pick<Discovery, "executors">,
   agents: readonly RosterEntry[],
-  places: { readonly agentsDir: string; readonly path: string; readonly packageDir: string },
+  packageDir: string,
+  env: Env,
 ): Listed[] {
   return [
     ...executors.map(({ name, path, source }): Listed => {
-      const isOurs = source === places.packageDir;
+      const isOurs = source === packageDir;
       return { name, kind: "executor", path, source: isOurs ? "package" : source, installed: true, help: "" };
     }),
     ...agents.map((entry): Listed => {
-      const path = programOf(entry, places);
-      const help =
-        path === undefined ? `${entry.install.package}@${entry.install.version} of ${entry.install.registry}` : "";
+      const path = installedProgram(entry, env)?.path;
+      const help = path === undefined ? `install it: ${installCommand(entry, env)}` : "";
       return {
         name: entry.name,
         kind: "agent",
@@ -42,15 +43,4 @@ export function listed(
       };
     }),
   ];
-}
-
-function programOf(
-  { name, install, program }: RosterEntry,
-  { agentsDir, path }: { readonly agentsDir: string; readonly path: string },
-): string | undefined {
-  const places = [
-    join(agentsDir, install.folder ?? name, program.inner),
-    ...path.split(delimiter).map((folder) => join(folder, program.name)),
-  ];
-  return places.find((place) => existsSync(place));
 }

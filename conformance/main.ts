@@ -2,6 +2,7 @@ import "../lib/require-node.ts";
 import { randomUUID } from "node:crypto";
 import { parseArgs } from "node:util";
 import type { JsonObject } from "@bufbuild/protobuf";
+import { loadRoster, rosterDirs } from "../executors/lib/roster/load-roster.ts";
 import { UsageError } from "../lib/config/config.ts";
 import { fileErrorText, isFileError } from "../lib/config/file-problem.ts";
 import { endProcess } from "../lib/end-process.ts";
@@ -17,7 +18,6 @@ import { startModelStub } from "./model-stub/server.ts";
 import { startFakeOrchestrator } from "./orchestrator.ts";
 import { isOk, POINTS } from "./points.ts";
 import type { PointName, PointReport } from "./points.ts";
-import { rosterEntries } from "./roster.ts";
 import { agentsDirOf, discovered, targetOf } from "./target.ts";
 import type { Target } from "./target.ts";
 import { makeWorkspace } from "./workspace.ts";
@@ -64,12 +64,9 @@ function parse(argv: readonly string[]) {
 
 function list(executorsDirs: readonly string[]): number {
   const discovery = discovered(executorsDirs);
-  const places = {
-    agentsDir: agentsDirOf(process.env),
-    path: process.env["PATH"] ?? "",
-    packageDir: inPackage("executors"),
-  };
-  say({ executors: listed(discovery, rosterEntries(), places), problems: discovery.problems });
+  const roster = loadRoster(rosterDirs(process.env));
+  const executors = listed(discovery, roster.entries, inPackage("executors"), process.env);
+  say({ executors, problems: [...discovery.problems, ...roster.problems] });
   return EXIT.ok;
 }
 
@@ -81,6 +78,7 @@ async function checkTarget(operand: string | undefined, values: Values): Promise
     projectDir: values["project-dir"],
     config: JSON.parse(values.config) as JsonObject,
     passEnv: values["pass-env"],
+    entries: loadRoster(rosterDirs(process.env)).entries,
   });
   const only = values.point.map(pointNamed);
   say({ type: "target", name: target.name, path: target.command, agent: target.entry?.name ?? "" });
@@ -111,7 +109,7 @@ async function* checked(
   const log = createLogger({ name: "ao-executors-check", level: "warn", format: "auto" });
   const leash = startLeash(bootId, { log });
   const [stub, orchestrator] = await Promise.all([startModelStub(), startFakeOrchestrator()]);
-  const workspace = makeWorkspace();
+  const workspace = makeWorkspace(rosterDirs(process.env).userDir);
   const agentsDir = agentsDirOf(process.env);
   const bench = new Bench(target, { stub, orchestrator, workspace, leash, bootId, env: process.env, agentsDir });
   const ending = new AbortController();

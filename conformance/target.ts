@@ -10,7 +10,6 @@ import { findProfile, listProfiles, ProfileError, profilesDir } from "../runner/
 import type { BenchTarget } from "./bench.ts";
 import { declarationOf } from "./declaration.ts";
 import type { Declaration } from "./declaration.ts";
-import { rosterEntries } from "./roster.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -24,6 +23,8 @@ export interface Wanted {
   /** Under the `executor_config` of the profile. */
   readonly config: JsonObject;
   readonly passEnv: readonly string[];
+  /** The agents of the roster. */
+  readonly entries: readonly RosterEntry[];
 }
 
 /** What is checked. */
@@ -52,9 +53,8 @@ export function discovered(executorsDirs: readonly string[]): Discovery {
 
 /** @throws UsageError that says what there is. */
 export function targetOf(wanted: Wanted): Target {
-  const entries = rosterEntries();
-  const found = asUsage(() => find(wanted, entries));
-  const entry = entryOf(found, entries);
+  const found = asUsage(() => find(wanted));
+  const entry = entryOf({ ...found, config: { ...found.config, ...wanted.config } }, wanted.entries);
   const declaration = declarationOf(found.command);
   const { endpoint } = entry ?? {};
   return {
@@ -73,15 +73,9 @@ export function targetOf(wanted: Wanted): Target {
   };
 }
 
-function find({ operand, profile, executorsDirs, projectDir }: Wanted, entries: readonly RosterEntry[]): Found {
+function find({ operand, profile, executorsDirs, projectDir, entries }: Wanted): Found {
   const discovery = discovered(executorsDirs);
-  if (profile !== undefined) {
-    const { name, type, command, config, env } = findProfile(
-      listProfiles([profilesDir(projectDir)], discovery),
-      profile,
-    );
-    return { name, command, config, passEnv: env, type };
-  }
+  if (profile !== undefined) return profiled(profile, projectDir, discovery, entries);
   const name = operand ?? "";
   if (name.includes("/")) {
     const command = resolveExecutorPath(resolve(name), inPackage(""), process.cwd());
@@ -92,6 +86,19 @@ function find({ operand, profile, executorsDirs, projectDir }: Wanted, entries: 
   if (executor === undefined && entry !== undefined) return agent(entry, discovery);
   if (executor === undefined) refuseUnknown(name, discovery, entries);
   return { name, command: findExecutor(discovery, name).path, config: {}, passEnv: [], type: name };
+}
+
+/** What a profile says; its type may be an agent of the roster. */
+function profiled(profile: string, projectDir: string, folders: Discovery, entries: readonly RosterEntry[]): Found {
+  const agents = entries.flatMap((entry) => {
+    const executor = folders.executors.find((one) => one.name === entry.executor);
+    const isFolder = folders.executors.some((one) => one.name === entry.name);
+    return executor === undefined || isFolder ? [] : [{ ...executor, name: entry.name }];
+  });
+  const discovery = { ...folders, executors: [...folders.executors, ...agents] };
+  const { name, type, command, config, env } = findProfile(listProfiles([profilesDir(projectDir)], discovery), profile);
+  const isAgent = agents.some((one) => one.name === type);
+  return { name, command, config: isAgent ? { ...config, agent: type } : config, passEnv: env, type };
 }
 
 /** An agent of the roster, run by the executor that it names. */

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
@@ -22,7 +22,8 @@ const SEEDS: Readonly<Record<string, string>> = {
   ".config/settings.json": '{"theme": "dark"}\n',
 };
 
-export function makeWorkspace(): Workspace {
+/** @param userAgents the user's own files of the roster, which the runs are to know. */
+export function makeWorkspace(userAgents: string): Workspace {
   // Where the temporary folder is a link, an agent would name its directory otherwise than we do.
   const root = realpathSync(mkdtempSync(join(tmpdir(), "ao-check-")));
   const [home, project, elsewhere] = ["home", "project", "elsewhere"].map((name) => {
@@ -33,6 +34,9 @@ export function makeWorkspace(): Workspace {
   for (const [path, text] of Object.entries(SEEDS)) {
     mkdirSync(dirname(join(home, path)), { recursive: true });
     writeFileSync(join(home, path), text);
+  }
+  if (existsSync(userAgents)) {
+    cpSync(userAgents, join(home, ".config", "agent-runner", "agents"), { recursive: true, dereference: true });
   }
   return {
     root,

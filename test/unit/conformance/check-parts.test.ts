@@ -84,21 +84,21 @@ describe("the list of executors", () => {
     install: { registry: "npm", package: "@x/agent", version: "1.2.3" },
     program: { name: "agentctl", inner: "bin/agent" },
   } as RosterEntry;
-  const places = () => ({ agentsDir: dir, path: join(dir, "bin"), packageDir: "/package" });
+  const env = () => ({ AGENT_RUNNER_AGENTS_DIR: dir, PATH: join(dir, "bin"), HOME: dir });
   const executors = [
     { name: "a", path: "/package/a/ao-a-exec", source: "/package" },
     { name: "b", path: "/more/b/ao-b-exec", source: "/more" },
   ];
 
   it("says where each is from", () => {
-    expect(listed({ executors, problems: [] }, [], places())).toMatchObject([
+    expect(listed({ executors }, [], "/package", env())).toMatchObject([
       { name: "a", kind: "executor", source: "package", installed: true },
       { name: "b", kind: "executor", source: "/more", installed: true },
     ]);
   });
 
   it("says which agents are installed, in their folder or on PATH, and what is to be installed", () => {
-    const agents = () => listed({ executors: [], problems: [] }, [entry], places());
+    const agents = () => listed({ executors: [] }, [entry], "/package", env());
     expect(agents()).toEqual([
       {
         name: "agent",
@@ -106,11 +106,11 @@ describe("the list of executors", () => {
         path: "",
         source: "roster, run by acp",
         installed: false,
-        help: "@x/agent@1.2.3 of npm",
+        help: expect.stringContaining("@x/agent@1.2.3"),
       },
     ]);
     mkdirSync(join(dir, "bin"));
-    writeFileSync(join(dir, "bin/agentctl"), "");
+    writeFileSync(join(dir, "bin/agentctl"), "", { mode: 0o755 });
     expect(agents()).toMatchObject([{ path: join(dir, "bin/agentctl"), installed: true, help: "" }]);
     mkdirSync(join(dir, "agent/bin"), { recursive: true });
     writeFileSync(join(dir, "agent/bin/agent"), "");
