@@ -9,6 +9,7 @@ import {
   completed,
   judgeExit,
   judgeHang,
+  judgeHeaders,
   judgeHome,
   judgeLeft,
   judgeModelError,
@@ -23,7 +24,6 @@ import {
   judgeToolCall,
   judgeToolStop,
 } from "./judge.ts";
-import { HEADERS_TOOL } from "./orchestrator.ts";
 import type { FakeOrchestrator } from "./orchestrator.ts";
 import { fail, POINTS, reportOf, skip } from "./points.ts";
 import type { PointName, PointReport, Verdict } from "./points.ts";
@@ -160,7 +160,7 @@ class CheckRun {
     },
     "mcp-headers": async () => {
       const { session, ran } = await this.#usingTools();
-      return judgeToolCall(ran, this.#options.orchestrator.calls, HEADERS_TOOL, blueprintHeaders(session));
+      return judgeHeaders(ran, this.#options.orchestrator.visits, blueprintHeaders(session));
     },
     "nothing-left": async () => {
       const { left, swept } = await this.#options.bench.leftovers();
@@ -298,7 +298,7 @@ class CheckRun {
     return (this.#tools ??= (async () => {
       const session = this.#session();
       const start = { prompt: "<<text:CHILD>>", mode: "async_callback" };
-      const steps = [`tool:start_agent_session:${JSON.stringify(start)}`, `tool:${HEADERS_TOOL}:{}`];
+      const steps = [`tool:start_agent_session:${JSON.stringify(start)}`];
       const url = this.#options.orchestrator.blueprintUrl;
       const servers = { checks: { url, headers: blueprintHeaders(session) } };
       return { session, ran: await this.#run({ prompt: doing(steps, newWord("child")), session, servers }) };

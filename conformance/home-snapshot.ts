@@ -1,5 +1,5 @@
 import { lstatSync, readdirSync, readlinkSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 /** What tells a file from what it was: by its path below the folder. */
 export type Snapshot = ReadonlyMap<string, string>;
@@ -33,13 +33,23 @@ function factsOf(path: string): { facts: string; isFolder: boolean } {
   return { facts: `file ${mode} ${stat.size} ${stat.mtimeMs} ${stat.ino}`, isFolder: false };
 }
 
-/** What is different, in words: `new .x`, `changed .y`, `gone .z`. */
+/** What is different, in words: `new .x`, `changed .y`, `gone .z`. Of a folder that is new or gone, what is in it goes without saying. */
 export function differences(before: Snapshot, after: Snapshot): string[] {
   const changed = [...after].flatMap(([path, facts]) => {
     const earlier = before.get(path);
-    if (earlier === undefined) return [`new ${path}`];
+    if (earlier === undefined) return isKnown(dirname(path), before) ? [`new ${path}${within(path, after)}`] : [];
     return earlier === facts ? [] : [`changed ${path}`];
   });
-  const gone = [...before.keys()].filter((path) => !after.has(path)).map((path) => `gone ${path}`);
-  return [...changed, ...gone];
+  const gone = [...before.keys()].filter((path) => !after.has(path) && isKnown(dirname(path), after));
+  return [...changed, ...gone.map((path) => `gone ${path}`)];
+}
+
+/** What is in a folder: how many entries, and the last of them. */
+function within(folder: string, snapshot: Snapshot): string {
+  const below = [...snapshot.keys()].filter((path) => path.startsWith(`${folder}/`));
+  return below.length === 0 ? "" : ` with ${below.length} in it, such as ${below.at(-1)}`;
+}
+
+function isKnown(folder: string, snapshot: Snapshot): boolean {
+  return folder === "." || snapshot.has(folder);
 }

@@ -201,19 +201,31 @@ export function judgeToolCall(
   seen: Seen,
   calls: readonly ToolCall[],
   tool: string,
-  headers: Readonly<Record<string, string>>,
+  headers: ToolCall["headers"],
 ): Verdict {
   const call = calls.find((one) => one.tool === tool);
-  if (call === undefined) {
-    const bad = completed(seen);
-    return fail(`${tool} was not called: ${bad?.detail ?? whyNoTool(seen)}`);
-  }
-  for (const [name, value] of Object.entries(headers)) {
-    const sent = call.headers[name];
-    if (sent !== value)
-      return fail(`${tool} was called with the header ${name} ${sent === undefined ? "missing" : shown(sent)}`);
-  }
+  if (call === undefined) return fail(`${tool} was not called: ${completed(seen)?.detail ?? whyNoTool(seen)}`);
+  const wrong = wrongHeader(call.headers, headers);
+  if (wrong !== undefined) return fail(`${tool} was called with ${wrong}`);
   return completed(seen) ?? pass(`${tool} was called, with ${Object.keys(headers).join(" and ")}`);
+}
+
+/** An MCP server was to be asked for its tools, with these headers. Whether the model is shown them is the agent's matter. */
+export function judgeHeaders(
+  seen: Seen,
+  visits: readonly ToolCall["headers"][],
+  headers: ToolCall["headers"],
+): Verdict {
+  if (visits.length === 0) return fail(completed(seen)?.detail ?? "nobody came to the server");
+  const wrong = visits.map((visit) => wrongHeader(visit, headers)).find((one) => one !== undefined);
+  if (wrong !== undefined) return fail(`a request came with ${wrong}`);
+  return completed(seen) ?? pass(`${count(visits.length, "request")}, each with ${Object.keys(headers).join(" and ")}`);
+}
+
+function wrongHeader(sent: ToolCall["headers"], wanted: ToolCall["headers"]): string | undefined {
+  const name = Object.keys(wanted).find((name) => sent[name] !== wanted[name]);
+  if (name === undefined) return undefined;
+  return `the header ${name} ${sent[name] === undefined ? "missing" : shown(sent[name])}`;
 }
 
 function whyNoTool(seen: Seen): string {

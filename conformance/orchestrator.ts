@@ -9,20 +9,19 @@ import { exchange } from "../mcp/exchange.ts";
 import { TOOLS } from "../mcp/tools.ts";
 import type { ToolCall } from "./judge.ts";
 
-/** The tool of the blueprint's server. */
-export const HEADERS_TOOL = "check_headers";
-
 /** Two MCP servers on one port: one with the orchestrator's tools, which start nothing, and one of a blueprint. */
 export interface FakeOrchestrator {
   readonly orchestratorUrl: string;
   readonly blueprintUrl: string;
-  /** In the order in which they came. */
+  /** Calls of tools, in the order in which they came. */
   readonly calls: readonly ToolCall[];
+  /** Headers of the requests that came to the blueprint's server, the first of each client included. */
+  readonly visits: readonly ToolCall["headers"][];
   close(): Promise<void>;
 }
 
-/** Calls that are remembered. */
-const CALLS_MAX = 1000;
+/** Calls, and requests, that are remembered. */
+const KEPT_MAX = 1000;
 
 const LISTED: Readonly<Record<ToolCall["server"], ListedTool[]>> = {
   orchestrator: TOOLS.map(({ name, description, schema }) => ({
@@ -32,7 +31,7 @@ const LISTED: Readonly<Record<ToolCall["server"], ListedTool[]>> = {
   })),
   blueprint: [
     {
-      name: HEADERS_TOOL,
+      name: "check_headers",
       description: "Answers yes.",
       inputSchema: { type: "object", properties: {}, additionalProperties: false },
     },
@@ -52,11 +51,13 @@ const ANSWERS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
 
 export async function startFakeOrchestrator(): Promise<FakeOrchestrator> {
   const calls: ToolCall[] = [];
+  const visits: ToolCall["headers"][] = [];
   const handlers = { orchestrator: handlerOf("orchestrator", calls), blueprint: handlerOf("blueprint", calls) };
   const server = createServer((request, response) => {
     const name = serverOf(request);
     void exchange(request, response, async (web, body) => {
       if (name === undefined) return Response.json({ error: "no such path" }, { status: 404 });
+      if (name === "blueprint" && visits.length < KEPT_MAX) visits.push(Object.fromEntries(web.headers));
       if (body === undefined) return new Response(null, { status: 405, headers: { allow: "POST" } });
       const { events } = acceptable(web.headers);
       const parsedBody: unknown = JSON.parse(Buffer.from(body).toString("utf8"));
@@ -71,6 +72,7 @@ export async function startFakeOrchestrator(): Promise<FakeOrchestrator> {
     orchestratorUrl: `${url}/orchestrator`,
     blueprintUrl: `${url}/blueprint`,
     calls,
+    visits,
     async close() {
       const closed = once(server, "close");
       server.close();
@@ -92,7 +94,7 @@ function handlerOf(name: ToolCall["server"], calls: ToolCall[]) {
     server.setRequestHandler("tools/list", () => ({ tools: LISTED[name] }));
     server.setRequestHandler("tools/call", ({ params }) => {
       const call = { server: name, tool: params.name, args: params.arguments ?? {}, headers };
-      if (calls.length < CALLS_MAX) calls.push(call);
+      if (calls.length < KEPT_MAX) calls.push(call);
       const answer = { ...(ANSWERS[params.name] ?? { ok: true }) };
       return { content: [{ type: "text", text: JSON.stringify(answer) }], structuredContent: answer };
     });

@@ -26,13 +26,13 @@ describe("a snapshot of a home", () => {
     rmSync(join(dir, "gone"));
     rmSync(join(dir, "link"));
     symlinkSync("mode", join(dir, "link"));
-    mkdirSync(join(dir, "added"));
+    mkdirSync(join(dir, "added/below"), { recursive: true });
     expect(differences(before, snapshotOf(dir)).sort()).toEqual([
       "changed link",
       "changed mode",
       "changed sub/text",
       "gone gone",
-      "new added",
+      "new added with 1 in it, such as added/below",
     ]);
   });
 });

@@ -5,6 +5,7 @@ import {
   judgeExactPrompt,
   judgeExit,
   judgeHang,
+  judgeHeaders,
   judgeHome,
   judgeLeft,
   judgeModelError,
@@ -171,6 +172,10 @@ describe("what an executor did becomes a verdict", () => {
     expect(judgeToolCall(seen(), [call], "t", { a: "2" }).detail).toContain('the header a "1"');
     expect(judgeToolCall(seen(), [], "t", {}).detail).toContain("t was not called");
     expect(judgeToolCall(seen(FAILED), [call], "t", {}).status).toBe("fail");
+    expect(judgeHeaders(seen(), [{ a: "1" }, { a: "1" }], { a: "1" }).detail).toBe("2 requests, each with a");
+    expect(judgeHeaders(seen(), [{ a: "1" }, {}], { a: "1" }).detail).toBe("a request came with the header a missing");
+    expect(judgeHeaders(seen(), [], { a: "1" }).status).toBe("fail");
+    expect(judgeHeaders(seen(FAILED), [{ a: "1" }], { a: "1" }).status).toBe("fail");
   });
 
   it("what is left, and what has changed", () => {
