@@ -10,6 +10,7 @@ import { addBlueprints } from "./verbs/blueprints.ts";
 import { addDemo } from "./verbs/demo.ts";
 import { addDev } from "./verbs/dev.ts";
 import { addDoctor } from "./doctor/doctor.ts";
+import { addExecutors } from "./verbs/executors.ts";
 import { asTyped, helpAsTyped } from "../lib/own-command.ts";
 import { cliError, commanderError, errorJson } from "./errors.ts";
 import { addResume } from "./verbs/resume.ts";
@@ -97,6 +98,7 @@ export function commands(verbs: Verbs, json: boolean): Command {
     addRunners,
     addSessions,
     addBlueprints,
+    addExecutors,
     addBackup,
     addDoctor,
   ])

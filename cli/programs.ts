@@ -8,12 +8,12 @@ import { inPackage, MODULE_EXTENSION } from "../lib/package-root.ts";
 import { CliError } from "./errors.ts";
 
 /*
- * The programs that `ao dev` starts and `ao doctor` looks at. `ao` knows them by their files alone and asks them what they
+ * The programs that `ao dev` starts, `ao doctor` looks at and `ao executors` asks. `ao` knows them by their files alone and asks them what they
  * would do, so that it can be shipped without them.
  */
 
 /** Main modules by program, relative to the package, without their ending. */
-const MAIN = { coordinator: "coordinator/main", runner: "runner/main" } as const;
+const MAIN = { coordinator: "coordinator/main", runner: "runner/main", check: "conformance/main" } as const;
 
 export type ProgramName = keyof typeof MAIN;
 

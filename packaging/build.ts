@@ -14,6 +14,8 @@ const ASSETS = [
   "executors/*.{md,json}",
   "executors/roster/*.{yaml,json}",
   "executors/*/ao-*-exec",
+  "executors/*/check.json",
+  "executors/templates/*/*",
   "lib/*.py",
   "sdk/python/**/*.py",
   "examples/**/*.{json,md}",

@@ -39,7 +39,11 @@ export function answerPermission(
   const allowed = policy.allow.find((pattern) => matches(pattern, call));
   const decision = denied !== undefined ? "deny" : allowed !== undefined ? "allow" : policy.default;
   const because =
-    denied !== undefined ? `deny: ${denied}` : allowed !== undefined ? `allow: ${allowed}` : `default: ${policy.default}`;
+    denied !== undefined
+      ? `deny: ${denied}`
+      : allowed !== undefined
+        ? `allow: ${allowed}`
+        : `default: ${policy.default}`;
   const kinds = decision === "allow" ? ["allow_once", "allow_always"] : ["reject_once", "reject_always"];
   const option = kinds.map((kind) => options.find((one) => one.kind === kind)).find((one) => one !== undefined);
   return { decision, optionId: option?.optionId, because };

@@ -115,7 +115,8 @@ function outputOf(call: JsonObject): string {
 
 function planOf(plan: JsonObject): SaidEvent[] {
   const entries = listOf(plan["entries"]).map(objectOf);
-  const current = entries.find(({ status }) => status === "in_progress") ?? entries.find(({ status }) => status === "pending");
+  const current =
+    entries.find(({ status }) => status === "in_progress") ?? entries.find(({ status }) => status === "pending");
   if (current === undefined) return [];
   const done = entries.filter(({ status }) => status === "completed").length;
   return [{ type: "status", text: `plan, ${done} of ${entries.length} done: ${textOf(current["content"])}` }];

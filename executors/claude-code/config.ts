@@ -54,7 +54,9 @@ const text: Check<string> = {
 const texts: Check<string[]> = {
   is: "a list of strings",
   read: (value) =>
-    Array.isArray(value) && value.every((one) => typeof one === "string" && one !== "") ? (value as string[]) : undefined,
+    Array.isArray(value) && value.every((one) => typeof one === "string" && one !== "")
+      ? (value as string[])
+      : undefined,
 };
 const flag: Check<boolean> = {
   is: "true or false",
@@ -119,7 +121,10 @@ export function claudeConfig(config: JsonObject): ClaudeConfig {
     }
     const read = check.read(value);
     if (read === undefined) {
-      throw new AgentError("BAD_CONFIG", `"${key}" of config must be ${check.is}, not ${JSON.stringify(value).slice(0, 80)}`);
+      throw new AgentError(
+        "BAD_CONFIG",
+        `"${key}" of config must be ${check.is}, not ${JSON.stringify(value).slice(0, 80)}`,
+      );
     }
     values[key] = read;
   }

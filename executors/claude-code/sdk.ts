@@ -7,7 +7,10 @@ const PACKAGE = "@anthropic-ai/claude-agent-sdk";
 
 /** What is used of the SDK. Its messages are read as JSON (transcript.ts), because they grow with each version. */
 export interface ClaudeSdk {
-  query(request: { prompt: AsyncIterable<object> | string; options: Readonly<Record<string, unknown>> }): AsyncIterable<unknown>;
+  query(request: {
+    prompt: AsyncIterable<object> | string;
+    options: Readonly<Record<string, unknown>>;
+  }): AsyncIterable<unknown>;
 }
 
 /** Where the SDK may be installed: beside this file, and in the agent's folder of the roster. */
@@ -21,7 +24,10 @@ export function sdkPlaces(installFolder: string): string[] {
  * @param install the command that installs it.
  * @throws AgentError AGENT_NOT_INSTALLED; AGENT_VERSION when it cannot be loaded.
  */
-export async function loadSdk(places: readonly string[], install: string): Promise<{ sdk: ClaudeSdk; version: string }> {
+export async function loadSdk(
+  places: readonly string[],
+  install: string,
+): Promise<{ sdk: ClaudeSdk; version: string }> {
   const place = places.find((one) => existsSync(join(one, "package.json")));
   if (place === undefined) {
     throw new AgentError("AGENT_NOT_INSTALLED", `Claude's agent SDK is not installed; install it: ${install}`);
@@ -34,8 +40,12 @@ export async function loadSdk(places: readonly string[], install: string): Promi
     return { sdk: sdk as ClaudeSdk, version };
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new AgentError("AGENT_VERSION", `${PACKAGE} ${version} in ${place} cannot be used: ${reason}; install it: ${install}`, {
-      cause: error,
-    });
+    throw new AgentError(
+      "AGENT_VERSION",
+      `${PACKAGE} ${version} in ${place} cannot be used: ${reason}; install it: ${install}`,
+      {
+        cause: error,
+      },
+    );
   }
 }

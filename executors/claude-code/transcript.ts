@@ -64,7 +64,8 @@ function readSystem(system: JsonObject): Reading {
     }
     case "api_retry": {
       const status = system["error_status"];
-      const why = typeof status === "number" ? `the model's provider answered ${status}` : "the model's provider broke off";
+      const why =
+        typeof status === "number" ? `the model's provider answered ${status}` : "the model's provider broke off";
       const delayMs = Number(system["retry_delay_ms"] ?? 0);
       return status_(`${why}; attempt ${numberText(system["attempt"])} follows in ${Math.ceil(delayMs / 1000)} s`);
     }
@@ -121,7 +122,9 @@ function readRateLimit(info: JsonObject): Reading {
   const until = typeof resetsAt === "number" ? `; it is free again at ${new Date(resetsAt * 1000).toISOString()}` : "";
   const what = textOf(info["rateLimitType"]) || "usage";
   return status_(
-    info["status"] === "rejected" ? `the ${what} limit is used up${until}` : `the ${what} limit is nearly used up${until}`,
+    info["status"] === "rejected"
+      ? `the ${what} limit is used up${until}`
+      : `the ${what} limit is nearly used up${until}`,
   );
 }
 
@@ -132,7 +135,11 @@ function readResult(result: JsonObject, { costBeforeUsd = 0 }: TranscriptTerms):
   const spent = typeof total === "number" ? { costUsd: total } : {};
   if (result["is_error"] !== true && result["subtype"] === "success") {
     const data = result["structured_output"];
-    const final: Final = { ok: true, text: textOf(result["result"]), data: data === undefined ? undefined : dataOf(data) };
+    const final: Final = {
+      ok: true,
+      text: textOf(result["result"]),
+      data: data === undefined ? undefined : dataOf(data),
+    };
     return { said, final, ...spent };
   }
   return { said, final: failureOf(result), ...spent };

@@ -54,7 +54,8 @@ export class AgentProcess {
     const child = spawn(program, args, { cwd, env: { ...env }, stdio: ["pipe", "pipe", "pipe"] });
     if (child.pid !== undefined) return new AgentProcess(child, child.pid);
     const error = await new Promise<NodeJS.ErrnoException>((resolve) => child.once("error", resolve));
-    if (error.code === "ENOENT") throw new AgentError("AGENT_NOT_INSTALLED", `${program} is not installed; ${installHint}`);
+    if (error.code === "ENOENT")
+      throw new AgentError("AGENT_NOT_INSTALLED", `${program} is not installed; ${installHint}`);
     throw new AgentError("AGENT_FAILED", `${program} could not be started: ${error.message}`, { cause: error });
   }
 

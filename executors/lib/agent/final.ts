@@ -22,7 +22,10 @@ export interface TurnEnd {
  * are done when no model has answered.
  * @throws AgentError when the run fails.
  */
-export function resultOf(name: string, { final, answered, exit }: TurnEnd): { text: string; data?: JsonObject | undefined } {
+export function resultOf(
+  name: string,
+  { final, answered, exit }: TurnEnd,
+): { text: string; data?: JsonObject | undefined } {
   if (final !== undefined && !final.ok) throw new AgentError(final.reason, final.message);
   const said = exit.stderrTail === "" ? "nothing on stderr" : `the end of its stderr: ${lastLine(exit.stderrTail)}`;
   if (exit.signal !== null) throw new AgentError("AGENT_FAILED", `${name} was ended by ${exit.signal}; ${said}`);
@@ -57,7 +60,8 @@ export function reasonOfText(text: string): AgentErrorReason {
   if (status !== undefined) return reasonOfStatus(status);
   if (/\b(log ?in|logged in|api key|unauthori[sz]ed|authenticat)/i.test(text)) return "NOT_LOGGED_IN";
   if (/\b(rate.?limit|quota|usage limit|too many requests)\b/i.test(text)) return "RATE_LIMITED";
-  if (/\b(overloaded|ECONN\w+|ENOTFOUND|socket|connection|network|timed? ?out|stream)\b/i.test(text)) return "MODEL_UNREACHABLE";
+  if (/\b(overloaded|ECONN\w+|ENOTFOUND|socket|connection|network|timed? ?out|stream)\b/i.test(text))
+    return "MODEL_UNREACHABLE";
   return "AGENT_FAILED";
 }
 

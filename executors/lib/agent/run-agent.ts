@@ -9,7 +9,10 @@ import { AgentError } from "./agent-error.ts";
  * @param drive says events as they happen, and the result. It throws AgentError when the run fails.
  * @returns the exit code: 0, 2 for an invocation or configuration that cannot be used, otherwise that of the AgentError.
  */
-export async function runAgent(name: string, drive: (invocation: ExecutorInvocation) => Promise<void>): Promise<number> {
+export async function runAgent(
+  name: string,
+  drive: (invocation: ExecutorInvocation) => Promise<void>,
+): Promise<number> {
   try {
     const invocation = await ExecutorInvocation.fromStdin();
     checkDirectory();

@@ -15,6 +15,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   // `ao` asks the programs, so that it can be shipped without them.
   cli: ["client", "lib", "gen"],
   executors: ["lib", "gen"],
+  // Drives executors as a runner does, and answers their agents as the orchestrator does.
+  conformance: ["runner", "executors", "mcp", "lib", "gen"],
 };
 
 const IMPORT = /(?:\bfrom\s*|\bimport\s*\(?\s*)"(\.{1,2}\/[^"]+)"/g;
