@@ -14,6 +14,7 @@ const ASSETS = [
   "executors/*.{md,json}",
   "executors/roster/*.{yaml,json}",
   "executors/*/ao-*-exec",
+  "executors/lib/**/*.{md,sh}",
   "lib/*.py",
   "sdk/python/**/*.py",
   "examples/**/*.{json,md}",
