@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { buildHeadlessCommand } from "../../executors/lib/agent-config/headless-command.ts";
 import { AGENT_PROVIDERS, getProvider } from "../../executors/lib/agent-config/providers.ts";
+import { shellQuote } from "../../executors/lib/agent-config/shell-quote.ts";
 import { ScriptHarness } from "../support/terok-script.ts";
 import { until } from "../support/until.ts";
 import { isAlive } from "./executors-support.ts";
@@ -28,6 +29,9 @@ const FIRST_MESSAGE: Readonly<Record<string, readonly string[]>> = {
 };
 /** What stands before everything else. */
 const ALWAYS: Readonly<Record<string, readonly string[]>> = { claude: ["--add-dir", "/"] };
+
+const hasToml = spawnSync("python3", ["-c", "import tomllib"]).status === 0;
+const noPython = hasToml ? undefined : "there is no Python 3.11";
 
 function call(name: string, ...words: string[]): string[] {
   return [name, ...(ALWAYS[name] ?? []), ...words];
@@ -93,7 +97,9 @@ describe("new session", () => {
     harness.config("claude-session.txt", "abc\n");
     expect(harness.run("claude").status).toBe(0);
     expect(harness.calls).toEqual([call("claude", "--resume", "abc")]);
-    expect(harness.agentEnv["TEROK_SESSION_FILE"]).toBe(join(harness.paths.config, "claude-session.txt"));
+    expect(harness.agentEnv).not.toHaveProperty("TEROK_SESSION_FILE");
+    harness.run("kisski");
+    expect(harness.agentEnv["TEROK_SESSION_FILE"]).toBe(join(harness.paths.config, "kisski-session.txt"));
   });
 
   it("flag skips resume, keeps the file", () => {
@@ -320,6 +326,15 @@ describe("--terok-timeout", () => {
     expect(isAlive(Number(readFileSync(file, "utf8")))).toBe(false);
   });
 
+  it("gives the agent no terminal, from which it could not read", ({ skip }) => {
+    if (noPython !== undefined) skip(noPython);
+    const harness = new ScriptHarness();
+    const terminal = `python3 -c 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))'`;
+    const words = ["bash", ...harness.arguments("claude --terok-timeout 30 -p")].map(shellQuote).join(" ");
+    const { status } = harness.run(`${terminal} ${words}`, { env: { STUB_STDIN: join(harness.root, "stdin") } });
+    expect([status, readFileSync(join(harness.root, "stdin"), "utf8")]).toEqual([0, ""]);
+  });
+
   it("hands on a signal to its own group", async () => {
     const harness = new ScriptHarness();
     const file = join(harness.root, "pid");
@@ -491,9 +506,6 @@ describe("vibe", () => {
     harness.run("vibe x", { env: { TASK_ID: "../../x" } });
     expect(harness.agentEnv).not.toHaveProperty("VIBE_SYSTEM_PROMPT_ID");
   });
-
-  const hasToml = spawnSync("python3", ["-c", "import tomllib"]).status === 0;
-  const noPython = hasToml ? undefined : "there is no Python 3.11";
 
   const trust = (before: string | undefined) => {
     const harness = new ScriptHarness();

@@ -133,6 +133,8 @@ _terok_limited() { # SECONDS NAME ARGUMENT…
   limit=$seconds
   # For ever: a hundred years.
   if [ "$((10#$seconds))" -eq 0 ]; then limit=3155760000; fi
+  # Who reads from a terminal of another group is stopped until the time is up.
+  if [ -t 0 ]; then exec </dev/null; fi
   set -m
   command "$@" <&0 &
   agent=$!

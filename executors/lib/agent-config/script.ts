@@ -93,8 +93,9 @@ function sessionOf(provider: AgentProvider, session: ProviderSession, options: S
     `if _terok_resumes ${recorded} ${word} ${shellQuote(continueFlag ?? "")} "$@"; then`,
     ...resumeLines(provider, word, resume.by).map((line) => `  ${line}`),
     "fi",
-    `export TEROK_SESSION_FILE=${recorded}`,
   ];
+  // Not for the hook: a plugin of another agent that this one starts would write into its record.
+  if (capture.by !== "hook") lines.push(`export TEROK_SESSION_FILE=${recorded}`);
   if (capture.by === "plugin") {
     const source = shellQuote(`${options.paths.share}/${capture.file}`);
     const folder = `${homeWord(options)}/${shellQuote(capture.folder)}`;
