@@ -1,0 +1,591 @@
+import { spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { buildHeadlessCommand } from "../../executors/lib/agent-config/headless-command.ts";
+import { AGENT_PROVIDERS, getProvider } from "../../executors/lib/agent-config/providers.ts";
+import { shellQuote } from "../../executors/lib/agent-config/shell-quote.ts";
+import { ScriptHarness } from "../support/terok-script.ts";
+import { until } from "../support/until.ts";
+import { isAlive } from "./executors-support.ts";
+
+/*
+ * What `terok-executor.sh` does, with agents that only write down how they are called. Every shell runs with `set -u`.
+ */
+
+const NAMES = [...AGENT_PROVIDERS.keys()];
+/** How each is told the first message of a task; a provider that is not here fails. */
+const FIRST_MESSAGE: Readonly<Record<string, readonly string[]>> = {
+  blablador: ["run"],
+  claude: [],
+  codex: [],
+  copilot: ["-p"],
+  kisski: ["run"],
+  opencode: ["run"],
+  openrouter: ["run"],
+  pi: [],
+  vibe: [],
+};
+/** What stands before everything else. */
+const ALWAYS: Readonly<Record<string, readonly string[]>> = { claude: ["--add-dir", "/"] };
+
+const hasToml = spawnSync("python3", ["-c", "import tomllib"]).status === 0;
+const noPython = hasToml ? undefined : "there is no Python 3.11";
+
+function call(name: string, ...words: string[]): string[] {
+  return [name, ...(ALWAYS[name] ?? []), ...words];
+}
+
+describe("harness", () => {
+  it("isolates PATH to tools + stubs", () => {
+    const harness = new ScriptHarness();
+    harness.config("claude-session.txt", "abc\n");
+    expect(harness.run("claude --terok-timeout 60")).toMatchObject({ status: 0, stderr: "" });
+    expect(harness.calls).toEqual([call("claude", "--resume", "abc")]);
+    expect(harness.run("command -v opencode-provider").status).toBe(1);
+  });
+
+  it.each(["-u", "-eu"])("sourcing says nothing and sets no variable, with bash %s", (flags) => {
+    const script =
+      'before=1 after=1; before=$(compgen -v); source "$SCRIPT"; after=$(compgen -v); [ "$before" = "$after" ]';
+    const harness = new ScriptHarness();
+    const env = { SCRIPT: join(harness.root, "terok-executor.sh") };
+    expect(harness.run(script, { flags, env })).toEqual({ status: 0, stdout: "", stderr: "" });
+  });
+
+  it.each(NAMES)("%s runs under set -eu without a variable, and hands on its exit code", (name) => {
+    const harness = new ScriptHarness();
+    expect(harness.run(`${name} a 'b c'`, { flags: "-eu", env: { STUB_RC: "7" } }).status).toBe(7);
+    expect(harness.run(`${name} --terok-timeout 60 x`, { flags: "-eu" })).toMatchObject({ status: 0, stderr: "" });
+    expect(harness.run(`unset HOME; ${name} x`).status).toBe(0);
+    expect(harness.calls).toEqual([call(name, "a", "b c"), call(name, "x"), call(name, "x")]);
+  });
+});
+
+describe("help", () => {
+  it("claude framed header→vendor→footer, binary saw only `--help`", () => {
+    const harness = new ScriptHarness();
+    const { status, stdout } = harness.run("claude --help");
+    expect(status).toBe(0);
+    const places = ["--terok-timeout", "--terok-new-session", "VENDOR USAGE"].map((text) => stdout.indexOf(text));
+    expect(places).toEqual([...places].sort((a, b) => a - b));
+    expect(stdout.indexOf("terok wrapper")).toBeGreaterThan(stdout.indexOf("VENDOR USAGE"));
+    expect(harness.calls).toEqual([["claude", "--help"]]);
+  });
+
+  it("`-h` generic, vendor exit code kept", () => {
+    const harness = new ScriptHarness();
+    const { status, stdout } = harness.run("opencode -h", { env: { STUB_RC: "2" } });
+    expect([status, harness.calls]).toEqual([2, [["opencode", "-h"]]]);
+    expect(stdout).toContain("terok wraps 'opencode' in this container");
+    expect(harness.run("copilot -h").stdout).not.toContain("--terok-new-session");
+  });
+
+  it("alias delegates", () => {
+    const harness = new ScriptHarness();
+    const { status, stdout } = harness.run("blablador --help");
+    expect(status).toBe(0);
+    expect(stdout).toContain("VENDOR USAGE");
+    expect(harness.calls).toEqual([["blablador", "--help"]]);
+  });
+});
+
+describe("new session", () => {
+  it("bare launch resumes recorded session (baseline)", () => {
+    const harness = new ScriptHarness();
+    harness.config("claude-session.txt", "abc\n");
+    expect(harness.run("claude").status).toBe(0);
+    expect(harness.calls).toEqual([call("claude", "--resume", "abc")]);
+    expect(harness.agentEnv).not.toHaveProperty("TEROK_SESSION_FILE");
+    harness.run("kisski");
+    expect(harness.agentEnv["TEROK_SESSION_FILE"]).toBe(join(harness.paths.config, "kisski-session.txt"));
+  });
+
+  it("flag skips resume, keeps the file", () => {
+    const harness = new ScriptHarness();
+    harness.config("claude-session.txt", "abc\n");
+    expect(harness.run("claude --terok-new-session").status).toBe(0);
+    expect([harness.calls, harness.read("claude-session.txt")]).toEqual([[call("claude")], "abc\n"]);
+  });
+
+  it("generic wrapper honours it", () => {
+    const harness = new ScriptHarness();
+    harness.config("opencode-session.txt", "abc");
+    harness.run("opencode; opencode --terok-new-session");
+    expect(harness.calls).toEqual([["opencode", "--session", "abc"], ["opencode"]]);
+  });
+
+  it("resumes behind the subcommand, and only without arguments or without a terminal", () => {
+    const harness = new ScriptHarness();
+    harness.config("opencode-session.txt", "abc");
+    harness.run("opencode --terok-timeout 60 run --model m; opencode run x; opencode --terok-timeout 60 --model m");
+    expect(harness.calls).toEqual([
+      ["opencode", "run", "--session", "abc", "--model", "m"],
+      ["opencode", "run", "x"],
+      ["opencode", "--session", "abc", "--model", "m"],
+    ]);
+  });
+
+  it("what the caller resumes is left alone", () => {
+    const harness = new ScriptHarness();
+    for (const name of ["claude", "codex", "vibe"]) harness.config(`${name}-session.txt`, "abc");
+    harness.run("claude --terok-timeout 60 -p --resume=own; vibe --terok-timeout 60 --continue");
+    harness.run("codex --terok-timeout 60 exec resume own -");
+    expect(harness.calls).toEqual([
+      call("claude", "-p", "--resume=own"),
+      ["vibe", "--continue"],
+      ["codex", "exec", "resume", "own", "-"],
+    ]);
+  });
+});
+
+describe("resume hint", () => {
+  it("failed resume ⇒ exactly one launch, hint on stderr, code kept, file untouched", () => {
+    const harness = new ScriptHarness();
+    harness.config("claude-session.txt", "abc\n");
+    const { status, stderr } = harness.run("claude", { env: { STUB_RC: "7" } });
+    expect(status).toBe(7);
+    expect(stderr).toContain("resumed session abc");
+    expect(stderr).toContain("claude --terok-new-session");
+    expect([harness.calls, harness.read("claude-session.txt")]).toEqual([[call("claude", "--resume", "abc")], "abc\n"]);
+  });
+
+  it("same on the headless path", () => {
+    const harness = new ScriptHarness();
+    harness.config("claude-session.txt", "abc\n");
+    const { status, stderr } = harness.run("claude --terok-timeout 60", { env: { STUB_RC: "3" } });
+    expect([status, harness.calls.length]).toEqual([3, 1]);
+    expect(stderr).toContain("resumed session abc");
+  });
+
+  it("caller's own bad `--resume` triggers nothing", () => {
+    const harness = new ScriptHarness();
+    harness.config("claude-session.txt", "abc\n");
+    expect(harness.run("claude --resume bogus", { env: { STUB_RC: "1" } })).toMatchObject({ status: 1, stderr: "" });
+    expect(harness.calls).toEqual([call("claude", "--resume", "bogus")]);
+    expect(harness.read("claude-session.txt")).toBe("abc\n");
+  });
+
+  it("124 and 130 do not hint", () => {
+    const harness = new ScriptHarness();
+    harness.config("claude-session.txt", "abc\n");
+    for (const code of [124, 126, 127, 130]) {
+      expect(harness.run("claude", { env: { STUB_RC: String(code) } })).toMatchObject({ status: code, stderr: "" });
+    }
+  });
+
+  it("names its own binary", () => {
+    const harness = new ScriptHarness();
+    harness.config("opencode-session.txt", "abc");
+    const { status, stderr } = harness.run("opencode", { env: { STUB_RC: "2" } });
+    expect(status).toBe(2);
+    expect(stderr).toContain("opencode exited with status 2");
+    expect(stderr).toContain("opencode --terok-new-session");
+  });
+});
+
+describe("codex", () => {
+  it("bare launch ⇒ `resume <id>`", () => {
+    const harness = new ScriptHarness();
+    harness.config("codex-session.txt", "abc");
+    expect(harness.run("codex").status).toBe(0);
+    expect(harness.calls).toEqual([["codex", "resume", "abc"]]);
+  });
+
+  it("headless ⇒ `exec resume <id> <prompt>`", () => {
+    const harness = new ScriptHarness();
+    harness.config("codex-session.txt", "abc");
+    harness.config("instructions.md", "x");
+    expect(harness.run("codex --terok-timeout 60 exec 'do it'", { env: { TEROK_UNRESTRICTED: "1" } }).status).toBe(0);
+    const override = `model_instructions_file="${harness.paths.config}/instructions.md"`;
+    expect(harness.calls).toEqual([["codex", "--yolo", "-c", override, "exec", "resume", "abc", "do it"]]);
+  });
+
+  it("new-session flag and hint apply", () => {
+    const harness = new ScriptHarness();
+    harness.config("codex-session.txt", "abc");
+    harness.run("codex --terok-new-session");
+    const { status, stderr } = harness.run("codex", { env: { STUB_RC: "3" } });
+    expect([status, harness.calls]).toEqual([3, [["codex"], ["codex", "resume", "abc"]]]);
+    expect(stderr).toContain("codex exited with status 3");
+  });
+
+  it("says when it cannot tell where the subcommand is", () => {
+    const harness = new ScriptHarness();
+    harness.config("codex-session.txt", "abc");
+    const { status, stderr } = harness.run("codex --terok-timeout 60 --model m exec -", { env: { STUB_RC: "3" } });
+    expect([status, harness.calls]).toEqual([3, [["codex", "--model", "m", "exec", "-"]]]);
+    expect(stderr).toBe("terok: codex resumes nothing: exec must be the first word\n");
+  });
+
+  it.each(["login", "logout", "--terok-timeout 60 login"])("refuses login/logout (with host hint): %s", (words) => {
+    const harness = new ScriptHarness();
+    const { status, stderr } = harness.run(`codex ${words}`);
+    expect([status, harness.calls]).toEqual([1, []]);
+    expect(stderr).toContain("terok auth codex");
+  });
+});
+
+it("claude refuses setup-token (with host hint)", () => {
+  const harness = new ScriptHarness();
+  const { status, stderr } = harness.run("claude setup-token");
+  expect([status, harness.calls]).toEqual([1, []]);
+  expect(stderr).toContain("on the host, run: terok auth claude");
+  expect(harness.run("vibe setup-token").status).toBe(0);
+});
+
+describe("alias", () => {
+  it("own session file", () => {
+    const harness = new ScriptHarness();
+    harness.config("opencode-session.txt", "harness-id");
+    harness.config("blablador-session.txt", "alias-id");
+    harness.run("blablador; opencode");
+    expect(harness.calls).toEqual([
+      ["blablador", "--session", "alias-id"],
+      ["opencode", "--session", "harness-id"],
+    ]);
+  });
+
+  it("no leak of harness session", () => {
+    const harness = new ScriptHarness();
+    harness.config("opencode-session.txt", "harness-id");
+    expect(harness.run("kisski").status).toBe(0);
+    expect(harness.calls).toEqual([["kisski"]]);
+  });
+
+  it("speaks under its own name", () => {
+    const harness = new ScriptHarness();
+    harness.config("blablador-session.txt", "alias-id");
+    const help = harness.run("blablador --help").stdout;
+    expect(help).toContain("terok wraps 'blablador' in this container");
+    expect(help).toContain("command blablador");
+    const { stderr } = harness.run("blablador", { env: { STUB_RC: "2" } });
+    for (const text of ["blablador exited with status 2", "session alias-id", "blablador --terok-new-session"]) {
+      expect(stderr).toContain(text);
+    }
+  });
+
+  it("bookkeeping variables not exported, and nothing of them left in the shell", () => {
+    const harness = new ScriptHarness();
+    harness.config("blablador-session.txt", "alias-id");
+    expect(harness.run("blablador; compgen -v | { ! read -r x || case $x in _terok*) exit 1 ;; esac; }").status).toBe(
+      0,
+    );
+    expect(Object.keys(harness.agentEnv).filter((name) => name.startsWith("_terok"))).toEqual([]);
+  });
+});
+
+describe("--terok-timeout", () => {
+  it.each([
+    "--terok-timeout",
+    "--terok-timeout ten",
+    "--terok-timeout ''",
+    "--terok-timeout -5",
+    "--terok-timeout 1.5",
+  ])("without a value or with none that is a number ⇒ exit 2: %s", (words) => {
+    const harness = new ScriptHarness();
+    for (const name of NAMES) {
+      const { status, stderr } = harness.run(`${name} ${words}`);
+      expect([name, status]).toEqual([name, 2]);
+      expect(stderr).toContain("--terok-timeout needs a whole number of seconds");
+    }
+    expect(harness.calls).toEqual([]);
+  });
+
+  it.each(NAMES)("all wrappers support it, before the agent's own flags alone: %s", (name) => {
+    const harness = new ScriptHarness();
+    expect(harness.run(`${name} --terok-timeout 60 x --terok-timeout 5`).status).toBe(0);
+    expect(harness.calls).toEqual([call(name, "x", "--terok-timeout", "5")]);
+  });
+
+  it("ends the agent and what it has started, with 124", () => {
+    const harness = new ScriptHarness();
+    const file = join(harness.root, "pids");
+    const work = `sleep 600 & echo "$$ $!" >'${file}'; wait`;
+    const { status, stderr } = harness.run("claude --terok-timeout 1 -p", { env: { STUB_DO: work } });
+    expect(status).toBe(124);
+    expect(stderr).toBe("terok: claude was stopped after 1 seconds (--terok-timeout)\n");
+    expect(readFileSync(file, "utf8").trim().split(" ").map(Number).filter(isAlive)).toEqual([]);
+  });
+
+  it("kills what does not listen", () => {
+    const harness = new ScriptHarness();
+    const file = join(harness.root, "pids");
+    const work = `trap '' TERM; sleep 600 & echo "$$ $!" >'${file}'; wait`;
+    expect(harness.run("pi --terok-timeout 1", { env: { STUB_DO: work } }).status).toBe(124);
+    const pids = readFileSync(file, "utf8").trim().split(" ").map(Number);
+    expect(pids.filter(isAlive)).toEqual([]);
+  });
+
+  it("ends what the agent left behind when it ended by itself", () => {
+    const harness = new ScriptHarness();
+    const file = join(harness.root, "pids");
+    const work = `sleep 600 >/dev/null 2>&1 & echo "$!" >'${file}'`;
+    expect(harness.run("vibe --terok-timeout 0", { env: { STUB_DO: work } })).toMatchObject({ status: 0, stderr: "" });
+    expect(isAlive(Number(readFileSync(file, "utf8")))).toBe(false);
+  });
+
+  it("gives the agent no terminal, from which it could not read", ({ skip }) => {
+    if (noPython !== undefined) skip(noPython);
+    const harness = new ScriptHarness();
+    const terminal = `python3 -c 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))'`;
+    const words = ["bash", ...harness.arguments("claude --terok-timeout 30 -p")].map(shellQuote).join(" ");
+    const { status } = harness.run(`${terminal} ${words}`, { env: { STUB_STDIN: join(harness.root, "stdin") } });
+    expect([status, readFileSync(join(harness.root, "stdin"), "utf8")]).toEqual([0, ""]);
+  });
+
+  it("hands on a signal to its own group", async () => {
+    const harness = new ScriptHarness();
+    const file = join(harness.root, "pid");
+    const child = harness.start("codex --terok-timeout 600 exec x", { STUB_DO: `echo "$$" >'${file}'; sleep 600` });
+    const ended = once(child, "exit");
+    const pid = await until(() => existsSync(file) && Number(readFileSync(file, "utf8")), "the agent runs");
+    process.kill(-(child.pid ?? 0), "SIGTERM");
+    await ended;
+    await until(() => !isAlive(pid), "the agent has ended");
+  });
+});
+
+describe("the prompt", () => {
+  const run = (harness: ScriptHarness, name: string, prompt: string) => {
+    harness.config("prompt.txt", prompt);
+    const command = buildHeadlessCommand(getProvider(name), { timeout: 60, paths: harness.paths });
+    return harness.run(command, { env: { STUB_STDIN: join(harness.root, "stdin") }, flags: "-eu" });
+  };
+
+  it.each(NAMES)(">128 KiB prompt (1 MB), and one that begins with `-`, reach %s whole and on stdin", (name) => {
+    const harness = new ScriptHarness();
+    for (const prompt of [`${"ä".repeat(524_288)}\n\n`, "-x"]) {
+      expect(run(harness, name, prompt)).toMatchObject({ status: 0, stderr: "" });
+      expect(readFileSync(join(harness.root, "stdin"), "utf8") === prompt).toBe(true);
+    }
+    for (const words of harness.calls) expect(words.join(" ").length).toBeLessThan(1000);
+  });
+
+  it("is resumed with the session in its place", () => {
+    const harness = new ScriptHarness();
+    for (const name of NAMES) harness.config(`${name}-session.txt`, "abc");
+    for (const name of ["claude", "codex", "kisski", "vibe", "copilot"]) run(harness, name, "p");
+    expect(harness.calls).toEqual([
+      call("claude", "--resume", "abc", "--output-format", "stream-json", "--verbose", "-p"),
+      ["codex", "exec", "resume", "abc", "-"],
+      ["kisski", "run", "--session", "abc"],
+      ["vibe", "--resume", "abc", "-p"],
+      ["copilot"],
+    ]);
+  });
+});
+
+describe("the initial prompt", () => {
+  it.each(NAMES)("seed shape per provider (run / -p / bare), once: %s", (name) => {
+    const harness = new ScriptHarness();
+    harness.config("initial-prompt.txt", "Do it.\nWell.\n");
+    harness.run(`${name}; ${name}`);
+    const shape = FIRST_MESSAGE[name];
+    expect(shape).toBeDefined();
+    expect(harness.calls).toEqual([call(name, ...(shape ?? []), "Do it.\nWell.\n"), call(name)]);
+    expect(harness.read("initial-prompt.consumed.txt")).toBe("Do it.\nWell.\n");
+  });
+
+  it("initial-prompt picked up one-shot, gated on no session file, no arguments, and not headless", () => {
+    for (const name of NAMES) {
+      const harness = new ScriptHarness();
+      harness.config("initial-prompt.txt", "Do it.");
+      harness.run(`${name} x; ${name} --terok-timeout 60`);
+      if (getProvider(name).session !== null) {
+        harness.config(`${name}-session.txt`, "abc");
+        harness.run(`${name}; ${name} --terok-new-session`);
+      }
+      expect(harness.read("initial-prompt.txt")).toBe("Do it.");
+    }
+  });
+
+  it("that begins with `-` is no option, and one that no argument holds is named by its file", () => {
+    const harness = new ScriptHarness();
+    harness.config("initial-prompt.txt", "-x");
+    harness.run("claude");
+    harness.config("initial-prompt.txt", "ä".repeat(70_000));
+    expect(harness.run("claude").status).toBe(0);
+    expect(harness.calls[0]).toEqual(call("claude", " -x"));
+    expect(harness.calls[1]?.at(-1)).toContain(`in the file ${harness.paths.config}/initial-prompt.consumed.txt`);
+  });
+});
+
+describe("what an agent is given", () => {
+  it("claude: agents, instructions, settings and session in their order", () => {
+    const harness = new ScriptHarness({ hasAgents: true, taskSettings: true });
+    const agents = '{"a":{"prompt":"it\'s $HOME \\"x\\""}}';
+    harness.config("agents.json", agents);
+    harness.config("claude-settings.json", "{}");
+    harness.config("claude-session.txt", "abc");
+    harness.config("instructions.md", "x");
+    harness.run("claude");
+    const { config } = harness.paths;
+    expect(harness.calls).toEqual([
+      [
+        ...call("claude", "--agents", agents, "--settings", `${config}/claude-settings.json`),
+        ...["--append-system-prompt-file", `${config}/instructions.md`, "--resume", "abc"],
+      ],
+    ]);
+  });
+
+  it("claude: memory path of the project, when there is one", () => {
+    const harness = new ScriptHarness();
+    harness.run("claude", { env: { PROJECT_ID: "p 1" } });
+    expect(harness.agentEnv["CLAUDE_COWORK_MEMORY_PATH_OVERRIDE"]).toBe(
+      `${harness.home}/.claude/projects/p 1-workspace/memory`,
+    );
+    harness.run("claude");
+    expect(harness.agentEnv).not.toHaveProperty("CLAUDE_COWORK_MEMORY_PATH_OVERRIDE");
+  });
+
+  it.each([
+    ["agent-human", "Codex", "Ada"],
+    ["human-agent", "Ada", "Codex"],
+    ["agent", "Codex", "Codex"],
+    ["human", "Ada", "Ada"],
+    ["", "Codex", "Ada"],
+  ])("git identity of authorship %j", (mode, author, committer) => {
+    const harness = new ScriptHarness();
+    const env = { TEROK_GIT_AUTHORSHIP: mode, HUMAN_GIT_NAME: "Ada", GIT_AUTHOR_NAME: "Somebody" };
+    harness.run('codex x; echo "${GIT_AUTHOR_NAME-}"', { env });
+    expect(harness.agentEnv).toMatchObject({ GIT_AUTHOR_NAME: author, GIT_COMMITTER_NAME: committer });
+    expect(harness.agentEnv["GIT_AUTHOR_EMAIL"]).toBe(author === "Ada" ? "nobody@localhost" : "noreply@openai.com");
+  });
+
+  it("an unknown authorship is refused, in words", () => {
+    const harness = new ScriptHarness();
+    const { status, stderr } = harness.run("codex x", { env: { TEROK_GIT_AUTHORSHIP: "me" } });
+    expect([status, harness.calls]).toEqual([2, []]);
+    expect(stderr).toContain("set agent-human, human-agent, agent or human");
+  });
+
+  it("the image's own identity helper comes first", () => {
+    const harness = new ScriptHarness();
+    const helper = '_terok_apply_git_identity() { export GIT_AUTHOR_NAME="image $1"; }';
+    writeFileSync(join(harness.paths.share, "terok-env-git-identity.sh"), helper);
+    harness.run("codex x");
+    expect(harness.agentEnv["GIT_AUTHOR_NAME"]).toBe("image Codex");
+  });
+
+  it("the session plugin of OpenCode and of every endpoint behind it", () => {
+    const harness = new ScriptHarness();
+    writeFileSync(join(harness.paths.share, "opencode-session-plugin.mjs"), "// plugin");
+    harness.run("opencode; opencode; kisski");
+    for (const folder of [".config/opencode/plugins", ".kisski/opencode/plugins"]) {
+      expect(readFileSync(join(harness.home, folder, "terok-session.mjs"), "utf8")).toBe("// plugin");
+    }
+  });
+});
+
+describe("vibe", () => {
+  it("bypass-permissions exported unconditionally", () => {
+    const harness = new ScriptHarness();
+    harness.run("vibe x");
+    expect(harness.agentEnv["VIBE_BYPASS_TOOL_PERMISSIONS"]).toBe("true");
+  });
+
+  it("lazy model sync (24 h mtime check)", () => {
+    const harness = new ScriptHarness();
+    harness.stub("vibe-model-sync");
+    const file = `${harness.home}/.vibe/mistral-models.txt`;
+    harness.run("vibe x");
+    harness.run(`mkdir -p "${harness.home}/.vibe"; touch "${file}"; vibe x; touch -t 202001010000 "${file}"; vibe x`);
+    expect(harness.calls.map(([name]) => name)).toEqual(["vibe-model-sync", "vibe", "vibe", "vibe-model-sync", "vibe"]);
+  });
+
+  it("per-task system prompt copied, id exported, EXIT cleanup", () => {
+    const harness = new ScriptHarness();
+    harness.config("instructions.md", "Be brief.");
+    const copy = 'cat "$HOME/.vibe/prompts/$VIBE_SYSTEM_PROMPT_ID.md"; exit 3';
+    const { status, stdout } = harness.run("vibe x", { env: { TASK_ID: "t1", STUB_DO: copy } });
+    expect([status, stdout]).toEqual([3, "VENDOR USAGE\nBe brief."]);
+    expect(harness.agentEnv["VIBE_SYSTEM_PROMPT_ID"]).toBe("terok-task-t1");
+    expect(readdirSync(join(harness.home, ".vibe/prompts"))).toEqual([]);
+    harness.run("vibe x", { env: { TASK_ID: "../../x" } });
+    expect(harness.agentEnv).not.toHaveProperty("VIBE_SYSTEM_PROMPT_ID");
+  });
+
+  const trust = (before: string | undefined) => {
+    const harness = new ScriptHarness();
+    const file = join(harness.home, ".vibe/trusted_folders.toml");
+    mkdirSync(join(harness.home, ".vibe"));
+    if (before !== undefined) writeFileSync(file, before);
+    const { status, stderr } = harness.run("vibe x; vibe x");
+    expect(status).toBe(0);
+    return { text: existsSync(file) ? readFileSync(file, "utf8") : "", stderr, workspace: harness.paths.workspace };
+  };
+
+  it.for<[string | undefined, (word: string) => string]>([
+    [undefined, (word) => `trusted = [${word}]\n`],
+    ["trusted = []\n", (word) => `trusted = [${word}, ]\n`],
+    [
+      '# mine\ntrusted = [\n  "/a", # a\n]\nuntrusted = ["/b"]\n',
+      (word) => `# mine\ntrusted = [${word}, \n  "/a", # a\n]\nuntrusted = ["/b"]\n`,
+    ],
+    ["[other]\ntrusted = []\n", (word) => `trusted = [${word}]\n[other]\ntrusted = []\n`],
+  ])("trusts /workspace, once, and keeps the rest of %j", ([before, after], { skip }) => {
+    if (noPython !== undefined) skip(noPython);
+    const { text, stderr, workspace } = trust(before);
+    expect([text, stderr]).toEqual([after(JSON.stringify(workspace)), ""]);
+  });
+
+  it("leaves a trust file alone that it does not understand, and says so", ({ skip }) => {
+    if (noPython !== undefined) skip(noPython);
+    for (const before of ["trusted = [", 'trusted = "all"\n']) {
+      const { text, stderr } = trust(before);
+      expect(text).toBe(before);
+      expect(stderr).toContain("trusted_folders.toml");
+    }
+  });
+});
+
+describe("the id of the conversation from the log of the run", () => {
+  /** Writes a log as newer than the run, so that the clock of the file system decides nothing. */
+  const log = (path: string, content: string) =>
+    `mkdir -p "$HOME/${path.slice(0, path.lastIndexOf("/"))}"; printf '%s' '${content}' >"$HOME/${path}"; touch -t 203001010000 "$HOME/${path}";`;
+  const codexLog = (id: string, cwd: string) =>
+    log(
+      `.codex/sessions/2026/01/rollout-1-${id}.jsonl`,
+      `{"type":"session_meta","payload":{"id":"${id}","cwd":"${cwd}"}}\n`,
+    );
+
+  it("is kept for the next start, for each that has logs", () => {
+    const harness = new ScriptHarness();
+    const cwd = harness.paths.workspace;
+    harness.run("codex exec x", { env: { STUB_DO: codexLog("c1", cwd), STUB_RC: "1" } });
+    const meta = `{\n "session_id": "v1",\n "environment": {"working_directory": "${cwd}"}\n}`;
+    harness.run("vibe x", { env: { STUB_DO: log(".vibe/logs/session/session_1/meta.json", meta) } });
+    const line = `{"type":"session","id":"p1","cwd":"${cwd}"}`;
+    harness.run("pi --terok-timeout 60", { env: { STUB_DO: log(".pi/agent/sessions/x/1.jsonl", line) } });
+    expect(["codex", "vibe", "pi"].map((name) => harness.read(`${name}-session.txt`))).toEqual([
+      "c1\n",
+      "v1\n",
+      "p1\n",
+    ]);
+    expect(readdirSync(join(harness.root, "tmp"))).toEqual([]);
+  });
+
+  it("is not taken from another directory's, nor from an older one, nor lost when there is none", () => {
+    const harness = new ScriptHarness();
+    harness.config("codex-session.txt", "old\n");
+    mkdirSync(join(harness.home, ".codex/sessions"), { recursive: true });
+    writeFileSync(join(harness.home, ".codex/sessions/rollout-0-x.jsonl"), '{"id":"x"}');
+    harness.run(`touch -t 202001010000 "$HOME/.codex/sessions/rollout-0-x.jsonl"; codex exec x`, {
+      env: { STUB_DO: codexLog("other", "/elsewhere") },
+    });
+    expect(harness.read("codex-session.txt")).toBe("old\n");
+  });
+
+  it("is not guessed when several were written, and stays when the resumed one is among them", () => {
+    const harness = new ScriptHarness();
+    const cwd = harness.paths.workspace;
+    const { stderr } = harness.run("codex exec x", { env: { STUB_DO: codexLog("a", cwd) + codexLog("b", cwd) } });
+    expect(stderr).toContain("2 conversations of codex were written at the same time");
+    expect(existsSync(join(harness.paths.config, "codex-session.txt"))).toBe(false);
+    harness.config("codex-session.txt", "b\n");
+    expect(harness.run("codex", { env: { STUB_DO: codexLog("c", cwd) } }).stderr).toBe("");
+    expect(harness.read("codex-session.txt")).toBe("b\n");
+  });
+});
