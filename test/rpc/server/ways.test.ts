@@ -133,6 +133,8 @@ describe("through a proxy that knows CONNECT", () => {
       text: expect.stringContaining(`the proxy ${proxy.url} of HTTP_PROXY: it answers HTTP 407`),
       exitCode: EXIT.unreachable,
     });
+    // Clients repeat what failed for that.
+    expect(ConnectError.from(error).code).toBe(Code.Unavailable);
     proxy.refusal = undefined;
     expect(await client.check({})).toMatchObject(SERVING);
   });
