@@ -11,6 +11,7 @@ export class LoopProbe {
   #longestMs = 0;
   #closed = false;
   #askedSince = 0;
+  #failure: Error | undefined;
 
   private constructor(url: string) {
     this.#link = connectTransport(url);
@@ -29,8 +30,9 @@ export class LoopProbe {
       this.#askedSince = performance.now();
       try {
         await check();
-      } catch {
-        // The coordinator has ended, or the probe was closed.
+      } catch (cause) {
+        if (!this.#closed)
+          this.#failure = new Error("the coordinator does not answer Health.Check any more", { cause });
         return;
       }
       this.#longestMs = Math.max(this.#longestMs, performance.now() - this.#askedSince);
@@ -38,13 +40,13 @@ export class LoopProbe {
     }
   }
 
-  /** Begins anew, once a check that is under way was answered. */
+  /** Begins anew, once a check that is under way was answered. Rejects when a check has failed. */
   async begin(): Promise<void> {
     await this.#answered();
     this.#longestMs = 0;
   }
 
-  /** The longest wait since `begin`, that of the check under way included. */
+  /** The longest wait since `begin`, that of the check under way included. Rejects when a check has failed. */
   async end(): Promise<number> {
     await this.#answered();
     return this.#longestMs;
@@ -52,7 +54,9 @@ export class LoopProbe {
 
   async #answered(): Promise<void> {
     const now = performance.now();
-    while (this.#askedSince < now && !this.#closed) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+    while (this.#askedSince < now && !this.#closed && this.#failure === undefined)
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+    if (this.#failure !== undefined) throw this.#failure;
   }
 
   close(): void {

@@ -29,7 +29,8 @@ export class Screen {
   /** By stream of the program that `#origin` names. */
   readonly #filters = new Map<string, TerminalFilter>();
   #origin = "";
-  #lineOpen = false;
+  /** Who has printed the line that is open. */
+  #open: { readonly origin: string; readonly stream: string } | undefined;
 
   constructor(stdout: Sink, stderr: Sink, options: ScreenOptions) {
     this.#stdout = stdout;
@@ -61,14 +62,17 @@ export class Screen {
   }
 
   /**
-   * Writes what a program printed, as it comes. A sequence may be split over the chunks of one `stream` of one `origin`;
+   * Writes what a program printed, as it comes; what another stream prints into an open line begins a line of its own, but with
+   * `raw`. A sequence may be split over the chunks of one `stream` of one `origin`;
    * `style` puts colour on what is left.
    */
   output(origin: string, stream: string, text: string, style: (text: string) => string): void {
     const shown = this.#guards(this.#stdout) ? this.#filter(origin, stream).write(text) : text;
     if (shown === "") return;
+    const continues = this.#open?.origin === origin && this.#open.stream === stream;
+    if (!continues && !this.#options.raw) this.#closeLine();
     this.#stdout.write(style(shown));
-    this.#lineOpen = !shown.endsWith("\n");
+    this.#open = shown.endsWith("\n") ? undefined : { origin, stream };
   }
 
   /** Ends an open line of output, and the colours in it. */
@@ -77,8 +81,14 @@ export class Screen {
       const reset = filter.pause();
       if (reset !== "") this.#stdout.write(reset);
     }
-    if (this.#lineOpen) this.#stdout.write("\n");
-    this.#lineOpen = false;
+    this.#closeLine();
+  }
+
+  #closeLine(): void {
+    if (this.#open === undefined) return;
+    const reset = this.#filters.get(this.#open.stream)?.pause() ?? "";
+    this.#stdout.write(`${reset}\n`);
+    this.#open = undefined;
   }
 
   #filter(origin: string, stream: string): TerminalFilter {

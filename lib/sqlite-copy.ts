@@ -1,8 +1,9 @@
 import { randomBytes } from "node:crypto";
-import { closeSync, fsyncSync, linkSync, openSync, rmSync, statSync } from "node:fs";
+import { closeSync, linkSync, openSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { backup } from "node:sqlite";
 import type { DatabaseSync } from "node:sqlite";
+import { syncToDisk } from "./sync-to-disk.ts";
 
 /** Pages that are copied at a time, in another thread; statements of this one wait no longer than that takes. */
 const PAGES_AT_ONCE = 100;
@@ -29,13 +30,13 @@ export async function copyDatabase(db: DatabaseSync, path: string, mayGoOn: () =
       if (tries === MAX_TRIES) throw new Error(`the database was busy ${MAX_TRIES} times`);
       progress();
     }
-    synced(unfinished);
+    syncToDisk(unfinished);
     // Unlike a rename this fails when something has come to stand there meanwhile.
     linkSync(unfinished, path);
   } finally {
     for (const beside of ["", "-journal", "-wal", "-shm"]) rmSync(`${unfinished}${beside}`, { force: true });
   }
-  synced(dirname(path));
+  syncToDisk(dirname(path));
   return statSync(path).size;
 }
 
@@ -49,14 +50,5 @@ async function copied(db: DatabaseSync, path: string, progress: () => void): Pro
     const isBusy = error instanceof Error && "errcode" in error && [0, 5, 6].includes(Number(error.errcode));
     if (isBusy) return false;
     throw error;
-  }
-}
-
-function synced(path: string): void {
-  const file = openSync(path, "r");
-  try {
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
   }
 }

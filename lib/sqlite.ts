@@ -1,11 +1,13 @@
 import { channel } from "node:diagnostics_channel";
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync } from "node:fs";
+import { renameSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import type { SQLInputValue, SQLOutputValue } from "node:sqlite";
 import { bug } from "./bug.ts";
 import { FileGoneError } from "./files-in-place.ts";
 import { fileProblem, isFileError } from "./config/file-problem.ts";
+import { kindOf } from "./config/file-kind.ts";
+import { syncToDisk } from "./sync-to-disk.ts";
 
 /** The database file cannot be used as it is. The message names the path and what to do. */
 export class DatabaseUnusableError extends Error {
@@ -114,7 +116,10 @@ export function openDatabase(options: OpenOptions): DatabaseSync {
 function makeOrRefuse(options: OpenOptions): void {
   const { path, what } = options;
   if (path === ":memory:") return;
-  const size = statSync(path, { throwIfNoEntry: false })?.size;
+  const status = statSync(path, { throwIfNoEntry: false });
+  const kind = status && (status.isDirectory() ? "a directory" : kindOf(status));
+  if (kind !== undefined) throw new DatabaseUnusableError(`${what} ${path} is ${kind}, not a file. Name another path.`);
+  const size = status?.size;
   if (size === 0) throw damaged(path, what, "it has 0 bytes");
   if (size !== undefined) return;
   const unfinished = `${path}.new`;
@@ -126,9 +131,7 @@ function makeOrRefuse(options: OpenOptions): void {
     db.close();
   }
   renameSync(unfinished, path);
-  const dir = openSync(dirname(path), "r");
-  fsyncSync(dir);
-  closeSync(dir);
+  syncToDisk(dirname(path));
 }
 
 /** Returns the version of a file that is whole and ours, or empty; throws for every other one. */

@@ -8,6 +8,10 @@ const WIDE =
 // eslint-disable-next-line no-control-regex
 const COLOUR = /\u001b\[[\d;:]*m/g;
 
+/** Colours and marks belong to what they stand after. */
+// eslint-disable-next-line no-control-regex
+const CLUSTER = /(?:\u001b\[[\d;:]*m|[^])(?:[\p{Mn}\p{Me}\p{Cf}]|\u001b\[[\d;:]*m)*/gu;
+
 /** Columns that a text takes in a terminal; colours take none. */
 export function width(text: string): number {
   // Most texts are plain.
@@ -27,8 +31,8 @@ export function fit(text: string, max: number): string {
   if (width(text) <= max) return text;
   let columns = 0;
   let kept = "";
-  for (const c of text) {
-    columns += charWidth(c);
+  for (const c of clusters(text)) {
+    columns += width(c);
     if (columns > max - 1) break;
     kept += c;
   }
@@ -38,8 +42,14 @@ export function fit(text: string, max: number): string {
 /** The end of a text on at most `max` columns, with `…` before it when there is more: of a path, that says most. */
 export function fitEnd(text: string, max: number): string {
   if (width(text) <= max) return text;
-  const reversed = Array.from(text).toReversed().join("");
-  return Array.from(fit(reversed, max)).toReversed().join("");
+  let columns = 0;
+  let kept = "";
+  for (const c of [...clusters(text)].toReversed()) {
+    columns += width(c);
+    if (columns > max - 1) break;
+    kept = c + kept;
+  }
+  return max < 1 ? "" : `…${kept.trimStart()}`;
 }
 
 /**
@@ -65,8 +75,23 @@ export function wrap(line: string, max: number, indent = ""): string {
 
 function broken(word: string, max: number): string[] {
   if (width(word.trimEnd()) <= max) return [word];
-  const characters = Array.from(word);
   const pieces: string[] = [];
-  for (let at = 0; at < characters.length; at += max) pieces.push(characters.slice(at, at + max).join(""));
-  return pieces;
+  let piece = "";
+  let columns = 0;
+  for (const c of clusters(word)) {
+    const more = width(c);
+    if (columns + more > max) {
+      pieces.push(piece);
+      piece = "";
+      columns = 0;
+    }
+    piece += c;
+    columns += more;
+  }
+  return [...pieces, piece];
+}
+
+/** What must not be torn apart: a character with the marks on it, and what a terminal obeys. */
+function* clusters(text: string): Iterable<string> {
+  for (const [cluster] of text.matchAll(CLUSTER)) yield cluster;
 }

@@ -20,6 +20,7 @@ import {
   listJson,
   problemsOf,
   profileListText,
+  resolveProfiled,
   resolveSettings,
 } from "./settings/resolve-settings.ts";
 import { startRunner } from "./runner.ts";
@@ -41,12 +42,13 @@ async function main(argv: readonly string[]): Promise<number> {
     if (lists && options.output === "json") return print(listJson(options, findings));
     if (lists) for (const problem of problemsOf(findings)) complain(problem);
     if (lists) return print(options.executorList ? executorListText(findings) : profileListText(findings));
-    const settings = resolveSettings(options, findings, process.cwd());
+    const cwd = process.cwd();
+    const settings = resolveSettings(options, findings, cwd);
     const level = options.verbose ? "debug" : "info";
     const log = createLogger({ name: "agent-runner", level, format: options.logFormat });
     for (const warning of parsed.warnings) log.warn(warning);
     // Read anew at each SIGHUP, with the flags of the start.
-    const profiled = () => resolveSettings(options, find(options), process.cwd());
+    const profiled = () => resolveProfiled(options, find(options), cwd);
     return await run(settings, profiled, log);
   } catch (error) {
     if (error instanceof UsageError) return complain(`error: ${asTyped(error.message, process.env)}`, EXIT.usage);

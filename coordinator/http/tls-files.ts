@@ -3,6 +3,7 @@ import type { KeyObject } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { createSecureContext } from "node:tls";
 import { UsageError } from "../../lib/config/config.ts";
+import { mustBeReadable } from "../../lib/config/file-kind.ts";
 import { fileProblem } from "../../lib/config/file-problem.ts";
 
 /** Where the certificate and its key are. */
@@ -48,6 +49,7 @@ export function readTls({ cert, key }: TlsFiles, nowMs: number): Tls {
 
 function readPem(flag: string, path: string): string {
   try {
+    mustBeReadable(path);
     return readFileSync(path, "utf8");
   } catch (error) {
     throw new UsageError(`${flag} ${path} cannot be read: ${fileProblem(error, path)}`);

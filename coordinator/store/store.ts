@@ -1,4 +1,4 @@
-import type { ClockNote } from "../core/retention.ts";
+import type { ClockNote } from "../../lib/clock-note.ts";
 import type { JsonObject } from "@bufbuild/protobuf";
 import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import type { ExecutorInvocation } from "../../gen/agentrunner/v1/executor_pb.ts";

@@ -1,6 +1,7 @@
 import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { UsageError } from "./config.ts";
+import { mustBeReadable } from "./file-kind.ts";
 import { fileProblem } from "./file-problem.ts";
 
 /**
@@ -11,6 +12,7 @@ import { fileProblem } from "./file-problem.ts";
 export function readAuthorities(path: string): string {
   let pem: string;
   try {
+    mustBeReadable(path);
     pem = readFileSync(path, "utf8");
   } catch (error) {
     throw new UsageError(`--tls-ca ${path} cannot be read: ${fileProblem(error, path)}`);

@@ -47,7 +47,7 @@ export function connectTransport(url: string, options: TransportOptions = {}): C
   const { ca, env = process.env } = options;
   const route = routeTo(url, env);
   const pings = { pingIntervalMs: options.pingIntervalMs ?? 10_000, pingTimeoutMs: options.pingTimeoutMs ?? 5_000 };
-  const openWay = route.type === "proxy" ? () => openTunnel(url, route, ca) : undefined;
+  const openWay = route.type === "proxy" ? (signal: AbortSignal) => openTunnel(url, route, ca, signal) : undefined;
   const sessions = new SteadySessionManager(url, pings, ca, openWay);
   sessions.onBytes = options.onBytes;
   const transport = createConnectTransport({
@@ -141,7 +141,7 @@ class SteadySessionManager extends Http2SessionManager {
     url: string,
     pings: ConstructorParameters<typeof Http2SessionManager>[1],
     ca: string | undefined,
-    openWay?: () => Promise<Socket>,
+    openWay?: (signal: AbortSignal) => Promise<Socket>,
   ) {
     const way = openWay && new Way(openWay);
     super(url, pings, {
@@ -156,6 +156,12 @@ class SteadySessionManager extends Http2SessionManager {
   override notifyResponseByteRead(stream: ClientHttp2Stream): void {
     super.notifyResponseByteRead(stream);
     this.onBytes?.(String(stream.sentHeaders?.[":path"]));
+  }
+
+  /** Ends also the calls for which a way is being opened: the base class does not know of them. */
+  override abort(reason: Error = new ConnectError("connection aborted", Code.Canceled)): void {
+    super.abort(reason);
+    this.#way?.abort(reason);
   }
 
   override async request(...call: Parameters<Http2SessionManager["request"]>): Promise<ClientHttp2Stream> {

@@ -18,14 +18,19 @@ type ProxyRoute = Extract<Route, { type: "proxy" }>;
 
 /**
  * Opens a connection to `url` through a proxy, for `createConnection` of HTTP/2: with TLS inside for https, whose certificate
- * is that of the coordinator. A socket of the system, because Node's HTTP/2 loses answers on a stream made in JavaScript.
+ * is that of the coordinator. An aborted `signal` ends the attempt, and nothing that is open. A socket of the system, because Node's HTTP/2 loses answers on a stream made in JavaScript.
  *
  * @throws ProxyError.
  */
-export async function openTunnel(url: string, route: ProxyRoute, ca: string | undefined): Promise<Socket> {
+export async function openTunnel(
+  url: string,
+  route: ProxyRoute,
+  ca: string | undefined,
+  signal?: AbortSignal,
+): Promise<Socket> {
   const { protocol, hostname, port } = new URL(url);
   const secure = protocol === "https:";
-  const socket = await ask(`${hostname}:${port || (secure ? "443" : "80")}`, route);
+  const socket = await ask(`${hostname}:${port || (secure ? "443" : "80")}`, route, signal);
   socket.setTimeout(0);
   socket.setNoDelay();
   // Whoever uses it hears of its errors; until then nobody has to.
@@ -43,7 +48,7 @@ export async function openTunnel(url: string, route: ProxyRoute, ca: string | un
   return inside;
 }
 
-function ask(target: string, { proxy, variable }: ProxyRoute): Promise<Socket> {
+function ask(target: string, { proxy, variable }: ProxyRoute, signal: AbortSignal | undefined): Promise<Socket> {
   // Without the password that its URL may hold.
   const failure = (why: string) =>
     new ProxyError(`no way to ${target} through the proxy ${proxy.protocol}//${proxy.host} of ${variable}: ${why}`);
@@ -55,6 +60,7 @@ function ask(target: string, { proxy, variable }: ProxyRoute): Promise<Socket> {
       path: target,
       headers: { host: target, ...authorization(proxy) },
       agent: false,
+      ...(signal === undefined ? {} : { signal }),
     });
     const timer = setTimeout(
       () => request.destroy(new Error(`no answer in ${TUNNEL_TIMEOUT_MS / 1000} s`)),

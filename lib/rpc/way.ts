@@ -1,12 +1,14 @@
 import type { Socket } from "node:net";
+import { abortable } from "./abortable.ts";
 
 /** Opens connections ahead, because an HTTP/2 session wants its own at once. */
 export class Way {
-  readonly #open: () => Promise<Socket>;
+  readonly #open: (signal: AbortSignal) => Promise<Socket>;
   #ready: Socket | undefined;
-  #opening: Promise<void> | undefined;
+  #opening: { readonly done: Promise<void>; readonly abort: AbortController } | undefined;
 
-  constructor(open: () => Promise<Socket>) {
+  /** `open` gives up when its signal is aborted. */
+  constructor(open: (signal: AbortSignal) => Promise<Socket>) {
     this.#open = open;
   }
 
@@ -20,17 +22,32 @@ export class Way {
 
   /** Opens one; those who call meanwhile wait for the same. Rejects with what `open` does. */
   async prepare(): Promise<void> {
-    this.#opening ??= this.#openNext();
-    await this.#opening;
+    if (this.#opening === undefined) {
+      const abort = new AbortController();
+      this.#opening = { done: this.#openNext(abort.signal), abort };
+    }
+    const { done, abort } = this.#opening;
+    await abortable(done, abort.signal);
   }
 
-  async #openNext(): Promise<void> {
+  /** Gives up what is being opened: those who wait for it are rejected with `reason`. The next `prepare` opens another. */
+  abort(reason: unknown): void {
+    const opening = this.#opening;
+    this.#opening = undefined;
+    this.#ready?.destroy();
+    this.#ready = undefined;
+    opening?.abort.abort(reason);
+  }
+
+  async #openNext(signal: AbortSignal): Promise<void> {
     try {
-      const socket = await this.#open();
+      const socket = await this.#open(signal);
+      // It was opened in spite of that, and nobody waits for it.
+      if (signal.aborted) return void socket.destroy();
       this.#ready?.destroy();
       this.#ready = socket;
     } finally {
-      this.#opening = undefined;
+      if (!signal.aborted) this.#opening = undefined;
     }
   }
 }

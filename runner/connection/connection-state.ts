@@ -34,18 +34,18 @@ export interface ConnectionOptions {
   /** PEM of the certificate authorities to trust. */
   readonly tlsCaPem: string | undefined;
   readonly bootId: string;
-  /** What Register says beside `held` and the boot ids. */
-  /** What the runner says of itself, asked at each registration. */
+  /** What the runner says of itself in Register, beside `held` and the boot ids; asked at each registration. */
   readonly identity: () => MessageInitShape<typeof RegisterRequestSchema>;
+  /** The process before this one, if this one may speak for it; empty otherwise. */
   readonly previousBootId: string;
   /** Longest silence on the stream, unless two keep-alives are longer. */
   readonly pollTimeoutMs: number;
   /** Give up with exit code 3 when the first contact fails. */
   readonly onceOnly: boolean;
-  /** What to tell people when that lasts too long. */
-  readonly twinHint?: string;
   /** How long another live process may have the identity before this one gives up. Default: lease_ttl + 15 s. */
   readonly twinPatienceMs?: number;
+  /** What to tell people when that lasts too long. */
+  readonly twinHint?: string;
   /** A stream has said `opened`: the coordinator offers nothing before a heartbeat names it. */
   readonly onAttached?: () => void;
   readonly log: Log;

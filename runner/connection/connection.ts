@@ -48,6 +48,8 @@ export class Connection {
   readonly #membership = new Membership();
   #state: ConnectionState = { type: "registering" };
   #timing: Timing = BUILT_IN;
+  /** Times that what the runner says of itself has changed. */
+  #changes = 0;
 
   constructor(options: ConnectionOptions, listener: ConnectionListener) {
     this.#options = options;
@@ -146,8 +148,9 @@ export class Connection {
     }
   }
 
-  /** Registers again, because what the runner says of itself has changed. */
+  /** Registers again, because what the runner says of itself has changed; a Register that is under way says the former. */
   registerAgain(why: string): void {
+    this.#changes += 1;
     this.#forget(this.#membership.registration, why);
   }
 
@@ -183,9 +186,14 @@ export class Connection {
     this.#enter({ type: "registering" });
     const patienceMs = this.#options.twinPatienceMs ?? this.#timing.leaseTtlMs + TWIN_SLACK_MS;
     return await this.#retries.whileTaken(async () => {
-      const held = this.#listener.held();
-      const options = { timeoutMs: callTimeoutMs(this.#timing, heldBytes(held)) };
-      return this.#welcome(await this.#client.register(registerRequest(this.#options, held), options));
+      for (;;) {
+        const changes = this.#changes;
+        const held = this.#listener.held();
+        const options = { timeoutMs: callTimeoutMs(this.#timing, heldBytes(held)) };
+        const answer = await this.#client.register(registerRequest(this.#options, held), options);
+        if (changes === this.#changes) return this.#welcome(answer);
+        this.#log.info("the runner has changed while it registered; registering again");
+      }
     }, patienceMs);
   }
 

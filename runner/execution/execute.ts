@@ -73,7 +73,7 @@ function spawning({ executor, coordinatorUrl }: RunnerSettings, { leash, log }: 
   // Ours are written for our Node. Everybody else's keep the Node of the user, as the projects do that they work in.
   const isOurs = executor.command.startsWith(inPackage("executors") + sep);
   const nodeDir = isOurs ? dirname(process.execPath) : undefined;
-  const masked = maskedValues(executor, log);
+  const masked = maskedSecrets(executor, log);
   return (
     { offer, projectDir, bootId, stopGraceMs }: Assignment,
     hooks: ExecutionHooks,
@@ -112,7 +112,7 @@ function spawning({ executor, coordinatorUrl }: RunnerSettings, { leash, log }: 
               ...resolved(invocation.agentBlueprint, sources, log),
             }),
       env: executorEnv(process.env, { passEnv, nodeDir, run }),
-      secrets: new Secrets([runToken, capability.secret ?? "", ...masked]),
+      secrets: new Secrets([runToken, capability.secret ?? ""], masked),
       timeoutMs: limitMs(offer.timeout),
       idleTimeoutMs: limitMs(offer.idleTimeout),
       stopGraceMs,
@@ -121,13 +121,14 @@ function spawning({ executor, coordinatorUrl }: RunnerSettings, { leash, log }: 
   };
 }
 
-function maskedValues({ passEnv, maskEnv }: RunnerSettings["executor"], log: Log): string[] {
+/** Prepared once for all runs: only the tokens of a run are its own. */
+function maskedSecrets({ passEnv, maskEnv }: RunnerSettings["executor"], log: Log): Secrets {
   const masked = maskedVariables(maskEnv, inheritedEnv(process.env, passEnv));
   for (const [variable, value] of masked) {
     if (Buffer.byteLength(value) >= SECRET_MIN_BYTES) continue;
     log.warn({ variable }, `the value has fewer than ${SECRET_MIN_BYTES} bytes and is not masked`);
   }
-  return masked.map(([, value]) => value);
+  return new Secrets(masked.map(([, value]) => value));
 }
 
 function resolved(blueprint: InvocationBlueprint | undefined, sources: PlaceholderSources, log: Log) {

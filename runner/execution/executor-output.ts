@@ -15,11 +15,15 @@ import {
   STDERR_TAIL_MAX_BYTES,
 } from "../../lib/protocol/limits.ts";
 import { EVENT_MAX_BYTES, readEvent } from "./executor-event.ts";
+import { NotUtf8Counter } from "./not-utf8.ts";
 import { NO_SECRETS, SecretFilter } from "./secret-filter.ts";
 import type { Secrets } from "./secret-filter.ts";
 
 /** Bytes decoded at a time: invalid ones become three bytes each, and must still fit one chunk. */
 const DECODED_BYTES = EVENT_CHUNK_MAX_BYTES / 4;
+
+/** Why bytes are missing that were replaced. */
+const NOT_UTF8 = "bytes of the output that are not UTF-8; U+FFFD stands in their place";
 
 const NEWLINE = 0x0a;
 const BRACE = 0x7b;
@@ -55,8 +59,8 @@ export interface OutputParserOptions {
  * Turns what an executor prints into events, in the order in which it was read. It does no I/O and has no clock.
  *
  * A line of stdout that is a JSON object with a known `type` and the right shape is that event; every other line, and all
- * of stderr, is `output`, joined to chunks of at most 64 KiB. Invalid UTF-8 is replaced, NUL is kept, a last line without
- * a newline counts as a line. A line that begins like an object is held until it ends, up to 1 MiB.
+ * of stderr, is `output`, joined to chunks of at most 64 KiB. Invalid UTF-8 is replaced, and the end says how many bytes that
+ * were; NUL is kept, a last line without a newline counts as a line. A line that begins like an object is held until it ends, up to 1 MiB.
  *
  * `secrets` are replaced before anything else looks at the bytes: they are in no event, no result and no end of stderr.
  *
@@ -68,6 +72,7 @@ export class OutputParser {
   readonly #filters: Readonly<Record<OutputStream, SecretFilter>>;
   readonly #decoders = { stdout: new StringDecoder("utf8"), stderr: new StringDecoder("utf8") };
   readonly #plain = { text: "", bytes: 0, decoder: new StringDecoder("utf8") };
+  readonly #notUtf8 = { stdout: new NotUtf8Counter(), stderr: new NotUtf8Counter() };
   readonly #stderr = { tail: Buffer.alloc(0), bytes: 0 };
   readonly #held = new HeldLine();
   #line: Line = "start";
@@ -125,7 +130,9 @@ export class OutputParser {
       if (this.#dropped === undefined) this.#append(stream, rest);
     }
     this.#closeBatch();
-    if (this.#dropped !== undefined) this.#emitDropped(this.#dropped, "in total");
+    if (this.#dropped !== undefined) this.#emitDropped(this.#dropped, `${this.#limitText}; in total`);
+    const replaced = this.#notUtf8.stdout.end() + this.#notUtf8.stderr.end();
+    if (replaced > 0) this.#emitDropped({ events: 0, bytes: replaced }, NOT_UTF8);
     return this.#take();
   }
 
@@ -142,6 +149,8 @@ export class OutputParser {
   }
 
   #readBytes(stream: OutputStream, bytes: Buffer): void {
+    // What is not kept is not replaced either.
+    if (this.#dropped === undefined) this.#notUtf8[stream].push(bytes);
     if (stream === "stdout") return this.#readLines(bytes);
     this.#stderr.bytes += bytes.length;
     this.#stderr.tail = Buffer.concat([this.#stderr.tail, bytes.subarray(-STDERR_TAIL_MAX_BYTES)]);
@@ -262,13 +271,16 @@ export class OutputParser {
     this.#keptBytes = this.#outputMaxBytes;
     if (this.#dropped === undefined) {
       this.#closeBatch();
-      this.#emitDropped({ events: 0, bytes: 0 }, "what follows is not kept");
+      this.#emitDropped({ events: 0, bytes: 0 }, `${this.#limitText}; what follows is not kept`);
     }
     return (this.#dropped ??= { events: 0, bytes: 0 });
   }
 
-  #emitDropped({ events, bytes }: { events: number; bytes: number }, note: string): void {
-    const reason = `output limit of ${this.#outputMaxBytes} bytes for one run; ${note}`;
+  get #limitText(): string {
+    return `output limit of ${this.#outputMaxBytes} bytes for one run`;
+  }
+
+  #emitDropped({ events, bytes }: { events: number; bytes: number }, reason: string): void {
     const value = { events: BigInt(events), bytes: BigInt(bytes), reason };
     this.#ready.push(create(ExecutorEventSchema, { event: { case: "dropped", value } }));
   }

@@ -15,36 +15,52 @@ interface Pattern {
   readonly fallback: Uint16Array;
 }
 
+/** Bytes from one place up to another. */
+interface Span {
+  readonly from: number;
+  readonly to: number;
+}
+
 /**
  * The forms in which values are printed: as they are, and as JSON writes them, with and without characters beyond ASCII
  * and with a slash escaped. A value of several lines, as a key is, is also looked for line by line.
  */
 export class Secrets {
-  readonly patterns: readonly Pattern[];
+  readonly #byForm: ReadonlyMap<string, Pattern>;
 
-  constructor(values: Iterable<string>) {
-    const forms = new Set(
-      [...values].flatMap((value) =>
-        [value, ...value.split(/\r?\n/).filter((line) => line.trim() !== "")].flatMap(formsOf),
-      ),
-    );
-    const bytes = [...forms].map((form) => Buffer.from(form)).filter(({ length }) => length >= SECRET_MIN_BYTES);
-    // Where two begin at the same place, the longer one counts.
-    const sorted = bytes.toSorted((a, b) => b.length - a.length);
-    this.patterns = sorted.map((one) => ({ bytes: one, fallback: fallbackOf(one) }));
+  /** Those of `others` too, which are not prepared again. */
+  constructor(values: Iterable<string>, others?: Secrets) {
+    const byForm = new Map(others === undefined ? [] : others.#byForm);
+    for (const value of values) {
+      const lines = value.split(/\r?\n/).filter((line) => line.trim() !== "");
+      for (const form of [value, ...lines].flatMap(formsOf)) {
+        const bytes = Buffer.from(form);
+        if (bytes.length < SECRET_MIN_BYTES || byForm.has(form)) continue;
+        byForm.set(form, { bytes, fallback: fallbackOf(bytes) });
+      }
+    }
+    this.#byForm = byForm;
+  }
+
+  get patterns(): readonly Pattern[] {
+    return [...this.#byForm.values()];
   }
 
   /** Why they are too much to look for in every output; undefined when they are not. */
   get problem(): string | undefined {
-    const longest = this.patterns[0]?.bytes.length ?? 0;
+    const { patterns } = this;
+    const longest = longestOf(patterns);
     if (longest > SECRET_MAX_BYTES) return `a value has ${longest} bytes; at most ${SECRET_MAX_BYTES} can be masked`;
-    const { length } = this.patterns;
-    if (length <= PATTERNS_MAX) return undefined;
-    return `the values have ${length} lines and forms; at most ${PATTERNS_MAX} can be masked`;
+    if (patterns.length <= PATTERNS_MAX) return undefined;
+    return `the values have ${patterns.length} lines and forms; at most ${PATTERNS_MAX} can be masked`;
   }
 }
 
 export const NO_SECRETS = new Secrets([]);
+
+function longestOf(patterns: readonly Pattern[]): number {
+  return Math.max(0, ...patterns.map(({ bytes }) => bytes.length));
+}
 
 function formsOf(value: string): string[] {
   const json = JSON.stringify(value).slice(1, -1);
@@ -63,17 +79,20 @@ function fallbackOf(bytes: Buffer): Uint16Array {
 }
 
 /**
- * Replaces secrets in one stream of bytes by `***`, wherever it is cut into chunks. The end of a chunk that may be the
- * beginning of a secret is held back until it proves to be one or not, or the stream ends: less than one secret.
+ * Replaces secrets in one stream of bytes by `***`, wherever it is cut into chunks. Secrets that overlap, as one that ends as
+ * another begins, are replaced together: no part of either is seen. The end of a chunk that may be the beginning of a secret is
+ * held back until it proves to be one or not, or the stream ends: less than one secret.
  */
 export class SecretFilter {
   readonly #patterns: readonly Pattern[];
   readonly #longest: number;
   #held = Buffer.alloc(0);
+  /** How many of the held bytes belong to a secret that was replaced already, as another may begin in it. */
+  #covered = 0;
 
   constructor({ patterns }: Secrets) {
     this.#patterns = patterns;
-    this.#longest = patterns[0]?.bytes.length ?? 0;
+    this.#longest = longestOf(patterns);
   }
 
   /** What can be told of the stream so far. Without secrets this is the chunk itself. */
@@ -88,43 +107,28 @@ export class SecretFilter {
   }
 
   #mask(bytes: Buffer, last: boolean): Buffer {
+    const spans = this.#patterns.flatMap((pattern) => spansOf(pattern, bytes)).toSorted((a, b) => a.from - b.from);
+    const hold = last ? bytes.length : this.#holdFrom(bytes);
     const parts: Buffer[] = [];
-    const next = this.#patterns.map(({ bytes: wanted }) => bytes.indexOf(wanted));
-    let from = 0;
-    let hold = last ? bytes.length : this.#holdFrom(bytes, 0);
-    for (;;) {
-      const [at, length] = this.#first(bytes, next, from);
-      // What is held may become a longer secret that begins there or before.
-      if (at < 0 || at >= hold) break;
-      parts.push(bytes.subarray(from, at), MASK);
-      from = at + length;
-      if (hold < from) hold = this.#holdFrom(bytes, from);
+    let at = this.#covered;
+    for (const { from, to } of spans) {
+      // What is held may become a secret that begins there or before.
+      if (from >= hold) break;
+      if (from >= at) parts.push(bytes.subarray(at, from), MASK);
+      at = Math.max(at, to);
     }
     this.#held = Buffer.from(bytes.subarray(hold));
-    if (parts.length === 0) return bytes.subarray(0, hold);
-    return Buffer.concat([...parts, bytes.subarray(from, hold)]);
+    this.#covered = Math.max(0, at - hold);
+    const rest = bytes.subarray(Math.min(at, hold), hold);
+    return parts.length === 0 ? rest : Buffer.concat([...parts, rest]);
   }
 
-  /** Where the first secret at or after `from` is, and how long; the longest of those. `next` remembers what was found. */
-  #first(bytes: Buffer, next: number[], from: number): [at: number, length: number] {
-    let at = -1;
-    let length = 0;
-    for (const [index, { bytes: wanted }] of this.#patterns.entries()) {
-      if (next[index]! >= 0 && next[index]! < from) next[index] = bytes.indexOf(wanted, from);
-      const found = next[index]!;
-      if (found < 0 || (at >= 0 && found >= at)) continue;
-      at = found;
-      length = wanted.length;
-    }
-    return [at, length];
-  }
-
-  /** The first place at or after `from` where a secret may have begun that is not complete. */
-  #holdFrom(bytes: Buffer, from: number): number {
+  /** The first place where a secret may have begun that is not complete. */
+  #holdFrom(bytes: Buffer): number {
     let hold = bytes.length;
     for (const { bytes: wanted, fallback } of this.#patterns) {
       let fits = 0;
-      for (let at = Math.max(from, bytes.length - wanted.length + 1); at < bytes.length; at += 1) {
+      for (let at = Math.max(0, bytes.length - wanted.length + 1); at < bytes.length; at += 1) {
         while (fits > 0 && bytes[at] !== wanted[fits]) fits = fallback[fits]!;
         if (bytes[at] === wanted[fits]) fits += 1;
       }
@@ -132,4 +136,30 @@ export class SecretFilter {
     }
     return hold;
   }
+}
+
+/** Where a secret is; places that overlap are one. */
+function spansOf({ bytes: wanted, fallback }: Pattern, bytes: Buffer): Span[] {
+  const spans: Span[] = [];
+  for (let from = bytes.indexOf(wanted); from >= 0;) {
+    let to = from + wanted.length;
+    // The next one may begin in this one, and is found byte by byte as long as a part of it fits.
+    let fits = fallback[wanted.length]!;
+    let at = to;
+    for (; fits > 0 && at < bytes.length; at += 1) {
+      while (fits > 0 && bytes[at] !== wanted[fits]) fits = fallback[fits]!;
+      if (bytes[at] === wanted[fits]) fits += 1;
+      if (fits < wanted.length) continue;
+      const begin = at + 1 - wanted.length;
+      if (begin >= to) {
+        spans.push({ from, to });
+        from = begin;
+      }
+      to = at + 1;
+      fits = fallback[fits]!;
+    }
+    spans.push({ from, to });
+    from = bytes.indexOf(wanted, at);
+  }
+  return spans;
 }

@@ -62,8 +62,9 @@ function stateDirs(base: string): string[] {
 
 function readIdentity(file: string): { identity: Partial<Identity>; startedMs: number } | undefined {
   try {
-    const { size, mtimeMs } = statSync(file);
-    if (size > MAX_BYTES) return undefined;
+    const status = statSync(file);
+    const { size, mtimeMs } = status;
+    if (!status.isFile() || size > MAX_BYTES) return undefined;
     const json: unknown = JSON.parse(readFileSync(file, "utf8"));
     return typeof json === "object" && json !== null ? { identity: json, startedMs: mtimeMs } : undefined;
   } catch {

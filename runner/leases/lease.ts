@@ -15,6 +15,8 @@ import type { EventSender } from "../reports/event-sender.ts";
 import type { Outbox } from "../reports/outbox.ts";
 import type { ReportSender } from "../reports/report-sender.ts";
 import { oneItem } from "../one-item.ts";
+import { numbered, renumbered, UNNUMBERED } from "../reports/numbering.ts";
+import type { Numbering } from "../reports/numbering.ts";
 import * as reports from "../reports/reports.ts";
 import { nextLease } from "./lease-life.ts";
 import type { LeaseEffect, LeaseEvent, LeaseState } from "./lease-life.ts";
@@ -26,8 +28,8 @@ const EVENTS_WAIT_MS = 30_000;
 /** Executor session ids that one run may announce while it runs; the final report carries the last in any case. */
 const MAX_SESSION_REPORTS = 16;
 
-/** Times that reports of one lease get other numbers: a counter that is behind is set right by the first. */
-const MAX_RENUMBERED = 8;
+/** The accept has the first number. */
+const ACCEPT_NUMBERED: Numbering = { ...UNNUMBERED, seq: reports.FIRST_SEQ };
 
 /** What every lease of a runner works with. */
 export interface LeaseDeps {
@@ -75,8 +77,7 @@ export class RunLease implements reports.LeaseRef {
   /** Empty for what the process before this one had accepted. */
   readonly #sessionId: string;
   #state: LeaseState;
-  #seq = 0n;
-  #renumbered = 0;
+  #numbering = UNNUMBERED;
   #log: Log | undefined;
 
   constructor(deps: LeaseDeps, owner: LeaseOwner, ref: reports.LeaseRef, storeId: string, state: LeaseState) {
@@ -107,7 +108,7 @@ export class RunLease implements reports.LeaseRef {
 
   /** Gives back what the process before this one had accepted without spawning. */
   giveBack(): void {
-    this.#seq = reports.FIRST_SEQ;
+    this.#numbering = ACCEPT_NUMBERED;
     this.apply({ type: "silent" });
   }
 
@@ -168,34 +169,20 @@ export class RunLease implements reports.LeaseRef {
   }
 
   #nextSeq(): bigint {
-    this.#seq += 1n;
-    return this.#seq;
+    this.#numbering = numbered(this.#numbering);
+    return this.#numbering.seq;
   }
 
   #send(report: Report, onVerdict: (verdict: ReportVerdict) => void, bytes = reports.smallReportBytes(report)): void {
     const onAnswer = (verdict: ReportVerdict): void => {
-      const again = this.#renumber(report, verdict);
-      if (again === undefined) return onVerdict(verdict);
-      return this.#send(again, onVerdict, bytes);
+      const numbering = this.#state.type === "over" ? undefined : renumbered(this.#numbering, report, verdict);
+      if (numbering === undefined) return onVerdict(verdict);
+      this.#numbering = numbering;
+      const { seq } = numbering;
+      this.log.warn({ seq: Number(seq), reason: verdict.message }, "a report is sent with another number");
+      return this.#send({ ...report, seq }, onVerdict, bytes);
     };
     this.#deps.reports.send({ report, storeId: this.storeId, bytes, onVerdict: onAnswer });
-  }
-
-  /**
-   * The report under a number that is free, when the coordinator says that its own was used by another one: the counter of
-   * this process is behind, as after an older copy of the state directory came back. Undefined for every other verdict.
-   */
-  #renumber(report: Report, { kind, nextSeq, message }: ReportVerdict): Report | undefined {
-    if (kind !== ReportVerdict_Kind.INVALID || nextSeq <= report.seq) return undefined;
-    if (this.#renumbered === MAX_RENUMBERED || this.#state.type === "over") return undefined;
-    this.#renumbered += 1;
-    if (this.#seq < nextSeq - 1n) this.#seq = nextSeq - 1n;
-    const seq = this.#nextSeq();
-    this.#deps.log.warn(
-      { run_id: this.runId, seq: Number(seq), reason: message },
-      "a report is sent with another number",
-    );
-    return { ...report, seq };
   }
 
   #whenWritten(written: Promise<void>): void {
@@ -218,7 +205,7 @@ export class RunLease implements reports.LeaseRef {
       this.log.info({ reason: message }, "the offer is over");
       return this.apply({ type: "refused" });
     });
-    this.#seq = reports.FIRST_SEQ;
+    this.#numbering = ACCEPT_NUMBERED;
   }
 
   #spawn(offer: RunOffer): void {

@@ -28,6 +28,9 @@ export interface LeasesOptions extends LeaseDeps {
   readonly onSlots: () => void;
 }
 
+/** Pause between two looks for reports of another store that are too old. */
+const EXPIRE_EVERY_MS = 3_600_000;
+
 /** States that use a slot. */
 const BUSY: ReadonlySet<LeaseState["type"]> = new Set([
   "recording",
@@ -53,6 +56,7 @@ export class Leases implements ConnectionListener, LeaseOwner {
   /** Set once the machine could start no executor. */
   #rest: SpawnRest | undefined;
   #restTimer: NodeJS.Timeout | undefined;
+  #expireTimer: NodeJS.Timeout | undefined;
 
   constructor(options: LeasesOptions) {
     this.#options = options;
@@ -78,6 +82,7 @@ export class Leases implements ConnectionListener, LeaseOwner {
   /** Takes no offer any more. */
   close(reason: string): void {
     this.#closedBecause = reason;
+    clearTimeout(this.#expireTimer);
   }
 
   get draining(): boolean {
@@ -230,6 +235,7 @@ export class Leases implements ConnectionListener, LeaseOwner {
 
   /** Ends every executor at once, and reports nothing. */
   kill(): void {
+    this.close("the runner is killed");
     this.#each("the kill of an executor", (lease) => lease.kill());
   }
 
@@ -295,13 +301,20 @@ export class Leases implements ConnectionListener, LeaseOwner {
   async #expire(storeId: string): Promise<void> {
     const { outbox, log } = this.#options;
     try {
-      const reports = await outbox.expire(storeId, Date.now());
+      const { reports, clockWasMs } = await outbox.expire(storeId, Date.now());
       if (reports > 0)
         log.warn({ reports }, "reports for another coordinator's store were kept for 7 days and are deleted");
+      if (clockWasMs !== undefined) {
+        const clock_was = new Date(clockWasMs).toISOString();
+        log.warn({ clock_was }, "the wall clock may have jumped; no report is deleted for its age for a day");
+      }
     } catch (error) {
       // The state directory has said what is wrong; old reports are deleted another time.
       log.debug({ reason: String(error) }, "old reports were not deleted");
     }
+    clearTimeout(this.#expireTimer);
+    if (this.draining || storeId !== this.#storeId) return;
+    this.#expireTimer = setTimeout(() => void this.#expire(storeId), EXPIRE_EVERY_MS).unref();
   }
 
   #refusal({ invocation }: RunOffer): Refused | undefined {

@@ -1,4 +1,4 @@
-import { closeSync, fdatasync, fsyncSync, mkdirSync, openSync, statSync } from "node:fs";
+import { closeSync, fdatasync, mkdirSync, openSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { fileProblem } from "../../lib/config/file-problem.ts";
@@ -8,6 +8,7 @@ import { FilesInPlace } from "../../lib/files-in-place.ts";
 import { GroupCommit } from "../../lib/group-commit.ts";
 import { DatabaseUnusableError, openDatabase, statements } from "../../lib/sqlite.ts";
 import type { DatabaseSync, Sql } from "../../lib/sqlite.ts";
+import { syncToDisk } from "../../lib/sync-to-disk.ts";
 import { claimOf } from "./claim.ts";
 import type { Claim, Place } from "./claim.ts";
 import { isInPlace, placeOf } from "./place.ts";
@@ -200,7 +201,7 @@ export class StateDir {
     // From here on the write-ahead log exists, and what is synced is its file.
     this.#db.exec("PRAGMA synchronous = NORMAL");
     this.#wal = openSync(`${this.path}-wal`, "r+");
-    syncDirectory(dir);
+    syncToDisk(dir);
   }
 
   /** What Register says of the process before, and what to tell people when another one has the identity. */
@@ -365,13 +366,6 @@ export class StateDir {
     const probe = () => this.#setMeta("probed_at", new Date().toISOString());
     this.#probe = setTimeout(() => void this.writeSynced(probe).catch(() => undefined), PROBE_MS).unref();
   }
-}
-
-/** Makes the names in a directory outlive a power failure. */
-function syncDirectory(dir: string): void {
-  const handle = openSync(dir, "r");
-  fsyncSync(handle);
-  closeSync(handle);
 }
 
 function leaseRecord({ lease_id, run_id, store_id, attempt, phase }: LeaseRow): LeaseRecord {

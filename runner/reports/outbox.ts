@@ -1,6 +1,8 @@
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ReportSchema } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { Report } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import { clockAtStart } from "../../lib/clock-note.ts";
+import type { ClockNote } from "../../lib/clock-note.ts";
 import { isFinalKind } from "../../lib/protocol/final.ts";
 import type { StateDir } from "../leases/state-dir.ts";
 
@@ -14,6 +16,13 @@ export interface OutboxEntry {
   /** Encoded size of the report. */
   readonly bytes: number;
   readonly final: boolean;
+}
+
+/** What was deleted for its age. */
+export interface Expired {
+  readonly reports: number;
+  /** What the wall clock was at the last look, when it may have jumped since; undefined when it has not. */
+  readonly clockWasMs: number | undefined;
 }
 
 type OutboxRow = { store_id: string; final: 0 | 1; report: Uint8Array };
@@ -65,15 +74,29 @@ export class Outbox {
     }));
   }
 
-  /** Deletes what was kept for other stores than `storeId` for seven days, and returns how many reports that were. */
-  async expire(storeId: string, nowMs: number): Promise<number> {
-    let deleted = 0;
+  /**
+   * Deletes what was kept for other stores than `storeId` for seven days; nothing in the day after the wall clock was found to
+   * be elsewhere than at the last call, which may have been one of an earlier process.
+   */
+  async expire(storeId: string, nowMs: number): Promise<Expired> {
+    const last = this.#clockNote(nowMs);
+    const note = clockAtStart(last, nowMs, FOREIGN_KEPT_MS);
+    let reports = 0;
     await this.#state.write(() => {
+      this.#state.sql("INSERT OR REPLACE INTO meta VALUES ('clock', ?)").run(JSON.stringify(note));
+      if (nowMs < note.pruneFrom) return;
       const { changes } = this.#state
         .sql("DELETE FROM outbox WHERE store_id <> ? AND written_at_ms < ?")
         .run(storeId, nowMs - FOREIGN_KEPT_MS);
-      deleted = Number(changes);
+      reports = Number(changes);
     });
-    return deleted;
+    return { reports, clockWasMs: note.pruneFrom > last.pruneFrom ? last.seenAt : undefined };
+  }
+
+  #clockNote(nowMs: number): ClockNote {
+    const kept = this.#state.sql<{ value: string }>("SELECT value FROM meta WHERE key = 'clock'").first();
+    if (kept !== undefined) return JSON.parse(kept.value) as ClockNote;
+    const newest = this.#state.sql<{ at: number | null }>("SELECT max(written_at_ms) AS at FROM outbox").first();
+    return { seenAt: newest?.at ?? nowMs, pruneFrom: 0 };
   }
 }

@@ -5,6 +5,7 @@ import { jsonProblem } from "../../lib/protocol/json-values.ts";
 import { readJson } from "../../lib/protocol/json-text.ts";
 import { isPrintable } from "../../lib/protocol/printable.ts";
 import { utf8Text } from "../../lib/text.ts";
+import { kindOf } from "../../lib/config/file-kind.ts";
 import { fileProblem } from "../../lib/config/file-problem.ts";
 import type { Discovery } from "./discovery.ts";
 import { passEnvProblem } from "../execution/environment.ts";
@@ -118,7 +119,10 @@ const KEYS: Readonly<Record<string, { is: string; check: (value: unknown) => boo
 };
 
 function readProfile(name: string, file: string, discovery: Discovery): ExecutorProfile {
-  const { size } = statSync(file);
+  const status = statSync(file);
+  const kind = kindOf(status);
+  if (kind !== undefined) throw new ProfileError(`is ${kind}, not a file`);
+  const { size } = status;
   if (size > PROFILE_MAX_BYTES) throw new ProfileError(`has ${size} bytes; at most ${PROFILE_MAX_BYTES} are read`);
   const json: unknown = readJson(utf8Text(readFileSync(file)));
   if (typeof json !== "object" || json === null || Array.isArray(json)) throw new ProfileError("must be a JSON object");

@@ -58,8 +58,7 @@ export function problemsOf({ discovery, profiles }: Findings): string[] {
  * @throws UsageError (exit 2) naming what is missing and what there is.
  */
 export function resolveSettings(options: RunnerOptions, findings: Findings, cwd: string): RunnerSettings {
-  const { executorProfile, executor, tags } = chooseExecutor(options, findings, cwd);
-  checkMasked(executor);
+  const { executorProfile, executor, tags } = resolveProfiled(options, findings, cwd);
   const { coordinatorUrl, tlsCa, requireMatchingTags, maxRuns, name, stateDir } = options;
   const { pollTimeoutMs, heartbeatIntervalMs, drainTimeoutMs, mcpPort, externalMcpUrl, once } = options;
   return {
@@ -70,7 +69,7 @@ export function resolveSettings(options: RunnerOptions, findings: Findings, cwd:
     projectDir: realDirectory(options.projectDir),
     executorProfile,
     executor,
-    tags: [...new Set([...tags, ...options.tags])],
+    tags,
     requireMatchingTags,
     maxRuns,
     name,
@@ -81,6 +80,18 @@ export function resolveSettings(options: RunnerOptions, findings: Findings, cwd:
     mcp: externalMcpUrl === undefined ? { type: "own", port: mcpPort } : { type: "external", url: externalMcpUrl },
     once,
   };
+}
+
+/**
+ * The part of the settings that a running runner reads again: nothing else is looked at, so that a file which counts from the
+ * next start on cannot get in the way of it.
+ *
+ * @throws UsageError
+ */
+export function resolveProfiled(options: RunnerOptions, findings: Findings, cwd: string): Choice {
+  const choice = chooseExecutor(options, findings, cwd);
+  checkMasked(choice.executor);
+  return { ...choice, tags: [...new Set([...choice.tags, ...options.tags])] };
 }
 
 type Choice = Pick<RunnerSettings, "executorProfile" | "executor" | "tags">;

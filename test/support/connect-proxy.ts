@@ -11,6 +11,8 @@ export class ConnectProxy {
   readonly asked: { readonly target: string; readonly authorization: string | undefined }[] = [];
   /** Answers this instead of opening the way. */
   refusal: string | undefined;
+  /** Answers nothing at all. */
+  silent = false;
   readonly #server: Server;
   readonly #sockets = new Set<Duplex>();
 
@@ -20,6 +22,7 @@ export class ConnectProxy {
       this.asked.push({ target: request.url ?? "", authorization: request.headers["proxy-authorization"] });
       let server: Socket | undefined;
       this.#keep(client, () => server);
+      if (this.silent) return undefined;
       if (this.refusal !== undefined) return client.end(`HTTP/1.1 ${this.refusal}\r\n\r\n`);
       server = connect(targetPort, "127.0.0.1", () => {
         client.write("HTTP/1.1 200 Connection established\r\n\r\n");

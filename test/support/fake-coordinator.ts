@@ -93,7 +93,9 @@ export class FakeCoordinator {
   keepalive = true;
   /** Sends what it has for a stream; without that nothing comes on it, as behind a proxy that keeps it back. */
   opens = true;
-  onRegister: (request: RegisterRequest) => void = () => undefined;
+  onRegister: (request: RegisterRequest) => void | Promise<void> = () => undefined;
+  /** The status of a page that a proxy answers to a call instead; undefined lets the call through. */
+  proxyAnswer: (path: string) => number | undefined = () => undefined;
   onReport: (report: Report) => ReportAnswer = () => ReportVerdict_Kind.OK;
   /** Changes what is answered to a batch of reports. */
   onVerdicts: (verdicts: FakeVerdict[]) => FakeVerdict[] = (verdicts) => verdicts;
@@ -113,7 +115,13 @@ export class FakeCoordinator {
 
   async start(): Promise<this> {
     const handler = connectNodeAdapter({ routes: (router) => this.#routes(router) });
-    this.#server = createServer(handler);
+    this.#server = createServer((request, response) => {
+      const status = this.proxyAnswer(request.url);
+      if (status === undefined) return handler(request, response);
+      request.resume();
+      response.writeHead(status, { "content-type": "text/html" });
+      return response.end("<html>Who are you?</html>");
+    });
     this.#server.on("session", (session) => {
       this.#sessions.add(session);
       session.on("close", () => this.#sessions.delete(session));
@@ -177,9 +185,9 @@ export class FakeCoordinator {
 
   #routes(router: ConnectRouter): void {
     router.service(RunnerService, {
-      register: (request) => {
+      register: async (request) => {
         this.note({ type: "register", request });
-        this.onRegister(request);
+        await this.onRegister(request);
         this.#tokens += 1;
         return {
           runnerId: runnerId(request),

@@ -7,7 +7,7 @@ import { FilesInPlace } from "../../../lib/files-in-place.ts";
 import { GroupCommit } from "../../../lib/group-commit.ts";
 import { openDatabase, statements, unusable } from "../../../lib/sqlite.ts";
 import type { CommitError, DatabaseSync } from "../../../lib/sqlite.ts";
-import type { ClockNote } from "../../core/retention.ts";
+import type { ClockNote } from "../../../lib/clock-note.ts";
 import { settleEnded } from "../commands/callbacks.ts";
 import { ChangeSet } from "../changes.ts";
 import type { OpenState } from "../changes.ts";

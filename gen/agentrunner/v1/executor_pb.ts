@@ -931,7 +931,7 @@ export const ExecutorStatusSchema: GenMessage<ExecutorStatus, {jsonType: Executo
   messageDesc(file_agentrunner_v1_executor, 10);
 
 /**
- * Plain output of an executor, in the order in which each stream was read. Bytes that are not UTF-8 are replaced.
+ * Plain output of an executor, in the order in which each stream was read. Bytes that are not UTF-8 are replaced by U+FFFD.
  *
  * @generated from message agentrunner.v1.ExecutorOutput
  */
@@ -950,7 +950,7 @@ export type ExecutorOutput = Message<"agentrunner.v1.ExecutorOutput"> & {
 };
 
 /**
- * Plain output of an executor, in the order in which each stream was read. Bytes that are not UTF-8 are replaced.
+ * Plain output of an executor, in the order in which each stream was read. Bytes that are not UTF-8 are replaced by U+FFFD.
  *
  * @generated from message agentrunner.v1.ExecutorOutput
  */
@@ -1024,7 +1024,8 @@ export const ExecutorOutput_StreamSchema: GenEnum<ExecutorOutput_Stream, Executo
   enumDesc(file_agentrunner_v1_executor, 11, 0);
 
 /**
- * A gap: events or output that were given up because a limit was reached or the coordinator was away too long.
+ * A gap: events or output that were given up because a limit was reached or the coordinator was away too long; or, once at
+ * the end of an execution, bytes of its output that were replaced because they are not UTF-8.
  *
  * @generated from message agentrunner.v1.EventsDropped
  */
@@ -1037,14 +1038,14 @@ export type EventsDropped = Message<"agentrunner.v1.EventsDropped"> & {
   events: bigint;
 
   /**
-   * Bytes of output given up.
+   * Bytes of output given up or replaced.
    *
    * @generated from field: uint64 bytes = 2;
    */
   bytes: bigint;
 
   /**
-   * Which limit was reached, in words.
+   * Why, in words: which limit was reached.
    *
    * @generated from field: string reason = 3;
    */
@@ -1052,7 +1053,8 @@ export type EventsDropped = Message<"agentrunner.v1.EventsDropped"> & {
 };
 
 /**
- * A gap: events or output that were given up because a limit was reached or the coordinator was away too long.
+ * A gap: events or output that were given up because a limit was reached or the coordinator was away too long; or, once at
+ * the end of an execution, bytes of its output that were replaced because they are not UTF-8.
  *
  * @generated from message agentrunner.v1.EventsDropped
  */
@@ -1065,14 +1067,14 @@ export type EventsDroppedJson = {
   events?: string;
 
   /**
-   * Bytes of output given up.
+   * Bytes of output given up or replaced.
    *
    * @generated from field: uint64 bytes = 2;
    */
   bytes?: string;
 
   /**
-   * Which limit was reached, in words.
+   * Why, in words: which limit was reached.
    *
    * @generated from field: string reason = 3;
    */

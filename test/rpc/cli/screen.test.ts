@@ -59,9 +59,28 @@ describe("a terminal", () => {
 
   it("gets everything with --raw, and a pipe gets it always", async () => {
     hostileRun();
-    const raw = "\u001b]0;HACKED\u0007\u001b[2\u001b[5AerrJ\u001b[31mred\u001b[0m\rover\u202e\n";
-    expect(await onTerminal(80, ["-c", fake.url, "--raw", "runs", "logs", "run_1"])).toContain(raw);
-    expect((await ao(["-c", fake.url, "runs", "logs", "run_1"])).stdout).toContain(raw);
+    const raw = ["\u001b]0;HACKED\u0007\u001b[2", "\u001b[5Aerr", "J\u001b[31mred\u001b[0m\rover\u202e\n"];
+    expect(await onTerminal(80, ["-c", fake.url, "--raw", "runs", "logs", "run_1"])).toContain(raw.join(""));
+    expect((await ao(["-c", fake.url, "--raw", "runs", "logs", "run_1"])).stdout).toContain(raw.join(""));
+    expect((await ao(["-c", fake.url, "runs", "logs", "run_1"])).stdout).toContain(raw.join("\n"));
+  });
+
+  it.each([
+    ["a terminal", (args: string[]) => onTerminal(80, args)],
+    ["a pipe", async (args: string[]) => (await ao(args)).stdout],
+  ])("gets no line of two streams: %s", async (_, shown) => {
+    const run = fake.addRun({ state: RunState.RUNNING });
+    const stderr = (text: string) =>
+      fake.say(run, { case: "output", value: { stream: ExecutorOutput_Stream.STDERR, text } });
+    fake.print(run, "50 %");
+    fake.print(run, " done");
+    stderr("warning\n");
+    fake.print(run, "100 %");
+    fake.say(run, { case: "message", value: { role: "assistant", text: "ready" } });
+    stderr("bye");
+    fake.move(run, RunState.COMPLETED, {});
+    const text = await shown(["-c", fake.url, "--color", "never", "runs", "logs", "run_1"]);
+    expect(text).toContain("50 % done\nwarning\n100 %\nassistant: ready\nbye");
   });
 
   it("shows a note on a line of its own when a line of output is open", async () => {

@@ -100,6 +100,23 @@ describe("registration", () => {
     },
   );
 
+  it("says what the runner is now when that changed while a Register was under way", async () => {
+    const answer = Promise.withResolvers<void>();
+    fake.onRegister = () => answer.promise;
+    const settings = testSettings(fake.url);
+    const { runner } = await startTestRunner(fake, { ...settings, tags: ["old"] });
+    await until(() => fake.of("register").length === 1, "a Register");
+    runner.reload({ executor: { ...settings.executor, config: { speed: 2 } }, tags: ["new"] });
+    fake.onRegister = () => undefined;
+    answer.resolve();
+    await fake.stream();
+    const [first, second, ...more] = fake.of("register").map(({ request }) => request);
+    expect(first).toMatchObject({ tags: ["old"] });
+    expect(second).toMatchObject({ tags: ["new"], executor: { config: { speed: 2 } } });
+    expect(more).toEqual([]);
+    expect(fake.of("watch").map(({ authorization }) => authorization)).toEqual(["Bearer rt_2"]);
+  });
+
   it("ends with 3 when --once cannot reach the coordinator at all, and otherwise goes on trying", async () => {
     const port = await freePort();
     const coordinatorUrl = `http://127.0.0.1:${port}`;
@@ -109,6 +126,55 @@ describe("registration", () => {
     const patient = await startTestRunner(fake, { coordinatorUrl, deps: { random: () => 0.01 } });
     await until(() => patient.log.filter((line) => line.includes("ECONNREFUSED")).length >= 3, "three attempts");
     expect(patient.runner.connectionState().type).not.toBe("closed");
+  });
+});
+
+describe("a proxy that answers in place of the coordinator", () => {
+  // 200 is the page of a network that wants to be paid first.
+  const STATUSES = [200, 401, 403, 404, 407, 502];
+
+  it.each(STATUSES)("with HTTP %i says nothing about the runner or its runs", async (status) => {
+    const { runner, execution } = await startTestRunner(fake);
+    await fake.offer();
+    const { stops } = await execution("run_1");
+    let answers = 0;
+    fake.proxyAnswer = () => {
+      answers += 1;
+      return status;
+    };
+    fake.streams.at(-1)!.end();
+    const closed = () => runner.connectionState().type === "closed";
+    await until(() => answers >= 6 || closed(), "six answers of the proxy");
+    expect(closed()).toBe(false);
+    fake.proxyAnswer = () => undefined;
+    await streams(2);
+    expect(fake.of("register")).toHaveLength(1);
+    expect(stops).toEqual([]);
+  });
+
+  it.each(STATUSES)("with HTTP %i to another Register is waited out", async (status) => {
+    const { runner } = await startTestRunner(fake);
+    await fake.stream();
+    let answers = 0;
+    fake.proxyAnswer = (path) => {
+      if (!path.endsWith("/Register")) return undefined;
+      answers += 1;
+      return status;
+    };
+    await fake.close(StreamClosing_Reason.REMOVED);
+    const closed = () => runner.connectionState().type === "closed";
+    await until(() => answers >= 3 || closed(), "three answers of the proxy");
+    expect(closed()).toBe(false);
+    fake.proxyAnswer = () => undefined;
+    await until(() => fake.of("register").length === 2, "the second Register");
+    await streams(2);
+  });
+
+  it.each([401, 403])("with HTTP %i to the first Register ends the runner with 4", async (status) => {
+    fake.proxyAnswer = () => status;
+    const { runner, log } = await startTestRunner(fake);
+    expect(await runner.done).toBe(EXIT.refused);
+    expect(log.join("")).toContain(`a proxy before ${fake.url} refuses the call (HTTP ${status})`);
   });
 });
 

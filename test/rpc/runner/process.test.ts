@@ -1,7 +1,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
@@ -238,8 +238,13 @@ describe("the launcher", () => {
     mkdirSync(profiles, { recursive: true });
     const write = (profile: object) => writeFileSync(join(profiles, "mine.json"), JSON.stringify(profile));
     write({ type: "test-executor", tags: ["old"] });
-    const program = start(LAUNCHER, ["-c", fake.url, "--log-format", "json", "--profile", "mine"]);
+    // What counts from the next start on is not looked at: it may be gone.
+    const authorities = join(dir, "ca.pem");
+    copyFileSync(inRepository("test/fixtures/tls/cert.pem"), authorities);
+    const flags = ["-c", fake.url, "--log-format", "json", "--profile", "mine", "--tls-ca", authorities];
+    const program = start(LAUNCHER, flags);
     await fake.stream();
+    rmSync(authorities);
     write({ type: "test-executor", tags: ["new"], config: { speed: 2 } });
     program.child.kill("SIGHUP");
     const again = await until(() => fake.of("register")[1]?.request, "another Register");

@@ -5,7 +5,7 @@ import { createServer as createTlsServer } from "node:tls";
 import type { AddressInfo, Server } from "node:net";
 import { connect as connectHttp2, createServer as createHttp2Server } from "node:http2";
 import { Readable } from "node:stream";
-import { createClient } from "@connectrpc/connect";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { afterEach, describe, expect, it } from "vitest";
 import { createCli } from "../../../cli/cli.ts";
 import { coordinatorChecks } from "../../../cli/doctor/coordinator.ts";
@@ -116,6 +116,43 @@ describe("through a proxy that knows CONNECT", () => {
       hint: "correct the variable, or name the host in NO_PROXY",
       exitCode: EXIT.unreachable,
     });
+  });
+
+  it("that begins to refuse after calls that went through, the error names it too", async () => {
+    const { port } = await startTestServer({ allowedHosts: ["agents.example.com"] });
+    const proxy = await proxyTo(port);
+    const url = "http://agents.example.com:8765";
+    const link = connectTransport(url, { env: { HTTP_PROXY: proxy.url } });
+    atEnd(() => link.abort());
+    const client = createClient(Health, link.transport);
+    expect(await client.check({})).toMatchObject(SERVING);
+    proxy.refusal = "407 Proxy Authentication Required";
+    link.abort();
+    const error: unknown = await client.check({}).catch((error: unknown) => error);
+    expect(describeConnectError(error, url)).toMatchObject({
+      text: expect.stringContaining(`the proxy ${proxy.url} of HTTP_PROXY: it answers HTTP 407`),
+      exitCode: EXIT.unreachable,
+    });
+    // Clients repeat what failed for that.
+    expect(ConnectError.from(error).code).toBe(Code.Unavailable);
+    proxy.refusal = undefined;
+    expect(await client.check({})).toMatchObject(SERVING);
+  });
+
+  it("that is silent, a call ends with its connection, and the next asks for a way of its own", async () => {
+    const { port } = await startTestServer({ allowedHosts: ["agents.example.com"] });
+    const proxy = await proxyTo(port);
+    proxy.silent = true;
+    const link = connectTransport("http://agents.example.com:8765", { env: { HTTP_PROXY: proxy.url } });
+    atEnd(() => link.abort());
+    const client = createClient(Health, link.transport);
+    const calls = [1, 2].map(() => client.check({}).catch((error: unknown) => ConnectError.from(error).code));
+    await until(() => proxy.asked.length === 1, "a way is asked for");
+    link.abort();
+    expect(await Promise.all(calls)).toEqual([Code.Canceled, Code.Canceled]);
+    proxy.silent = false;
+    expect(await client.check({})).toMatchObject(SERVING);
+    expect(proxy.asked).toHaveLength(2);
   });
 
   it("that is not there, the error says so", async () => {

@@ -155,11 +155,18 @@ describe("width", () => {
       "…bc",
     ]);
   });
+  it("is what words are broken by, and marks stay on what they are on", () => {
+    expect(wrap("日本語日本語日本語", 8)).toBe("日本語日\n本語日本\n語");
+    expect(wrap("e\u0301".repeat(9), 8)).toBe(`${"e\u0301".repeat(8)}\ne\u0301`);
+    expect(fitEnd("ab漢\u0301", 2)).toBe("…");
+    expect(fitEnd("ab漢\u0301", 3)).toBe("…漢\u0301");
+  });
   it("breaks lines between words, long words but for paths, and never more than that", () => {
     expect(wrap("one two  three", 8, "  ")).toBe("one two\n  three");
     expect(wrap("see /a/long/path/name here", 10)).toBe("see\n/a/long/path/name\nhere");
+    const line = fc.oneof(fc.string(), fc.string({ unit: "grapheme-composite" }), fc.string({ unit: "binary" }));
     fc.assert(
-      fc.property(fc.string(), fc.integer({ min: 12, max: 30 }), (text, max) => {
+      fc.property(line, fc.integer({ min: 12, max: 30 }), (text, max) => {
         const line = text.replaceAll(/[/\s]/g, " ");
         expect(
           wrap(line, max, "  ")

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
 import {
   chmodSync,
@@ -21,6 +22,7 @@ import { readTls } from "../../../coordinator/http/tls-files.ts";
 import { readFileIfThere } from "../../../lib/config/read-file.ts";
 import { createLogger } from "../../../lib/log.ts";
 import { parseRunnerOptions } from "../../../runner/config.ts";
+import { knownIds } from "../../../runner/leases/identity-file.ts";
 import { openStateDir } from "../../../runner/leases/state-dir.ts";
 import { find, resolveSettings } from "../../../runner/settings/resolve-settings.ts";
 import { inRepository } from "../../support/paths.ts";
@@ -34,6 +36,7 @@ beforeAll(() => {
     mkdirSync(at(folder), { recursive: true });
   writeFileSync(at("plain"), "nothing of use\n");
   writeFileSync(at("nothing"), "");
+  execFileSync("mkfifo", [at("pipe")]);
   symlinkSync(at("loop"), at("loop"));
   writeFileSync(at("secret"), "{}");
   for (const file of ["cert.pem", "key.pem"]) copyFileSync(inRepository(`test/fixtures/tls/${file}`), at(file));
@@ -120,6 +123,35 @@ describe("a file or folder that cannot be used is somebody's, and no bug", () =>
       [at("closed", "below"), /may not use it: .*closed belongs to user \d+ \(EACCES\)/],
     ];
     for (const [path, why] of cases) await expectRefusal(path, why, attempt);
+  });
+
+  it.each(FILES.filter(([where]) => !where.startsWith("ao ") || where.endsWith("--tls-ca")))(
+    "%s: nobody waits for a pipe that no one writes to, nor reads a device",
+    async (_where, attempt) => {
+      await expectRefusal(at("pipe"), /is a named pipe, not a file/, attempt);
+      await expectRefusal("/dev/zero", /is a device, not a file/, attempt);
+    },
+  );
+
+  it("takes what a shell makes of <(command), and /dev/null, which is empty", () => {
+    const reader = `import { readFileIfThere } from ${JSON.stringify(inRepository("lib/config/read-file.ts"))};
+      process.stdout.write(process.argv.slice(1).map((path) => readFileIfThere(path)).join("|"));`;
+    const script = 'exec "$0" --input-type=module -e "$1" <(echo a) /dev/null <(echo b)';
+    expect(execFileSync("bash", ["-c", script, process.execPath, reader], { encoding: "utf8" })).toBe("a\n||b\n");
+  });
+
+  it("agent-runner: a profile, and the note of who a state directory is of", () => {
+    const profiles = at("pipes/.agent-orchestrator/profiles");
+    mkdirSync(profiles, { recursive: true });
+    execFileSync("mkfifo", [join(profiles, "mine.json")]);
+    const flags = ["--profile", "mine", "--project-dir", at("pipes"), "--state-dir", at("empty")];
+    const parsed = parseRunnerOptions(flags, {}, readFileIfThere);
+    const attempt = () => parsed.type === "config" && resolveSettings(parsed.config, find(parsed.config), dir);
+    expect(attempt).toThrow(/mine.json: is a named pipe, not a file/);
+    mkdirSync(at("pipes/lnch_0123456789ab"));
+    execFileSync("mkfifo", [at("pipes/lnch_0123456789ab/identity.json")]);
+    const who = { hostname: "h", projectDir: "/p", executorProfile: "x", name: "" };
+    expect(knownIds(at("pipes"), who, true)).toHaveLength(1);
   });
 
   it.each(FOLDERS)("%s", async (where, attempt) => {

@@ -138,7 +138,9 @@ describe("bytes", () => {
         return [...all.slice(0, -1), last + text];
       }, []);
     expect(joined(whole.events)[0]).toBe("héllo 漢字 🚀\r\n \n");
-    expect(whole.events.at(-1)?.event.value).toMatchObject({ text: `no newline\0{"ty\ufffd\n\ufffd` });
+    const replaced = { events: 0n, bytes: 3n, reason: expect.stringContaining("not UTF-8; U+FFFD stands") };
+    expect(whole.events.at(-1)?.event.value).toMatchObject(replaced);
+    expect(whole.events.at(-2)?.event.value).toMatchObject({ text: `no newline\0{"ty\ufffd\n\ufffd` });
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 0, max: bytes.length })), (cuts) => {
         const at = [0, ...cuts.sort((a, b) => a - b), bytes.length];
@@ -148,6 +150,16 @@ describe("bytes", () => {
       }),
       { numRuns: 300 },
     );
+  });
+
+  it("that are not UTF-8 are counted on both streams, within events too, and said once; nothing is said of a character U+FFFD", () => {
+    const chunks = [`{"type":"result","text":"a`, Buffer.from([0xe9]), `"}\n`, "\ufffd\n"];
+    const parser = new OutputParser();
+    const events = chunks.flatMap((chunk) => parser.push("stdout", Buffer.from(chunk)));
+    events.push(...parser.push("stderr", Buffer.from([0xff, 0xfe])), ...parser.end());
+    expect(events.map(brief)).toEqual(["<result>", "\ufffd\n", "!\ufffd\ufffd", "<dropped>"]);
+    expect(events.at(-1)?.event.value).toMatchObject({ bytes: 3n });
+    expect(brieved("\ufffd\n")).toEqual(["\ufffd\n"]);
   });
 
   it("of any kind give events that a coordinator accepts, and lose nothing", () => {
@@ -196,7 +208,9 @@ describe("output", () => {
   it("comes in chunks of at most 64 KiB, also when every byte is replaced by three", () => {
     for (const byte of ["x", "\xff", "\n"]) {
       const { events } = parse([Buffer.alloc(1_000_000, byte, "latin1")]);
-      const sizes = events.map((event) => Buffer.byteLength(brief(event)));
+      const output = events.filter(({ event }) => event.case === "output");
+      expect(events.length - output.length).toBe(byte === "\xff" ? 1 : 0);
+      const sizes = output.map((event) => Buffer.byteLength(brief(event)));
       expect(Math.max(...sizes)).toBeLessThanOrEqual(EVENT_CHUNK_MAX_BYTES);
       expect(Math.min(...sizes.slice(0, -1))).toBeGreaterThan(EVENT_CHUNK_MAX_BYTES / 2);
       expect(sizes.reduce((sum, size) => sum + size)).toBe(byte === "\xff" ? 3_000_000 : 1_000_000);

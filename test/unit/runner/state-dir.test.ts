@@ -1,3 +1,4 @@
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, expect, it } from "vitest";
 import { ReportSchema, Report_Kind } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
@@ -8,7 +9,8 @@ import { atEnd, cleanUp, tempDir } from "../../support/test-runner.ts";
 afterEach(cleanUp);
 
 const LEASE = { leaseId: "lease_1", runId: "run_1", storeId: "store_a", attempt: 1 };
-const DAY_MS = 86_400_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
 
 function open(base: string): StateDir {
   const state = new StateDir(base, "lnch_x", () => undefined);
@@ -75,9 +77,55 @@ it("deletes reports for another store after 7 days, and never those for this one
   const outbox = new Outbox(open(tempDir()));
   await outbox.put("store_a", report("lease_1", 2n, Report_Kind.FAILED));
   await outbox.put("store_b", report("lease_2", 2n, Report_Kind.FAILED));
-  expect(await outbox.expire("store_a", Date.now() + 6 * DAY_MS)).toBe(0);
-  expect(await outbox.expire("store_a", Date.now() + 8 * DAY_MS)).toBe(1);
+  const writtenMs = Date.now();
+  const deleted: number[] = [];
+  for (let hours = 0; hours <= 8 * 24; hours += 13) {
+    const expired = await outbox.expire("store_a", writtenMs + hours * HOUR_MS);
+    expect(expired.clockWasMs).toBeUndefined();
+    if (expired.reports > 0) deleted.push(hours);
+  }
+  expect(deleted).toEqual([7 * 24 + 1]);
   expect(outbox.entries().map(({ storeId }) => storeId)).toEqual(["store_a"]);
+});
+
+it("deletes no report in the day after a jump of the wall clock, by whichever process", async () => {
+  const base = tempDir();
+  const first = open(base);
+  await new Outbox(first).put("store_b", report("lease_2", 2n, Report_Kind.FAILED));
+  const nowMs = Date.now();
+  expect(await new Outbox(first).expire("store_a", nowMs)).toEqual({ reports: 0, clockWasMs: undefined });
+  const jumpedMs = nowMs + 31 * DAY_MS;
+  expect(await new Outbox(first).expire("store_a", jumpedMs)).toEqual({ reports: 0, clockWasMs: nowMs });
+  await first.close();
+  const outbox = new Outbox(open(base));
+  expect(await outbox.expire("store_a", jumpedMs + HOUR_MS)).toEqual({ reports: 0, clockWasMs: undefined });
+  // It was wrong, and is right again.
+  expect(await outbox.expire("store_a", nowMs + 2 * HOUR_MS)).toMatchObject({ reports: 0 });
+  expect(outbox.entries()).toHaveLength(1);
+});
+
+it("deletes what is old after that day, when the clock was right", async () => {
+  const outbox = new Outbox(open(tempDir()));
+  await outbox.put("store_b", report("lease_2", 2n, Report_Kind.FAILED));
+  const nowMs = Date.now() + 31 * DAY_MS;
+  // Without a note, the newest report says when somebody was here.
+  expect(await outbox.expire("store_a", nowMs)).toMatchObject({ reports: 0, clockWasMs: expect.any(Number) });
+  expect(await outbox.expire("store_a", nowMs + 12 * HOUR_MS)).toEqual({ reports: 0, clockWasMs: undefined });
+  expect(await outbox.expire("store_a", nowMs + 25 * HOUR_MS)).toEqual({ reports: 1, clockWasMs: undefined });
+});
+
+it("cannot be written when its file was deleted, or another one stands there, and says so", async () => {
+  const troubles: (string | undefined)[] = [];
+  const state = new StateDir(tempDir(), "lnch_x", (reason) => void troubles.push(reason));
+  atEnd(() => state.abandon());
+  const copy = readFileSync(state.path);
+  rmSync(state.path);
+  const gone = /state\.db was deleted or replaced while it is open/;
+  await expect(state.recordAccepting(LEASE)).rejects.toThrow(gone);
+  writeFileSync(state.path, copy);
+  await expect(state.recordAccepting(LEASE)).rejects.toThrow(gone);
+  expect(state.trouble).toMatch(gone);
+  expect(troubles).toEqual([expect.stringMatching(gone)]);
 });
 
 it("says why it cannot be written, and when it can be again", async () => {

@@ -1,4 +1,4 @@
-import { spawnSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { DatabaseUnusableError, openDatabase, statements } from "../../../lib/sqlite.ts";
@@ -157,9 +157,18 @@ describe("openDatabase", () => {
 
   it("says what it cannot open when the path is a directory or in none", () => {
     mkdirSync(file("folder"));
-    for (const path of [file("folder"), file("nowhere/a.db")]) {
-      expect(() => opened(path)).toThrow(`cannot open store ${path}: unable to open database file`);
-    }
+    expect(() => opened(file("folder"))).toThrow(
+      `store ${file("folder")} is a directory, not a file. Name another path.`,
+    );
+    const path = file("nowhere/a.db");
+    expect(() => opened(path)).toThrow(`cannot open store ${path}: unable to open database file`);
+  });
+
+  it("says what stands at the path instead of calling it damaged, and waits for nobody", () => {
+    const pipe = file("pipe");
+    execFileSync("mkfifo", [pipe]);
+    expect(() => opened(pipe)).toThrow(`store ${pipe} is a named pipe, not a file. Name another path.`);
+    expect(() => opened("/dev/null")).toThrow("store /dev/null is a device, not a file. Name another path.");
   });
 
   it("keeps a :memory: database to its opener", () => {

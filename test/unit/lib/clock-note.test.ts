@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { clockAfterJump, clockAtStart, clockSeen, NO_PRUNE_MS } from "../../../coordinator/core/retention.ts";
+import { clockAfterJump, clockAtStart, clockSeen, NO_PRUNE_MS } from "../../../lib/clock-note.ts";
 
 const NOW = 1_800_000_000_000;
 const DAY = 86_400_000;

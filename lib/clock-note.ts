@@ -1,6 +1,6 @@
 /**
- * When runs may be deleted for their age (ADR 4). A wall clock that is wrong makes everything old at once, and what is deleted
- * does not come back when the clock does.
+ * When something may be deleted for its age: runs in a store (ADR 4), reports in an outbox (ADR 3). A wall clock that is wrong
+ * makes everything old at once, and what is deleted does not come back when the clock does.
  */
 
 /** How long nothing is deleted for its age after the wall clock was found to be elsewhere: it may jump back. */
@@ -15,10 +15,10 @@ export interface ClockNote {
 }
 
 /**
- * The note of a coordinator that starts. A clock that is behind the last look, or ahead of it by more than a day or a tenth
- * of what is retained, may have jumped while nobody looked; that the coordinator was away for so long looks the same. Where that
- * was said at the start before, and its day has passed by now, it is not said again: a machine that is on for some hours every
- * other day would never delete anything. `retainMs` 0 keeps runs for ever.
+ * The note of a process that starts, or that looks seldom. A clock that is behind the last look, or ahead of it by more than a
+ * day or a tenth of what is retained, may have jumped while nobody looked; that nothing ran for so long looks the same. Where
+ * that was said before, and its day has passed by now, it is not said again: a machine that is on for some hours every other
+ * day would never delete anything. `retainMs` 0 keeps for ever.
  */
 export function clockAtStart(last: ClockNote, nowMs: number, retainMs: number): ClockNote {
   const aheadMs = nowMs - last.seenAt;
