@@ -1,8 +1,6 @@
+import { PAGE_MAX, pages } from "../client/pages.ts";
 import type { Cli } from "./cli.ts";
 import { total } from "./text/table.ts";
-
-/** Most items that a page of the server holds. */
-const PAGE_MAX = 1000;
 
 /** What a list call is asked for, and what it returns. */
 interface PageRequest {
@@ -26,13 +24,12 @@ export async function collectPages<T>(
   fetch: (request: PageRequest) => Promise<Page<T>>,
 ): Promise<Collected<T>> {
   const items: T[] = [];
-  let pageToken = "";
-  do {
-    const page = await fetch({ pageSize: Math.min(PAGE_MAX, limit - items.length), pageToken });
+  const left = () => ({ pageSize: Math.min(PAGE_MAX, limit - items.length) });
+  for await (const page of pages((pageToken) => fetch({ ...left(), pageToken }))) {
     items.push(...page.items);
-    pageToken = page.nextPageToken;
-  } while (pageToken !== "" && items.length < limit);
-  return { list: items, more: pageToken !== "" };
+    if (items.length >= limit) return { list: items, more: page.nextPageToken !== "" };
+  }
+  return { list: items, more: false };
 }
 
 /** Says under a list how many there are, to people, and that there are more, to everybody. */

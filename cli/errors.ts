@@ -103,5 +103,8 @@ function nextCommand(error: ConnectError): string | undefined {
 
 /** An error of commander, a usage error; undefined for help and version, which are none. */
 export function commanderError(error: CommanderError): CliError | undefined {
-  return error.exitCode === 0 ? undefined : usage(error.message.replace(/^error: /, ""), "--help shows the options");
+  if (error.exitCode === 0) return undefined;
+  // Help in place of what was asked for: commander's message about it is none for anybody.
+  if (error.code === "commander.help") return usage("no command is given", "`ao --help` lists the commands");
+  return usage(error.message.replace(/^error: /, ""), "--help shows the options");
 }

@@ -58,7 +58,8 @@ function wantsJson(argv: readonly string[]): boolean {
   });
 }
 
-function commands(verbs: Verbs, json: boolean): Command {
+/** `ao` and all its commands. With `json` commander says nothing: errors are told as JSON. */
+export function commands(verbs: Verbs, json: boolean): Command {
   const { io } = verbs;
   const ao: Command = new Command("ao")
     .description("Start runs of agents on the runners of a coordinator, and follow them.")

@@ -12,9 +12,10 @@ import type { CreateRunRequest } from "../gen/agentrunner/v1/run_service_pb.ts";
 import { fileProblem, isFileError } from "../lib/config/file-problem.ts";
 import { parseDurationMs } from "../lib/config/kinds.ts";
 import { readJson } from "../lib/protocol/json-text.ts";
+import { jsonProblem } from "../lib/protocol/json-values.ts";
 import { INVOCATION_MAX_BYTES } from "../lib/protocol/limits.ts";
 import { NotText, utf8Text } from "../lib/text.ts";
-import type { Io } from "./cli.ts";
+import type { Cli } from "./cli.ts";
 import { usage } from "./errors.ts";
 import { here, newRequestId } from "./here.ts";
 
@@ -62,7 +63,7 @@ export function addRunOptions(command: Command): Command {
 }
 
 /** The request that the options describe, but for the session. Reads the prompt. Throws a usage error. */
-export async function runRequest(options: RunOptions, io: Io) {
+export async function runRequest(options: RunOptions, cli: Pick<Cli, "io" | "say">) {
   const { profile, hostname, tag, onLost, maxAttempts } = options;
   if (maxAttempts !== undefined && (onLost ?? "fail") === "fail") {
     throw usage("--max-attempts needs --on-lost retry or resume: a lost run fails otherwise");
@@ -72,7 +73,7 @@ export async function runRequest(options: RunOptions, io: Io) {
     // Always set, so that a call whose answer was lost can be repeated without making a second run.
     requestId: options.requestId ?? newRequestId(here()),
     agentName: options.agent ?? "",
-    prompt: await readPrompt(options, io),
+    prompt: await readPrompt(options, cli),
     projectDir: options.projectDir ?? "",
     ...(demanded && {
       demands: create(DemandsSchema, { executorProfile: profile ?? "", hostname: hostname ?? "", tags: tag ?? [] }),
@@ -86,8 +87,9 @@ export async function runRequest(options: RunOptions, io: Io) {
   } satisfies Partial<CreateRunRequest>;
 }
 
-async function readPrompt(options: RunOptions, { stdin, stderr }: Io): Promise<string> {
+async function readPrompt(options: RunOptions, { io, say }: Pick<Cli, "io" | "say">): Promise<string> {
   const { prompt, promptFile, parameters } = options;
+  const { stdin } = io;
   if (prompt === undefined && promptFile === undefined) {
     // The coordinator decides whether the parameters are enough: it knows the agent, also the one of a session that goes on.
     if (parameters !== undefined) return "";
@@ -95,8 +97,7 @@ async function readPrompt(options: RunOptions, { stdin, stderr }: Io): Promise<s
   }
   if (prompt !== undefined && prompt !== "-") return usable(prompt, "--prompt");
   if (promptFile === undefined || promptFile === "-") {
-    if (stdin.isTTY === true)
-      stderr.write("reading the prompt from the terminal; Ctrl+D on a line of its own ends it\n");
+    if (stdin.isTTY === true) say("reading the prompt from the terminal; Ctrl+D on a line of its own ends it");
     return usable(utf8(await readAll(stdin, "stdin"), "stdin"), "stdin");
   }
   try {
@@ -178,5 +179,7 @@ function jsonObject(text: string): JsonObject {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new InvalidArgumentError("it must be a JSON object.");
   }
+  const problem = jsonProblem(value, "it");
+  if (problem !== undefined) throw new InvalidArgumentError(`${problem}.`);
   return value as JsonObject;
 }

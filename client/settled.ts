@@ -3,15 +3,23 @@ import { RunState } from "../gen/agentrunner/v1/run_pb.ts";
 import { Notification_State, SessionStatus } from "../gen/agentrunner/v1/session_pb.ts";
 import type { Session, SessionEvent } from "../gen/agentrunner/v1/session_pb.ts";
 import type { Services } from "./connect.ts";
+import { Cursors } from "./cursors.ts";
+import { PAGE_MAX, pages } from "./pages.ts";
 import { retry } from "./retry.ts";
 import { PATIENCE, watch } from "./watch.ts";
 import type { WatchOptions } from "./watch.ts";
 
-export interface LookOptions extends Pick<WatchOptions<never>, "signal" | "onAway" | "onBack" | "patience" | "from"> {
+/** How the functions below wait. */
+export interface WaitOptions extends Pick<WatchOptions<never>, "signal" | "onAway" | "onBack" | "patience"> {
+  /** Shared by waits that follow each other, so that none is sent what one before it has been sent. */
+  readonly cursors?: Cursors;
+}
+
+interface LookOptions extends WaitOptions {
   /** True for an event after which it is worth looking again. */
   readonly wakes: (event: SessionEvent) => boolean;
-  /** Hears of the place that was reached in the events, after which another wait may go on. */
-  readonly onCursor?: (cursor: string) => void;
+  /** A run of the session that was there at the first look. Events from before its first need not be seen. */
+  readonly since: () => string;
 }
 
 /**
@@ -19,18 +27,27 @@ export interface LookOptions extends Pick<WatchOptions<never>, "signal" | "onAwa
  *
  * @throws ConnectError as `watch` does.
  */
-export async function lookUntil<T>(
+async function lookUntil<T>(
   { sessions }: Pick<Services, "sessions">,
   sessionId: string,
   look: (signal: AbortSignal) => Promise<T | undefined>,
-  options: LookOptions,
+  { wakes, since, cursors = new Cursors(), ...options }: LookOptions,
 ): Promise<T | undefined> {
-  const { signal, wakes, onCursor, patience = PATIENCE } = options;
-  const again = (patienceMs: number): Promise<T | undefined> => repeated(() => look(signal), patienceMs, signal);
-  const first = await again(patience.firstMs);
+  const { signal, patience = PATIENCE } = options;
+  const again = <A>(call: (signal: AbortSignal) => Promise<A>, patienceMs: number): Promise<A | undefined> =>
+    repeated(() => call(signal), patienceMs, signal);
+  const first = await again(look, patience.firstMs);
   if (first !== undefined || signal.aborted) return first;
+  if (cursors.of(sessionId) === "") {
+    const page = { sessionId, runId: since(), pageSize: 1 };
+    const begin = await again((signal) => sessions.listSessionEvents(page, { signal }), patience.firstMs);
+    if (begin === undefined) return undefined;
+    cursors.reached(sessionId, begin.nextCursor);
+  }
   const messages = watch({
     ...options,
+    from: cursors.of(sessionId),
+    connected: true,
     open: (cursor, signal) => sessions.watchSession({ sessionId, cursor }, { signal }),
     // Not everything that is waited for is an event of this session.
     keepalives: true,
@@ -39,9 +56,9 @@ export async function lookUntil<T>(
   });
   for await (const { message } of messages) {
     const { cursor, update } = message;
-    onCursor?.(cursor);
+    cursors.reached(sessionId, cursor);
     if (update.case === "event" && !wakes(update.value)) continue;
-    const found = await again(patience.againMs);
+    const found = await again(look, patience.againMs);
     if (found !== undefined) return found;
   }
   return undefined;
@@ -58,18 +75,23 @@ async function repeated<T>(call: () => Promise<T>, patienceMs: number, signal: A
 }
 
 /** True for the end of a run. */
-export function endsRun({ event }: SessionEvent): boolean {
+function endsRun({ event }: SessionEvent): boolean {
   return event.case === "transition" && isFinalState(event.value.state);
 }
 
 /** Waits until the session has settled. False when the signal aborts before. @throws ConnectError as `watch` does. */
 export async function untilSettled(
-  services: Pick<Services, "sessions">,
+  { sessions }: Pick<Services, "sessions">,
   sessionId: string,
-  options: Omit<LookOptions, "wakes">,
+  options: WaitOptions,
 ): Promise<boolean> {
-  const look = async (signal: AbortSignal) => (await hasSettled(services, sessionId, signal)) || undefined;
-  return (await lookUntil(services, sessionId, look, { ...options, wakes: endsRun })) ?? false;
+  let newest = "";
+  const look = async (signal: AbortSignal) => {
+    const { session } = await sessions.getSession({ sessionId }, { signal });
+    newest = session?.activeRunId || (session?.lastRunId ?? "");
+    return (await isSettled({ sessions }, session, signal)) || undefined;
+  };
+  return (await lookUntil({ sessions }, sessionId, look, { ...options, wakes: endsRun, since: () => newest })) ?? false;
 }
 
 /** Whether the session and every session below it have settled. */
@@ -86,8 +108,10 @@ export async function treeHasSettled(
 export async function untilTreeSettled(
   services: Pick<Services, "sessions">,
   sessionId: string,
-  options: Omit<LookOptions, "wakes">,
+  given: WaitOptions,
 ): Promise<boolean> {
+  // One for all rounds: a session that gets work again is not read from its beginning once more.
+  const options = { ...given, cursors: given.cursors ?? new Cursors() };
   const { signal, patience = PATIENCE } = options;
   for (;;) {
     if (!(await untilSettled(services, sessionId, options))) return false;
@@ -100,23 +124,20 @@ export async function untilTreeSettled(
 }
 
 /** The sessions below a session that have a run which has not ended. */
-async function openBelow(
-  { sessions }: Pick<Services, "sessions">,
-  top: string,
-  signal: AbortSignal,
-): Promise<string[]> {
+async function openBelow(services: Pick<Services, "sessions">, top: string, signal: AbortSignal): Promise<string[]> {
   const open: string[] = [];
   const parents = [top];
-  for (let parentSessionId = parents.pop(); parentSessionId !== undefined; parentSessionId = parents.pop()) {
-    for (let pageToken = ""; ;) {
-      const page = await sessions.listSessions({ parentSessionId, pageSize: 1_000, pageToken }, { signal });
-      parents.push(...page.sessions.map(({ sessionId }) => sessionId));
-      open.push(...page.sessions.flatMap(({ sessionId, activeRunId }) => (activeRunId === "" ? [] : [sessionId])));
-      if (page.nextPageToken === "") break;
-      pageToken = page.nextPageToken;
+  for (let parent = parents.pop(); parent !== undefined; parent = parents.pop()) {
+    for await (const { sessions } of childPages(services, parent, signal)) {
+      parents.push(...sessions.map(({ sessionId }) => sessionId));
+      open.push(...sessions.flatMap(({ sessionId, activeRunId }) => (activeRunId === "" ? [] : [sessionId])));
     }
   }
   return open;
+}
+
+function childPages({ sessions }: Pick<Services, "sessions">, parentSessionId: string, signal: AbortSignal) {
+  return pages((pageToken) => sessions.listSessions({ parentSessionId, pageSize: PAGE_MAX, pageToken }, { signal }));
 }
 
 /**
@@ -124,35 +145,46 @@ async function openBelow(
  * session that it started is to call it back (ADR 11).
  */
 export async function hasSettled(
-  { sessions }: Pick<Services, "sessions">,
+  services: Pick<Services, "sessions">,
   sessionId: string,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const { session } = await sessions.getSession({ sessionId }, { signal });
+  const { session } = await services.sessions.getSession({ sessionId }, { signal });
+  return isSettled(services, session, signal);
+}
+
+async function isSettled(
+  services: Pick<Services, "sessions">,
+  session: Session | undefined,
+  signal: AbortSignal,
+): Promise<boolean> {
   if (session === undefined || session.activeRunId !== "") return false;
-  return session.status !== SessionStatus.IDLE || !(await awaitsCallback({ sessions }, session, signal));
+  return session.status !== SessionStatus.IDLE || !(await awaitsCallback(services, session, signal));
 }
 
 /** Whether the callback of a child is still to resume the session. */
 async function awaitsCallback(
-  { sessions }: Pick<Services, "sessions">,
+  services: Pick<Services, "sessions">,
   session: Session,
   signal: AbortSignal,
 ): Promise<boolean> {
   const { WAITING, BOUND } = Notification_State;
   if (session.notifications.some(({ state }) => state === WAITING || state === BOUND)) return true;
   if (session.childSessionIds.length === 0) return false;
-  const parentSessionId = session.sessionId;
-  for (let pageToken = ""; ;) {
-    const page = await sessions.listSessions({ parentSessionId, pageSize: 1_000, pageToken }, { signal });
-    if (page.sessions.some(({ callbackOwed }) => callbackOwed)) return true;
-    if (page.nextPageToken === "") return false;
-    pageToken = page.nextPageToken;
+  for await (const { sessions } of childPages(services, session.sessionId, signal)) {
+    if (sessions.some(({ callbackOwed }) => callbackOwed)) return true;
   }
+  return false;
 }
 
 /** What comes after a run: the run that tells its session of children that have ended, or nothing. */
 export type AfterRun = { readonly type: "resumed"; readonly runId: string } | { readonly type: "nothing" };
+
+/** A run, and its session. */
+interface RunOfSession {
+  readonly sessionId: string;
+  readonly runId: string;
+}
 
 /**
  * Waits for the end of a run, and for the run that callbacks make after it. Runs that others queue in the session are none of it.
@@ -162,24 +194,48 @@ export type AfterRun = { readonly type: "resumed"; readonly runId: string } | { 
  */
 export async function afterRun(
   services: Pick<Services, "sessions" | "runs">,
-  { sessionId, runId }: { readonly sessionId: string; readonly runId: string },
-  options: Omit<LookOptions, "wakes">,
+  of: RunOfSession,
+  options: WaitOptions,
 ): Promise<AfterRun | undefined> {
+  const { sessionId, runId } = of;
   const look = async (signal: AbortSignal): Promise<AfterRun | undefined> => {
     const { run } = await services.runs.getRun({ runId }, { signal });
     if (run === undefined || !isFinalState(run.state)) return undefined;
     if (run.state !== RunState.COMPLETED) return { type: "nothing" };
     const { session } = await services.sessions.getSession({ sessionId }, { signal });
     if (session === undefined || session.status === SessionStatus.STOPPED) return { type: "nothing" };
-    // Ids sort by the time at which they were made.
-    const [next] = session.notifications
-      .map((told) => told.runId)
-      .filter((id) => id > runId)
-      .toSorted();
+    const tellers = new Set(session.notifications.map((told) => told.runId));
+    const next = await firstAfter(services, of, tellers, signal);
     if (next !== undefined) return { type: "resumed", runId: next };
     return (await awaitsCallback(services, session, signal)) ? undefined : { type: "nothing" };
   };
   const wakes = ({ event }: SessionEvent): boolean =>
     event.case === "transition" && (isFinalState(event.value.state) || event.value.state === RunState.PENDING);
-  return lookUntil(services, sessionId, look, { ...options, wakes });
+  return lookUntil(services, sessionId, look, { ...options, wakes, since: () => runId });
+}
+
+/** Runs of a session that are asked for at a time: few follow the one that was waited for. */
+const NEWEST_RUNS = 100;
+
+/**
+ * The first of `candidates` that was made after a run. The coordinator's list says what came after what; ids do not, because the
+ * clock that they are made from can be set back.
+ */
+async function firstAfter(
+  { runs }: Pick<Services, "runs">,
+  { sessionId, runId }: RunOfSession,
+  candidates: ReadonlySet<string>,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  if (candidates.size === 0) return undefined;
+  let first: string | undefined;
+  const newestFirst = pages((pageToken) => runs.listRuns({ sessionId, pageSize: NEWEST_RUNS, pageToken }, { signal }));
+  for await (const page of newestFirst) {
+    for (const run of page.runs) {
+      if (run.runId === runId) return first;
+      if (candidates.has(run.runId)) first = run.runId;
+    }
+  }
+  // The run is gone, and with it the place that it had.
+  return undefined;
 }

@@ -3,6 +3,7 @@ import type { WatchRunResponse } from "../gen/agentrunner/v1/run_service_pb.ts";
 import type { SessionEvent } from "../gen/agentrunner/v1/session_pb.ts";
 import { isFinalState } from "../lib/protocol/final.ts";
 import type { Services } from "./connect.ts";
+import type { Cursors } from "./cursors.ts";
 import { watch } from "./watch.ts";
 import type { Received, WatchOptions } from "./watch.ts";
 
@@ -12,7 +13,13 @@ export type RunUpdate =
   | { readonly type: "event"; readonly event: SessionEvent; readonly message: WatchRunResponse }
   | { readonly type: "ended"; readonly run: Run; readonly message: WatchRunResponse };
 
-export type RunWatchOptions = Pick<WatchOptions<never>, "signal" | "otherStore" | "onAway" | "onBack" | "patience">;
+export interface RunWatchOptions extends Pick<
+  WatchOptions<never>,
+  "signal" | "otherStore" | "onAway" | "onBack" | "patience"
+> {
+  /** Told of the place at which the run ended, so that a wait for its session goes on from there. */
+  readonly cursors?: Cursors;
+}
 
 /**
  * Follows a run to its end, across restarts of the coordinator. Ends earlier only when the signal aborts.
@@ -22,7 +29,7 @@ export type RunWatchOptions = Pick<WatchOptions<never>, "signal" | "otherStore" 
 export async function* watchRun(
   { runs }: Pick<Services, "runs">,
   runId: string,
-  options: RunWatchOptions,
+  { cursors, ...options }: RunWatchOptions,
 ): AsyncGenerator<RunUpdate, void> {
   let found = false;
   const open = (cursor: string, signal: AbortSignal) => runs.watchRun({ runId, cursor }, { signal });
@@ -31,8 +38,10 @@ export async function* watchRun(
     const { update } = message;
     if (update.case === "event") yield { type: "event", event: update.value, message };
     if (update.case !== "run") continue;
-    if (isEnd(item)) yield { type: "ended", run: update.value, message };
-    else if (!found) yield { type: "found", run: update.value, message };
+    if (isEnd(item)) {
+      cursors?.reached(update.value.sessionId, message.cursor);
+      yield { type: "ended", run: update.value, message };
+    } else if (!found) yield { type: "found", run: update.value, message };
     found = true;
   }
 }

@@ -43,6 +43,8 @@ export interface WatchOptions<M> {
    * with the first stream that ends without an error.
    */
   readonly isLast?: (item: Received<M>) => boolean;
+  /** The coordinator has just answered another call: a stream that does not open was cut off. Default: this is the first call. */
+  readonly connected?: boolean;
   /** Cursor after which the first stream begins. Default: the beginning. */
   readonly from?: string;
   /** True to be given keep-alives too, which else only move the cursor on. */
@@ -70,7 +72,7 @@ export async function* watch<M extends Cursored>(options: WatchOptions<M>): Asyn
   const { open, signal, isLast, keepalives = false, otherStore = "throw", patience = PATIENCE } = options;
   const backoff = new Backoff(PAUSE_MIN_MS, patience.pauseMaxMs);
   let cursor = options.from ?? "";
-  let connected = false;
+  let connected = options.connected ?? false;
   let away = false;
   let giveUpAt = performance.now() + patience.firstMs;
   while (!signal.aborted) {

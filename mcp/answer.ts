@@ -1,3 +1,4 @@
+import { rpcError } from "./body.ts";
 import { isObject } from "./json.ts";
 
 const EVENTS = "text/event-stream";
@@ -16,8 +17,11 @@ export function acceptable(headers: Headers): { readonly events: boolean } {
 export async function asJson(response: Response, batch: boolean): Promise<Response> {
   if (response.headers.get("content-type")?.startsWith(EVENTS) !== true) return response;
   const answers = messagesOf(await response.text()).filter((message) => isObject(message) && "id" in message);
+  if (answers.length === 0) return Response.json(rpcError(-32_000, UNANSWERED), { status: 503 });
   return Response.json(batch ? answers : answers[0]);
 }
+
+const UNANSWERED = "the call was ended before it had an answer: call again, a start with the same request_id";
 
 /** The messages of a stream of events; each stands in one line, as JSON does. */
 function messagesOf(events: string): unknown[] {

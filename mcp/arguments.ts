@@ -96,25 +96,32 @@ export function readArguments<Input extends z.ZodObject>(
   return refuse([...wrong.values()].map((path) => problemAt(path, taken, schema)));
 }
 
-/** Depth and numbers, which every reader of JSON after this one takes for granted. */
+/** Depth, numbers and whole characters, which every reader of JSON after this one takes for granted. */
 function unreadable(value: unknown, at: string): string | undefined {
   if (depthOf(value) > JSON_MAX_DEPTH) {
     return `${at}: nested more than ${JSON_MAX_DEPTH} levels deep; flatten it or pass it as a text`;
   }
-  return lostIn(value, at);
+  return spoiltIn(value, at);
 }
 
-function lostIn(value: unknown, at: string): string | undefined {
+function spoiltIn(value: unknown, at: string): string | undefined {
   if (value instanceof LostNumber) {
     const source = shorten(value.source);
     return `${at}: ${source} is more than a number of JSON holds and would be changed; pass it as a text, "${source}"`;
   }
+  if (typeof value === "string") return halved(value, at);
   if (typeof value !== "object" || value === null) return undefined;
   for (const [key, item] of Object.entries(value)) {
-    const problem = lostIn(item, `${at}.${shorten(key)}`);
+    const place = `${at}.${shorten(key)}`;
+    const problem = halved(key, place) ?? spoiltIn(item, place);
     if (problem !== undefined) return problem;
   }
   return undefined;
+}
+
+function halved(text: string, at: string): string | undefined {
+  if (text.isWellFormed()) return undefined;
+  return `${at}: holds half a character (a lone surrogate), as a text does that was cut in the middle of one; send it whole`;
 }
 
 /** The value that a model meant; undefined when it meant to leave the argument out. */
@@ -203,5 +210,6 @@ function ignoredOf(tool: string, given: readonly string[], known: readonly strin
 }
 
 function shorten(text: string): string {
-  return text.length <= MAX_SHOWN ? text : `${text.slice(0, MAX_SHOWN)}…`;
+  // Not between the two halves of a character.
+  return text.length <= MAX_SHOWN ? text : `${text.slice(0, MAX_SHOWN).replace(/[\uD800-\uDBFF]$/, "")}…`;
 }

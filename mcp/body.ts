@@ -2,7 +2,7 @@ import { isObject, LostNumber, parseJson, TooDeep } from "./json.ts";
 
 /** Codes of JSON-RPC. */
 const PARSE_ERROR = -32_700;
-const INVALID_REQUEST = -32_600;
+export const INVALID_REQUEST = -32_600;
 const INVALID_PARAMS = -32_602;
 
 /** Characters of what a client sent that an error repeats. */
@@ -106,7 +106,7 @@ function repairArguments(params: Record<string, unknown>): string | undefined {
 }
 
 /** The object that a text holds as JSON; undefined when it holds none. */
-export function objectIn(text: string): Record<string, unknown> | undefined {
+function objectIn(text: string): Record<string, unknown> | undefined {
   const json = jsonIn(text);
   return isObject(json) ? json : undefined;
 }

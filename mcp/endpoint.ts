@@ -7,7 +7,7 @@ import type { Log } from "../lib/log.ts";
 import { VERSION } from "../lib/version.ts";
 import { acceptable, asJson } from "./answer.ts";
 import { readArguments } from "./arguments.ts";
-import { readBody, rpcError } from "./body.ts";
+import { INVALID_REQUEST, readBody, rpcError } from "./body.ts";
 import type { ToolCaller } from "./caller.ts";
 import { adviceOf } from "./errors.ts";
 import { admitPage, BODY_MAX_BYTES, exchange, METHODS, refuse } from "./exchange.ts";
@@ -78,6 +78,11 @@ export function mcpEndpoint({ callerOf, maxExchanges, log }: EndpointOptions): E
       return refusal(415, "the body is read as it is: send it without content-encoding");
     const message = readBody(body);
     if (message.type === "refused") return Response.json(message.error, { status: message.status });
+    if (message.calls > maxExchanges) {
+      // It would never fit: to say that it be repeated, as below, would be no help.
+      const error = rpcError(INVALID_REQUEST, `Invalid Request: ${tooManyCalls(message.calls, maxExchanges)}`);
+      return Response.json(error, { status: 400 });
+    }
     if (busy() + Math.max(1, message.calls) > maxExchanges) return refusal(429, tooMany);
     open.set(response, message.calls);
     const { json: parsedBody } = message;
@@ -108,6 +113,10 @@ export function mcpEndpoint({ callerOf, maxExchanges, log }: EndpointOptions): E
 
 const NO_STREAM =
   "this is MCP's streamable HTTP: POST a message of JSON-RPC. There are no sessions and no stream of the server's own";
+
+function tooManyCalls(calls: number, most: number): string {
+  return `this batch has ${calls} calls of tools, and ${most} may be: send at most ${most} in a batch. Nothing was done`;
+}
 
 function refusal(status: number, message: string, headers: Record<string, string> = {}): Response {
   return Response.json(rpcError(-32_000, message), { status, headers });
@@ -154,9 +163,12 @@ async function called(
     const { args, ignored } = readArguments(tool, given);
     hints = ignored;
     const answer = await tool.call(args, caller, signal);
-    return answered(hints.length === 0 ? answer : { ...answer, ignored_arguments: [...hints] });
+    return answered(
+      hints.length === 0 ? answer : { ...answer, ignored_arguments: hints.map((hint) => hint.toWellFormed()) },
+    );
   } catch (error) {
-    const text = [adviceOf(error, caller), ...hints].join(" ");
+    // What a model sent may have been cut in the middle of a character to be shown.
+    const text = [adviceOf(error, caller), ...hints].join(" ").toWellFormed();
     log.info({ tool: tool.name, session_id: caller.sessionId, reason: text }, "a tool call failed");
     return { content: [{ type: "text", text }], isError: true };
   }

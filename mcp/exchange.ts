@@ -83,7 +83,7 @@ async function bodyOf(request: HttpRequest): Promise<Buffer | "TOO_LARGE"> {
 }
 
 /** The headers of a request. Those of HTTP/2 that begin with a colon are no headers. */
-export function headersOf({ headers }: HttpRequest): Headers {
+function headersOf({ headers }: HttpRequest): Headers {
   const web = new Headers();
   for (const [name, value] of Object.entries(headers)) {
     if (name.startsWith(":") || value === undefined) continue;

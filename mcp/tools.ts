@@ -1,8 +1,8 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { z } from "zod";
+import { stopRuns } from "../client/stop-runs.ts";
 import { InvocationMode, RunStateSchema } from "../gen/agentrunner/v1/run_pb.ts";
-import { OPEN_STATES } from "../lib/protocol/final.ts";
 import { SessionStatus } from "../gen/agentrunner/v1/session_pb.ts";
 import { jsonObject, schemaOf } from "./arguments.ts";
 import type { ObjectSchema } from "./arguments.ts";
@@ -295,17 +295,14 @@ async function stopSession(
   const { include_children: cascade, reason } = args;
   const sessionId = await sessionOf(args, caller, signal);
   refuseOwn(caller, sessionId, "end your turn instead of stopping it");
-  const { runs, sessions } = caller.services;
-  const { session } = await sessions.getSession({ sessionId }, { signal });
-  const page = await runs.listRuns({ sessionId, states: [...OPEN_STATES], pageSize: 1_000 }, { signal });
-  const open = page.runs.map(({ runId }) => runId);
-  // An ended run is left as it is, and what is below its session is stopped all the same.
-  const last = cascade && open.length === 0 ? [session?.lastRunId ?? ""] : [];
+  const { services } = caller;
+  const { session } = await services.sessions.getSession({ sessionId }, { signal });
+  // What has ended is left as it is; asking for its end reaches what is below its session.
+  const lastRunId = cascade ? (session?.lastRunId ?? "") : "";
   const stopped = new Set<string>();
-  // Newest first: what waits must not start when what runs has ended.
-  for (const runId of [...open, ...last].filter((id) => id !== "")) {
-    const answer = await runs.stopRun({ runId, reason, cascade }, { signal });
-    for (const id of [runId, ...answer.stoppedRunIds]) if (!last.includes(id)) stopped.add(id);
+  for await (const { answer, wasOpen } of stopRuns(services, { sessionId, lastRunId }, { reason, cascade }, signal)) {
+    if (wasOpen && answer.run !== undefined) stopped.add(answer.run.runId);
+    for (const id of answer.stoppedRunIds) stopped.add(id);
   }
   const next = "wait_for_agent_sessions waits until it has ended.";
   return {

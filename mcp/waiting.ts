@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Services } from "../client/connect.ts";
+import { Cursors } from "../client/cursors.ts";
 import { untilSettled } from "../client/settled.ts";
 import { ENDLESS } from "../client/watch.ts";
 import { watchRun } from "../client/watch-run.ts";
@@ -13,13 +14,10 @@ export { hasSettled } from "../client/settled.ts";
 /** Time in which a free runner is offered a new run, many times over. */
 const OFFER_MS = 250;
 
-/** Sessions whose place in their events is remembered. */
-const MAX_CURSORS = 1_000;
-
 /** What the waits of one caller share: how many there are, and where in the events of a session the last one stopped. */
 export class Waits {
   readonly #max: number;
-  readonly #cursors = new Map<string, string>();
+  readonly cursors = new Cursors();
   #open = 0;
 
   /** At most `max` runs and sessions are waited for at a time. */
@@ -40,20 +38,6 @@ export class Waits {
       return await wait();
     } finally {
       this.#open -= streams;
-    }
-  }
-
-  cursor(sessionId: string): string {
-    return this.#cursors.get(sessionId) ?? "";
-  }
-
-  /** Remembers the place after which the next wait goes on, so that nothing is sent twice. */
-  reached(sessionId: string, cursor: string): void {
-    this.#cursors.delete(sessionId);
-    this.#cursors.set(sessionId, cursor);
-    for (const [oldest] of this.#cursors) {
-      if (this.#cursors.size <= MAX_CURSORS) return;
-      this.#cursors.delete(oldest);
     }
   }
 }
@@ -109,8 +93,7 @@ export function sessionSettled(services: Services, sessionId: string, waits: Wai
   return async (signal) => {
     const settled = await untilSettled(services, sessionId, {
       signal,
-      from: waits.cursor(sessionId),
-      onCursor: (cursor) => waits.reached(sessionId, cursor),
+      cursors: waits.cursors,
       patience: ENDLESS,
     });
     return settled ? sessionId : undefined;

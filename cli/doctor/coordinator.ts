@@ -116,8 +116,7 @@ export async function* runnerChecks(cli: Cli): AsyncGenerator<Check, Runner[] | 
         };
     return runners;
   } catch (error) {
-    const { message, hint } = cliError(error, cli.url);
-    yield { name, status: "fail", detail: message, ...(hint && { help: hint }) };
+    yield failed(name, error, cli.url);
     return undefined;
   }
 }
@@ -136,8 +135,7 @@ export async function echoCheck(cli: Cli, runners: readonly Runner[] | undefined
   try {
     return await echo(cli, runner);
   } catch (error) {
-    const { message, hint } = cliError(error, cli.url);
-    return { name, status: "fail", detail: message, ...(hint && { help: hint }) };
+    return failed(name, error, cli.url);
   }
 }
 
@@ -174,11 +172,11 @@ async function echo(cli: Cli, runner: Runner): Promise<Check> {
     }
     const said =
       state === RunState.COMPLETED ? "it completed without its echo" : why(failure, message) || "it was stopped";
-    return { name, status: "fail", detail: `${runId}: ${said}`, help: `ao runs get ${runId}` };
+    return { name, status: "fail", detail: `${runId}: ${said}`, help: `\`ao runs get ${runId}\` shows it` };
   }
   const { run: last } = await cli.runs.getRun({ runId });
   const reasons = pendingText(last?.pendingReasons ?? []);
   const { run: late } = await cli.runs.stopRun({ runId, reason: "ao doctor waited long enough" });
   const detail = `${late?.runId} did not end in ${duration(ECHO_TIMEOUT_MS)}${reasons === "" ? "" : `: ${reasons}`}`;
-  return { name, status: "fail", detail, help: `ao runs logs --all ${runId}` };
+  return { name, status: "fail", detail, help: `\`ao runs logs --all ${runId}\` shows what happened` };
 }

@@ -1,3 +1,4 @@
+import { Cursors } from "../../client/cursors.ts";
 import { afterRun } from "../../client/settled.ts";
 import type { AfterRun } from "../../client/settled.ts";
 import { isTransient } from "../../client/transient.ts";
@@ -16,9 +17,11 @@ type Code = ExitCode | typeof EXIT_INTERRUPTED;
  */
 export async function followSession(cli: Cli, { sessionId, runId: first }: Run): Promise<Code> {
   const quiet = cli.options.output === "json";
+  // A session may have lived long before this run: what is waited for comes after the run's end.
+  const cursors = new Cursors();
   for (let runId = first; ;) {
-    const ended = quiet ? await endOf(cli, runId) : { code: await followRun(cli, runId) };
-    const next = ended.code === EXIT_INTERRUPTED ? undefined : await following(cli, { sessionId, runId });
+    const ended = quiet ? await endOf(cli, runId, cursors) : { code: await followRun(cli, runId, cursors) };
+    const next = ended.code === EXIT_INTERRUPTED ? undefined : await following(cli, { sessionId, runId }, cursors);
     if (next?.type === "resumed") {
       ({ runId } = next);
       if (!quiet) cli.say(`${runId} tells the session what its children ended with`);
@@ -32,11 +35,15 @@ export async function followSession(cli: Cli, { sessionId, runId: first }: Run):
 }
 
 /** Waits for the end of a run without a word. */
-async function endOf(cli: Cli, runId: string): Promise<{ code: Code; run: Run } | { code: typeof EXIT_INTERRUPTED }> {
+async function endOf(
+  cli: Cli,
+  runId: string,
+  cursors: Cursors,
+): Promise<{ code: Code; run: Run } | { code: typeof EXIT_INTERRUPTED }> {
   const left = new AbortController();
   const undo = cli.io.onInterrupt(() => left.abort());
   try {
-    for await (const update of watchRun(cli, runId, left.signal)) {
+    for await (const update of watchRun(cli, runId, left.signal, cursors)) {
       if (update.type === "ended") return { code: exitOf(update.run), run: update.run };
     }
   } finally {
@@ -47,11 +54,15 @@ async function endOf(cli: Cli, runId: string): Promise<{ code: Code; run: Run } 
 }
 
 /** What comes after a run that has ended. Undefined when a person has had enough. */
-async function following(cli: Cli, run: { sessionId: string; runId: string }): Promise<AfterRun | undefined> {
+async function following(
+  cli: Cli,
+  run: { sessionId: string; runId: string },
+  cursors: Cursors,
+): Promise<AfterRun | undefined> {
   const left = new AbortController();
   const undo = cli.io.onInterrupt(() => left.abort());
   try {
-    return await afterRun(cli, run, { signal: left.signal, ...awayTalk(cli) });
+    return await afterRun(cli, run, { signal: left.signal, cursors, ...awayTalk(cli) });
   } catch (error) {
     if (!isTransient(error)) throw error;
     // How the run ended is known, and is what the caller wants to hear.

@@ -1,6 +1,7 @@
+import type { Cursors } from "../../client/cursors.ts";
 import { WatchRunResponseSchema } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
-import { RunSchema, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
+import { RunState } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { SessionEvent } from "../../gen/agentrunner/v1/session_pb.ts";
 import { SessionEventSchema } from "../../gen/agentrunner/v1/session_pb.ts";
 import { EXIT, exitOfFailure } from "../../lib/exit-codes.ts";
@@ -54,16 +55,20 @@ export class EventPrinter {
 
 /**
  * Shows a run live until it ends, and returns the exit code that says how: its output on stdout, its states on stderr,
- * its result last. With `-o json` only the ended run is printed; with jsonl every message of the watch, one a line.
- * Ctrl+C leaves the run alone and says how to stop it.
+ * its result last. With jsonl it is every message of the watch, one a line. Ctrl+C leaves the run alone and says how to stop it.
+ * `cursors` hears where it ended.
  */
-export async function followRun(cli: Cli, runId: string): Promise<ExitCode | typeof EXIT_INTERRUPTED> {
+export async function followRun(
+  cli: Cli,
+  runId: string,
+  cursors: Cursors,
+): Promise<ExitCode | typeof EXIT_INTERRUPTED> {
   const left = new AbortController();
   const undo = cli.io.onInterrupt(() => left.abort());
   const printer = new EventPrinter(cli, "stderr");
   let gaveResult = false;
   try {
-    for await (const update of watchRun(cli, runId, left.signal)) {
+    for await (const update of watchRun(cli, runId, left.signal, cursors)) {
       if (cli.options.output === "jsonl") cli.printJson(json(WatchRunResponseSchema, update.message));
       if (update.type === "ended") return end(cli, update.run, printer, gaveResult);
       if (cli.options.output !== "text") continue;
@@ -84,15 +89,15 @@ function isResult({ event }: SessionEvent): boolean {
   return event.case === "executor" && event.value.event.case === "result";
 }
 
-/** Says why a run waits, when that is more than the moment it takes to be given to a runner. */
-export function sayWhyPending(cli: Cli, run: Run): void {
-  if (run.state !== RunState.PENDING || isUnderWay(run)) return;
+/** Says why a run waits, when that is more than the moment it takes to be given to a runner. Returns whether it does. */
+export function sayWhyPending(cli: Cli, run: Run): boolean {
+  if (run.state !== RunState.PENDING || isUnderWay(run)) return false;
   const reasons = clean(whyPending(run, Date.now()));
   cli.say(wrap(`${cli.paintTalk("dim", "pending:")} ${reasons}`, columnsOf(cli.io, cli.io.stderr), "  "));
+  return true;
 }
 
 function end(cli: Cli, run: Run, printer: EventPrinter, gaveResult: boolean): ExitCode {
-  if (cli.options.output === "json") cli.printJson(json(RunSchema, run));
   if (cli.options.output === "text") {
     // Without a result of its own, an executor's stdout is its result, and that has been shown.
     const result = resultText(run.result);

@@ -104,15 +104,29 @@ export function isUnderWay({ pendingReasons }: Run): boolean {
   return pendingReasons.every((reason) => reason === OFFER_UNDER_WAY);
 }
 
-/** State and age of a run: `pending 42 s`, `failed after 3.2 s`. */
+/** Of a shorter wait nothing is said. */
+const WAITED_MIN_MS = 1_000;
+
+/**
+ * State and age of a run: `pending 42 s`, `failed after 3.2 s`. A run that has ended is as old as its executor became, as TOOK of
+ * `ao ps` says; what it waited before is told beside it.
+ */
 export function stateAge(run: Run, nowMs: number, paint: Paint): string {
   const [style, state] = styled(stateCell(run.state));
-  const since = (from: Run["createdAt"], to: Run["createdAt"]) =>
-    from === undefined ? "" : duration((to === undefined ? nowMs : timestampMs(to)) - timestampMs(from));
-  const age = isFinalState(run.state)
-    ? `after ${since(run.createdAt, run.endedAt)}`
-    : since(run.startedAt ?? run.claimedAt ?? run.createdAt, undefined);
-  return `${paint(style, state)} ${age}`;
+  return `${paint(style, state)} ${isFinalState(run.state) ? endedText(run) : openFor(run, nowMs)}`.trimEnd();
+}
+
+function openFor({ startedAt, claimedAt, createdAt }: Run, nowMs: number): string {
+  const since = startedAt ?? claimedAt ?? createdAt;
+  return since === undefined ? "" : duration(nowMs - timestampMs(since));
+}
+
+function endedText({ createdAt, claimedAt, startedAt, endedAt }: Run): string {
+  const whole = between(createdAt, endedAt);
+  if (createdAt === undefined || startedAt === undefined)
+    return whole === "" ? "" : `after ${whole}${claimedAt === undefined ? ", before it was started" : ""}`;
+  const waitedMs = timestampMs(startedAt) - timestampMs(createdAt);
+  return `after ${between(startedAt, endedAt)}${waitedMs < WAITED_MIN_MS ? "" : ` (${whole} since it was created)`}`;
 }
 
 /** The line that says where a run stands and why: `pending 42 s — no runner matches: …`. */

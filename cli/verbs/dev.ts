@@ -93,7 +93,7 @@ async function dev(cli: Cli, runnerArgs: readonly string[], options: DevOptions)
     const runners = await registered(url, group, sinceMs);
     const installed = list.executors.map(({ name }) => name);
     if (!group.ending)
-      cli.io.stderr.write(
+      cli.screen.say(
         banner(
           { url, store, runners, installed, command: ownCommand(cli.io.env) },
           cli.paintTalk,
@@ -234,11 +234,11 @@ export function banner({ url, store, runners, installed, command }: DevFacts, pa
       ),
     ),
     line("executors", `${installed.join(", ")}  (-x NAME starts a runner for each)`),
-    `${line("try", "")} ${shell(`${command} -c ${url} start hello`, `--profile ${profile} --prompt "Say hello" --follow`)}`,
+    `${line("try", "")}${shell(`${command} -c ${url} start hello`, `--profile ${profile} --prompt "Say hello" --follow`)}`,
     indent +
       shell(`curl -s ${url}/agentrunner.v1.RunService/CreateRun`, `-H 'content-type: application/json' -d ${body}`),
     indent + shell(`grpcurl -plaintext -d ${body}`, `${target} agentrunner.v1.RunService/CreateRun`),
     line("stop", "Ctrl+C finishes what runs; a second one stops it"),
   ];
-  return `\n${lines.join("\n")}\n\n`;
+  return `\n${lines.join("\n")}\n`;
 }

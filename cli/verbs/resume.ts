@@ -17,7 +17,7 @@ export function addResume(ao: Command, verbs: Verbs): void {
     .action(
       verbs.action(async (cli, session: string, options: RunOptions & { anyRunner?: true }) => {
         const request = {
-          ...(await runRequest(options, cli.io)),
+          ...(await runRequest(options, cli)),
           ...(await sessionKey(cli, session)),
           anyRunner: options.anyRunner ?? false,
           mode: InvocationMode.RESUME,

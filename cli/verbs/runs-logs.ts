@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import type { Cli, Outcome, Verbs } from "../cli.ts";
-import { EXIT_INTERRUPTED, EventPrinter, checkStream, exitOf, printEvent } from "../follow/follow.ts";
+import { EXIT_INTERRUPTED, EventPrinter, checkStream, exitOf, printEvent, sayWhyPending } from "../follow/follow.ts";
+import { present } from "../errors.ts";
 import { storedEvents } from "./sessions.ts";
 import { RUN_OPERAND, runIdOf } from "../refs.ts";
 import { pathOf } from "./command-path.ts";
@@ -31,8 +32,9 @@ export function addLogs(parent: Command, verbs: Verbs): void {
 }
 
 async function storedLogs(cli: Cli, runId: string, printer: EventPrinter): Outcome {
-  const { run } = await cli.runs.getRun({ runId });
-  for await (const event of storedEvents(cli, run?.sessionId ?? "", runId)) printEvent(cli, printer, event);
+  const run = present((await cli.runs.getRun({ runId })).run, "run");
+  if (sayWhyPending(cli, run)) cli.say(`it has printed nothing yet; \`ao logs -f ${runId}\` goes on until it ends`);
+  for await (const event of storedEvents(cli, run.sessionId, runId)) printEvent(cli, printer, event);
   cli.screen.endLine();
 }
 
@@ -41,6 +43,8 @@ async function followLogs(cli: Cli, runId: string, printer: EventPrinter): Outco
   const undo = cli.io.onInterrupt(() => left.abort());
   try {
     for await (const update of watchRun(cli, runId, left.signal)) {
+      if (update.type === "found" && sayWhyPending(cli, update.run))
+        cli.say("this goes on until it has run; Ctrl+C leaves it alone");
       if (update.type === "event") printEvent(cli, printer, update.event);
       if (update.type === "ended") {
         cli.screen.endLine();

@@ -1,9 +1,12 @@
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import { Option } from "commander";
 import type { Command } from "commander";
+import { stopRuns } from "../../client/stop-runs.ts";
 import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
 import { RunSchema } from "../../gen/agentrunner/v1/run_pb.ts";
-import { OPEN_STATES, isFinalState } from "../../lib/protocol/final.ts";
+import type { StopRunResponse } from "../../gen/agentrunner/v1/run_service_pb.ts";
+import { isFinalState } from "../../lib/protocol/final.ts";
+import { wrap } from "../../lib/width.ts";
 import type { Cli, Verbs } from "../cli.ts";
 import { present } from "../errors.ts";
 import { durationOption } from "../options.ts";
@@ -29,34 +32,27 @@ export function addStop(parent: Command, verbs: Verbs): void {
     .addHelpText("after", `\nExample:\n  ${pathOf(parent)} stop hello --grace 5s --reason "wrong prompt"`)
     .action(
       verbs.action(async (cli, ref: string, options: StopOptions) => {
-        const { type } = parseRef(ref);
-        if (type === "run-id" || type === "last") {
-          const run = await stopRun(cli, await runIdOf(cli, ref), options);
-          return cli.printMessage(RunSchema, run, () => line(cli, run));
-        }
-        const { sessionId, lastRunId } = await sessionOf(cli, ref);
-        const open = await openRuns(cli, sessionId);
         const stopped: Run[] = [];
-        // The newest first, so that none of them begins because the one before it has ended.
-        for (const runId of open.length === 0 ? [lastRunId] : open) stopped.push(await stopRun(cli, runId, options));
+        for await (const answer of stop(cli, ref, options)) stopped.push(told(cli, answer));
         cli.printList("runs", RunSchema, stopped, () => stopped.map((run) => line(cli, run)).join("\n"));
       }),
     );
 }
 
-async function openRuns(cli: Cli, sessionId: string): Promise<string[]> {
-  const ids: string[] = [];
-  for (let pageToken = ""; ;) {
-    const page = await cli.runs.listRuns({ sessionId, states: [...OPEN_STATES], pageSize: 1000, pageToken });
-    ids.push(...page.runs.map(({ runId }) => runId));
-    if (page.nextPageToken === "") return ids;
-    pageToken = page.nextPageToken;
+/** Stops what a text means. */
+async function* stop(cli: Cli, ref: string, options: StopOptions): AsyncGenerator<StopRunResponse, void> {
+  const { grace, reason = "", tree: cascade = false } = options;
+  const how = { reason, cascade, ...(grace && { grace }) };
+  const { type } = parseRef(ref);
+  if (type === "run-id" || type === "last") {
+    yield await cli.runs.stopRun({ ...how, runId: await runIdOf(cli, ref) });
+    return;
   }
+  for await (const { answer } of stopRuns(cli, await sessionOf(cli, ref), how)) yield answer;
 }
 
-async function stopRun(cli: Cli, runId: string, options: StopOptions): Promise<Run> {
-  const { grace, reason = "", tree: cascade = false } = options;
-  const answer = await cli.runs.stopRun({ runId, reason, cascade, ...(grace && { grace }) });
+/** Says what besides becomes of a stop, and returns its run. */
+function told(cli: Cli, answer: StopRunResponse): Run {
   const run = present(answer.run, "run");
   for (const stopped of answer.stoppedRunIds) cli.say(`${stopped} is stopped too`);
   if (!isFinalState(run.state)) cli.say(`it ends soon; \`ao logs -f ${run.runId}\` shows it`);
@@ -64,5 +60,5 @@ async function stopRun(cli: Cli, runId: string, options: StopOptions): Promise<R
 }
 
 function line(cli: Cli, run: Run): string {
-  return `${run.runId}  ${stateLine(run, Date.now(), cli.paint)}`;
+  return wrap(`${run.runId}  ${stateLine(run, Date.now(), cli.paint)}`, cli.columns, "  ");
 }

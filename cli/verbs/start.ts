@@ -30,7 +30,7 @@ export function addStart(ao: Command, verbs: Verbs): void {
         const sessionName = name ?? "";
         const problem = name === undefined ? undefined : sessionNameProblem(name);
         if (problem !== undefined) throw usage(problem);
-        const request = await runRequest(options, cli.io);
+        const request = await runRequest(options, cli);
         return queueRun(
           cli,
           create(CreateRunRequestSchema, { ...request, sessionName, mode: InvocationMode.START }),

@@ -8,6 +8,8 @@ import { PATIENCE } from "../../client/watch.ts";
 import type { Run } from "../../gen/agentrunner/v1/run_pb.ts";
 import { RunSchema } from "../../gen/agentrunner/v1/run_pb.ts";
 import { EXIT } from "../../lib/exit-codes.ts";
+import { longTimeout } from "../../lib/long-timeout.ts";
+import { wrap } from "../../lib/width.ts";
 import type { Cli, Outcome, Verbs } from "../cli.ts";
 import { CliError, present, usage } from "../errors.ts";
 import { EXIT_INTERRUPTED, exitOf } from "../follow/follow.ts";
@@ -26,9 +28,6 @@ interface WaitOptions {
 /** Sessions that are waited for at once: each has a stream. */
 const MAX_SESSIONS = 100;
 
-/** Longest time that a timer can be set to. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
-
 /** `ao wait SESSION…`. */
 export function addWait(ao: Command, verbs: Verbs): void {
   ao.command("wait")
@@ -39,8 +38,8 @@ export function addWait(ao: Command, verbs: Verbs): void {
     .addOption(new Option("--timeout <time>", "longest time to wait, such as 10m").argParser(durationOption))
     .addHelpText(
       "after",
-      "\nEnds as the last run of the first session did that did not complete; with 0 when all of them did, with 6 when the time is" +
-        "\nover.\n\nExample:\n  ao wait boss --timeout 30m && ao sessions result boss",
+      "\nEnds as the last run of the first session did that did not complete; with 0 when" +
+        "\nall of them did, with 6 when the time is over.\n\nExample:\n  ao wait boss --timeout 30m && ao sessions result boss",
     )
     .action(verbs.action(wait));
 }
@@ -62,7 +61,7 @@ async function wait(cli: Cli, names: string[], options: WaitOptions): Outcome {
   for (const name of new Set(names)) sessions.push({ name, sessionId: (await sessionOf(cli, name)).sessionId });
   const left = new AbortController();
   const undo = cli.io.onInterrupt(() => left.abort());
-  const time = options.timeout && AbortSignal.timeout(Math.min(MAX_TIMER_MS, durationMs(options.timeout)));
+  const time = options.timeout && longTimeout(durationMs(options.timeout));
   try {
     const signal = time === undefined ? left.signal : AbortSignal.any([left.signal, time]);
     await untilEnough(cli, sessions, options, { signal, left: left.signal });
@@ -139,6 +138,6 @@ async function lastRun(cli: Cli, sessionId: string): Promise<Run> {
 
 function tell(cli: Cli, name: string, run: Run): void {
   if (cli.options.output === "json") return;
-  const text = () => `${clean(name)}  ${run.runId}  ${stateLine(run, Date.now(), cli.paint)}`;
+  const text = () => wrap(`${clean(name)}  ${run.runId}  ${stateLine(run, Date.now(), cli.paint)}`, cli.columns, "  ");
   cli.printList("runs", RunSchema, [run], text);
 }

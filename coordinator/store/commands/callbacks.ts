@@ -204,7 +204,7 @@ function resumeSpec(
   return { summary, invocation, agentSeq: last.agent_seq, requestId: "", requestHash: new Uint8Array() };
 }
 
-/** Notifications for a session, oldest first: those that are open, and the newest of the others, at most `limit`. */
+/** The newest notifications for a session, at most `limit`, oldest first. */
 export function notificationsOf(sql: Sql, sessionSeq: number, limit: number): Notification[] {
   const rows = sql<{
     child: string;

@@ -46,6 +46,11 @@ describe("-o json", () => {
     ["jsonl", ["-o", "jsonl", "runs", "get", "run_none"], { code: "not_found", exit_code: 7 }],
     ["json in one argument", ["--output=json", "runs", "get", "x"], { code: "not_found", exit_code: 7 }],
     ["an option that is none", ["runs", "-ojson", "--nix"], { code: "invalid_argument", exit_code: 2 }],
+    [
+      "a command that is missing",
+      ["-o", "json"],
+      { code: "invalid_argument", message: "no command is given", exit_code: 2 },
+    ],
     ["a prompt that is missing", ["start", "-o", "json"], { code: "invalid_argument", exit_code: 2 }],
   ])("writes an error to stderr as JSON, alone: %s", async (_what, args, wanted) => {
     const { exitCode, stdout, stderr } = await ao(["-c", fake.url, ...args]);

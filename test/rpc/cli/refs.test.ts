@@ -105,7 +105,13 @@ describe("ao stop with a session", () => {
     expect(stdout.split("\n").map((line) => line.split(" ")[0])).toEqual(["run_3", "run_2", "run_1", ""]);
     expect(fake.events.map(({ runId }) => runId)).toEqual(["run_3", "run_2", "run_1"]);
     expect(fake.runs.map(({ state }) => state)).toEqual([8, 8, 8, RunState.RUNNING]);
-    expect(JSON.parse((await at("stop", "queue", "-o", "json")).stdout)).toMatchObject({ runs: [{ run_id: "run_3" }] });
+  });
+
+  it.each(["queue", "ses_1", "run_1", "run_"])("prints the same JSON, however it is named: %s", async (ref) => {
+    fake.addRun({ sessionId: "ses_1", sessionName: "queue" });
+    const json = JSON.parse((await at("stop", ref, "-o", "json")).stdout) as object;
+    expect(json).toEqual({ runs: [expect.objectContaining({ run_id: "run_1", state: "RUN_STATE_STOPPED" })] });
+    expect((await at("stop", ref, "-o", "name")).stdout).toBe("run_1\n");
   });
 });
 

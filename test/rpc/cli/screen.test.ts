@@ -89,7 +89,7 @@ describe("a terminal", () => {
     fake.print(run, "no line end");
     fake.move(run, RunState.COMPLETED, {});
     await following.exit;
-    expect(following.stdout()).toMatch(/^no line end\n\S+ completed\ncompleted after/m);
+    expect(following.stdout()).toMatch(/^no line end\n\S+ completed\ncompleted$/m);
   });
 });
 

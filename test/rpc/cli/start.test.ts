@@ -74,6 +74,8 @@ describe("ao start", () => {
     expect(await terminal.exit).toBe(0);
     expect(terminal.stderr()).toMatch(/reading the prompt from the terminal; Ctrl\+D .* ends it\n/);
     expect((await ao(["-c", fake.url, "start", "-p", "-"], {}, "piped")).stderr).toBe("");
+    const quiet = startAo(["-q", "-c", fake.url, "start", "-p", "-"], {}, "typed", 80);
+    expect([await quiet.exit, quiet.stderr()]).toEqual([0, ""]);
   });
 
   it("repeats an unanswered request under the same request id, so that one run is made", async () => {
@@ -118,6 +120,7 @@ describe("ao start", () => {
     ["no age to prune", ["runs", "prune"]],
     ["logs as one JSON document", ["runs", "logs", "run_1", "-o", "json"]],
     ["events as one JSON document", ["sessions", "events", "x", "-o", "json"]],
+    ["half a character in JSON", ["start", "--prompt", "x", "--parameters", '{"a":"\\ud83d"}']],
     ["an empty session name", ["resume", "", "--prompt", "x"]],
   ])("takes %s as a usage error: exit 2, nothing sent", async (_what, args) => {
     const { exitCode, stdout, stderr } = await ao(["-c", fake.url, ...args]);
@@ -159,6 +162,13 @@ describe("ao start, without following", () => {
       /^pending: no runner matches: 1 runner \(fails in [45] min.* unless a runner that matches registers\): lnch_a has/,
     );
     expect((await at("-q", "start", "--prompt", "x")).stderr).toBe("");
+  });
+
+  it("is made all the same when it cannot be asked whether a runner takes it", async () => {
+    fake.failures.push(undefined, new ConnectError("no", Code.PermissionDenied));
+    const { exitCode, stdout, stderr } = await at("start", "--prompt", "x");
+    expect([exitCode, stdout]).toEqual([0, expect.stringContaining("run_1")]);
+    expect(stderr).toMatch(/^whether a runner takes it cannot be told now: .*no/);
   });
 
   it("says nothing of a run that is being given to a runner", async () => {
@@ -224,6 +234,23 @@ describe("ao start --follow", () => {
       "event",
       "run",
     ]);
+  });
+
+  it("ends as its run when the coordinator is gone before it can say what comes after it", async () => {
+    const following = startAo(["-c", fake.url, "start", "--prompt", "x", "--follow"]);
+    await until(() => fake.watched.length === 1, "it follows");
+    fake.failures.push(...Array.from({ length: 1_000 }, () => new ConnectError("restarting", Code.Unavailable)));
+    fake.move(fake.runs[0]!, RunState.COMPLETED);
+    expect(await following.exit).toBe(0);
+    expect(following.stderr()).toContain("whether callbacks resume ses_1 is not known: [unavailable] restarting\n");
+  });
+
+  it("fails for what repeating does not change, such as a run that is deleted as it ends", async () => {
+    const following = startAo(["-c", fake.url, "start", "--prompt", "x", "--follow"]);
+    await until(() => fake.watched.length === 1, "it follows");
+    fake.failures.push(new ConnectError("no run run_1", Code.NotFound));
+    fake.move(fake.runs[0]!, RunState.COMPLETED);
+    expect(await following.exit).toBe(7);
   });
 
   it("leaves the run alone at Ctrl+C, says how to stop it, and exits 130", async () => {

@@ -212,7 +212,11 @@ describe("the capability of a run", () => {
           })),
         ),
       });
-    expect((await batch(33)).status).toBe(429);
+    const tooMany = await batch(33);
+    expect([tooMany.status, await tooMany.json()]).toMatchObject([
+      400,
+      { id: null, error: { code: -32_600, message: expect.stringContaining("send at most 32 in a batch") } },
+    ]);
     const answers = (await (await batch(32)).json()) as { id: number }[];
     expect(answers.map(({ id }) => id).toSorted((a, b) => a - b)).toEqual(Array.from({ length: 32 }, (_, i) => i));
   });

@@ -101,6 +101,28 @@ describe.each(Object.keys(ERAS) as (keyof typeof ERAS)[])("a model over a client
     expect((await start(`{"a":${"[".repeat(100_000)}${"]".repeat(100_000)}}`)).text).toContain("nested more than 24");
     expect((await coordinator.runs.listRuns({})).runs).toHaveLength(1);
   });
+
+  it("is told of half a character wherever it stands, in whole ones", async () => {
+    const coordinator = await startTestCoordinator();
+    const agent = await McpAgent.at(`${coordinator.url}/mcp`, { era });
+    const half = "\ud83d";
+    const start = { prompt: "x", mode: "async_poll" };
+    for (const [args, at] of [
+      [{ prompt: `cut ${half}` }, "prompt: "],
+      [{ session_name: half }, "session_name: "],
+      [{ tags: ["a", half] }, "tags.1: "],
+      [{ parameters: { a: [half] } }, "parameters.a.0: "],
+      [{ parameters: { [half]: 1 } }, "parameters.\ufffd: "],
+      [{ mode: half }, "mode: "],
+    ] as const) {
+      const text = await agent.refusal("start_agent_session", { ...start, ...args });
+      expect(text).toContain(`${at}holds half a character (a lone surrogate)`);
+      expect(text.isWellFormed()).toBe(true);
+    }
+    const answer = await agent.call("start_agent_session", { ...start, [`${"x".repeat(59)}🙂`]: 1 });
+    expect(JSON.stringify(answer).isWellFormed() && !JSON.stringify(answer).includes("\\ud83d")).toBe(true);
+    expect((await coordinator.runs.listRuns({})).runs).toHaveLength(1);
+  });
 });
 
 describe("arguments", () => {

@@ -1,4 +1,8 @@
+import type { Command } from "commander";
+import { Readable } from "node:stream";
 import { describe, expect, it } from "vitest";
+import { Verbs } from "../../../cli/cli.ts";
+import { commands } from "../../../cli/main.ts";
 import { plain } from "../../../cli/text/format.ts";
 import { banner } from "../../../cli/verbs/dev.ts";
 import { COORDINATOR_TABLE } from "../../../coordinator/config.ts";
@@ -7,16 +11,18 @@ import { width } from "../../../lib/width.ts";
 import { runnerTable } from "../../../runner/config.ts";
 import { ao, onTerminal } from "../../support/ao.ts";
 
-const VERBS: readonly (readonly string[])[] = [
-  ["dev"],
-  ["start"],
-  ["resume"],
-  ["doctor"],
-  ...["ls", "get", "stop", "logs", "prune"].map((verb) => ["runs", verb]),
-  ...["ls", "get", "drain", "rm"].map((verb) => ["runners", verb]),
-  ...["ls", "get", "tree", "events", "result", "rm"].map((verb) => ["sessions", verb]),
-  ...["ls", "get", "create", "rm", "enable", "disable"].map((verb) => ["blueprints", verb]),
-];
+/** The names of every command that does something, as they are typed after `ao`. */
+function verbsOf(command: Command): string[][] {
+  const below = command.commands.flatMap((one) => verbsOf(one).map((names) => [one.name(), ...names]));
+  return command.commands.length === 0 ? [[]] : below;
+}
+
+const nowhere = { write: () => true };
+const io = { stdin: Readable.from([]), stdout: nowhere, stderr: nowhere, env: {}, onInterrupt: () => () => undefined };
+const AO = commands(new Verbs(io), false);
+const VERBS = verbsOf(AO);
+/** Those, and `runs`, `sessions` and the like, whose help lists their verbs. */
+const PAGES = [...AO.commands.filter((one) => one.commands.length > 0).map((one) => [one.name()]), ...VERBS];
 
 const tooLong = (text: string, columns: number) => text.split("\n").filter((line) => width(line) > columns);
 
@@ -28,7 +34,14 @@ describe("help", () => {
     expect(tooLong(stdout, 80)).toEqual([]);
   });
 
-  it.each(VERBS.map((verb) => [verb.join(" "), verb] as const))(
+  it("is looked at for every command that there is", () => {
+    expect(VERBS.length).toBeGreaterThan(30);
+    expect(VERBS.map((verb) => verb.join(" "))).toEqual(
+      expect.arrayContaining(["demo", "ps", "wait", "sessions tree"]),
+    );
+  });
+
+  it.each(PAGES.map((verb) => [verb.join(" "), verb] as const))(
     "of ao %s has no noise and fits 80 columns",
     async (_, verb) => {
       const { stdout } = await ao([...verb, "--help"]);

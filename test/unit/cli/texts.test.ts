@@ -92,7 +92,7 @@ const pending = create(RunSchema, {
 describe("runPage", () => {
   it("shows where a run stands, what it asked for, its attempts with late reports, and its result", () => {
     expect(runPage(failed, NOW, plain))
-      .toBe(`run_0123456789abcdef01234567  failed after 30 s — executor exit: exit code 3⏎boom
+      .toBe(`run_0123456789abcdef01234567  failed after 28 s (30 s since it was created) — executor exit: exit code 3⏎boom
 
 session    ses_0123456789abcdef01234567  nightly
 mode       start
@@ -140,8 +140,17 @@ describe("stateLine", () => {
     [{ state: RunState.PENDING, createdAt: at(0) }, "pending 42 s"],
     [{ state: RunState.RUNNING, createdAt: at(0), claimedAt: at(1), startedAt: at(2) }, "running 40 s"],
     [{ state: RunState.CLAIMED, createdAt: at(0), claimedAt: at(1) }, "claimed 41 s"],
-    [{ state: RunState.COMPLETED, createdAt: at(0), endedAt: at(3.2) }, "completed after 3.2 s"],
-    [{ state: RunState.STOPPED, createdAt: at(0), endedAt: at(1), message: "enough" }, "stopped after 1.0 s — enough"],
+    [{ state: RunState.COMPLETED, createdAt: at(0), startedAt: at(0.5), endedAt: at(3.7) }, "completed after 3.2 s"],
+    [
+      { state: RunState.COMPLETED, createdAt: at(0), startedAt: at(40), endedAt: at(42) },
+      "completed after 2.0 s (42 s since it was created)",
+    ],
+    [{ state: RunState.FAILED, createdAt: at(0), claimedAt: at(1), endedAt: at(9) }, "failed after 9.0 s"],
+    [
+      { state: RunState.STOPPED, createdAt: at(0), endedAt: at(1), message: "enough" },
+      "stopped after 1.0 s, before it was started — enough",
+    ],
+    [{ state: RunState.COMPLETED }, "completed"],
     [{ state: 99 as RunState, createdAt: at(0) }, "99 42 s"],
   ] satisfies [MessageInitShape<typeof RunSchema>, string][])(
     "says state %# of this table in one line",

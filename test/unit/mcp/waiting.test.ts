@@ -70,16 +70,6 @@ describe("Waits", () => {
     await expect(waits.within(3, () => Promise.reject(new Error("failed")))).rejects.toThrow("failed");
     expect(await waits.within(3, () => Promise.resolve("fits"))).toBe("fits");
   });
-
-  it("remembers the places of the last thousand sessions", () => {
-    const waits = new Waits(1);
-    for (let i = 0; i <= 1_000; i += 1) waits.reached(`ses_${i}`, `cursor ${i}`);
-    expect([waits.cursor("ses_0"), waits.cursor("ses_1"), waits.cursor("ses_1000")]).toEqual([
-      "",
-      "cursor 1",
-      "cursor 1000",
-    ]);
-  });
 });
 
 describe("waiting for a run", () => {
@@ -124,6 +114,7 @@ describe("waiting for a session", () => {
     let looks = 0;
     const services = fake((router) => {
       router.rpc(SessionService.method.getSession, () => ({ session: (looks += 1) < 3 ? busy : idle }));
+      router.rpc(SessionService.method.listSessionEvents, () => ({}));
       router.rpc(SessionService.method.watchSession, async function* () {
         for (let i = 0; i < 50; i += 1) yield printed();
         yield ran(RunState.RUNNING);
@@ -140,6 +131,7 @@ describe("waiting for a session", () => {
     const cursors: string[] = [];
     const services = fake((router) => {
       router.rpc(SessionService.method.getSession, () => ({ session: cursors.length < 3 ? busy : idle }));
+      router.rpc(SessionService.method.listSessionEvents, ({ runId }) => ({ nextCursor: `first of ${runId}` }));
       router.rpc(SessionService.method.watchSession, async function* ({ cursor }, { signal }) {
         cursors.push(cursor);
         if (cursors.length === 2) throw new ConnectError("the cursor is of another store", Code.OutOfRange);
@@ -150,7 +142,7 @@ describe("waiting for a session", () => {
     const waits = new Waits(1);
     expect(await sessionSettled(services, "ses_1", waits)(AbortSignal.timeout(100))).toBeUndefined();
     expect(await sessionSettled(services, "ses_1", waits)(never)).toBe("ses_1");
-    expect(cursors).toEqual(["", "c1", ""]);
+    expect(cursors).toEqual(["first of run_1", "c1", ""]);
   });
 
   it("takes one for settled that calls nobody back and is called back by nobody", async () => {
@@ -165,6 +157,7 @@ describe("waiting for a session", () => {
           page += 1;
           return { sessions, nextPageToken: page < children.length ? "more" : "" };
         });
+        router.rpc(SessionService.method.listSessionEvents, () => ({}));
         // oxlint-disable-next-line require-yield
         router.rpc(SessionService.method.watchSession, async function* () {
           left.abort();
