@@ -10,7 +10,7 @@ import { BOOT_VARIABLE } from "../lib/boot-variable.ts";
 import { inPackage } from "../lib/package-root.ts";
 import { executorEnv, runMarkers } from "../runner/execution/environment.ts";
 import type { Leash } from "../runner/execution/leash.ts";
-import { killMarked, processesMarked } from "../runner/execution/processes.ts";
+import { endMarked, processesMarked } from "../runner/execution/processes.ts";
 import { supervise } from "../runner/execution/supervisor.ts";
 import type { Execution } from "../runner/execution/supervisor.ts";
 import type { Seen } from "./judge.ts";
@@ -184,7 +184,7 @@ export class Bench {
     this.#current = undefined;
     const stoppedAt = await watched;
     const swept = survivors(processesMarked(markers));
-    await killMarked(markers, 5_000);
+    await endMarked(markers, { timeoutMs: 5_000 });
     const left = this.#leftOf(markers);
     this.#all.push({ runId: env["AGENT_RUN_ID"] ?? "", left, swept });
     return {

@@ -158,7 +158,7 @@ function failureOf(result: JsonObject): Final {
     case "error_max_structured_output_retries":
       return { ok: false, reason: "OUTPUT_SCHEMA", message: `no result fits the output schema; ${text}` };
     default: {
-      if (/^No conversation found/.test(text)) {
+      if (text.startsWith("No conversation found")) {
         const message = `${text}; its files are not in this session's private folder: start a new session`;
         return { ok: false, reason: "UNKNOWN_SESSION", message };
       }

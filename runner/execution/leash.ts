@@ -4,7 +4,7 @@ import { Socket } from "node:net";
 import { fileURLToPath } from "node:url";
 import type { Log } from "../../lib/log.ts";
 import { BOOT_VARIABLE } from "../../lib/boot-variable.ts";
-import { killMarked } from "./processes.ts";
+import { endMarked } from "./processes.ts";
 
 const SCRIPT = fileURLToPath(new URL("leash.sh", import.meta.url));
 
@@ -146,6 +146,8 @@ class RestartingLeash implements Leash {
  * until there is none, for at most `timeoutMs`. Linux only; elsewhere nothing is found. Returns the pids that were
  * signalled and those still there.
  */
-export function reapBoot(bootId: string, timeoutMs = 5_000): Promise<{ killed: number[]; left: number[] }> {
-  return killMarked([`${BOOT_VARIABLE}=${bootId}`], timeoutMs);
+export async function reapBoot(bootId: string, timeoutMs = 5_000): Promise<{ killed: number[]; left: number[] }> {
+  const { ended, left } = await endMarked([`${BOOT_VARIABLE}=${bootId}`], { timeoutMs });
+  const pids = [ended, left].map((processes) => processes.map(({ pid }) => pid));
+  return { killed: pids.flat(), left: pids[1]! };
 }

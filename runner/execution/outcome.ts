@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { ExitSchema, FailureReason } from "../../gen/agentrunner/v1/run_pb.ts";
 import type { Exit } from "../../gen/agentrunner/v1/run_pb.ts";
 import { Report_Kind } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import type { Ended, MarkedProcess } from "./processes.ts";
 
 /** Exit code by which an executor says that its environment failed, not its work (EX_TEMPFAIL of sysexits.h). */
 const ENVIRONMENT_EXIT_CODE = 75;
@@ -36,6 +37,8 @@ export interface ExecutionFacts {
   outputTruncated: boolean;
   /** End of stderr, already bounded. */
   stderrTail: string;
+  /** What had left the process group. Absent: not looked for. */
+  behind?: Ended | undefined;
 }
 
 export interface Outcome {
@@ -59,15 +62,46 @@ export function outcomeOf(facts: ExecutionFacts): Outcome {
   if (end.type === "code") exit.code = end.code;
   if (end.type === "signal") exit.signal = end.signal;
   const { kind, failure, message } = endedBy === undefined ? ownOutcome(facts) : forcedOutcome(endedBy, facts);
-  return { kind, failure, message, exit };
+  const said = [message, endedBy === undefined ? behindText(facts) : survivorsText(facts)].filter(
+    (text) => text !== "",
+  );
+  return { kind, failure, message: said.join("; "), exit };
 }
 
 type Verdict = Omit<Outcome, "exit">;
 
-function ownOutcome({ end, stderrTail, outputTruncated }: ExecutionFacts): Verdict {
+const LEFT_IN_GROUP = "executor left processes behind, which were ended";
+
+function nothingBehind({ behind }: ExecutionFacts): boolean {
+  return behind === undefined || (behind.ended.length === 0 && behind.left.length === 0);
+}
+
+/** What an executor that ended by itself left outside of its process group. */
+function behindText(facts: ExecutionFacts): string {
+  const ended = facts.behind?.ended ?? [];
+  const text = ended.length === 0 ? "" : `executor left processes behind, which were ended: ${namesOf(ended)}`;
+  return [text, survivorsText(facts)].filter((one) => one !== "").join("; ");
+}
+
+function survivorsText({ behind }: ExecutionFacts): string {
+  if (behind === undefined || behind.left.length === 0) return "";
+  return `processes of the run are still there after SIGKILL: ${namesOf(behind.left)}`;
+}
+
+/** Names that one message holds; the others are counted. */
+const MAX_NAMED = 5;
+
+function namesOf(processes: readonly MarkedProcess[]): string {
+  const names = processes.slice(0, MAX_NAMED).map(({ pid, name }) => (name === "" ? String(pid) : `${pid} (${name})`));
+  const more = processes.length - names.length;
+  return more > 0 ? `${names.join(", ")} and ${more} more` : names.join(", ");
+}
+
+function ownOutcome(facts: ExecutionFacts): Verdict {
+  const { end, stderrTail, outputTruncated } = facts;
   switch (end.type) {
     case "code": {
-      if (end.code === 0) return completed(outputTruncated ? "executor left processes behind, which were ended" : "");
+      if (end.code === 0) return completed(outputTruncated && nothingBehind(facts) ? LEFT_IN_GROUP : "");
       const code = `executor exited with code ${end.code}`;
       return end.code === ENVIRONMENT_EXIT_CODE
         ? failed(FailureReason.ENVIRONMENT, `${code}: its environment failed, not its work`, stderrTail)

@@ -72,48 +72,83 @@ export function hasEnded(pid: number): boolean {
 /**
  * Pids of the running processes, this one excepted, that were started with every one of `entries` (`NAME=value`) in their
  * environment. Linux only, elsewhere none; other users' processes are seen only by root.
+ * @param after looks only at processes that were started after this pid, which is much cheaper.
  *
  * @throws Error when no file can be opened (EMFILE): who runs is not known then.
  */
-export function processesMarked(entries: readonly string[]): number[] {
+export function processesMarked(entries: readonly string[], after?: number): number[] {
   if (!HAS_PROC) return [];
   const wanted = entries.map((entry) => `\0${entry}\0`);
+  // The kernel counts pids up, and begins again at the end: then the newer ones are below, too.
+  const isYounger = after === undefined || (lastPid() ?? 0) < after ? () => true : (pid: number) => pid > after;
   return processIds().filter((pid) => {
-    if (pid === process.pid) return false;
+    if (pid === process.pid || !isYounger(pid)) return false;
     const environment = `\0${readProc(pid, "environ") ?? ""}`;
     return wanted.every((entry) => environment.includes(entry));
   });
 }
 
-/**
- * Sends SIGKILL to every process that `processesMarked` finds, again and again until there is none, for at most
- * `timeoutMs`. Returns the pids that were signalled and those that are still there.
- */
-export async function killMarked(
+/** What to end, and how long to wait. Times in milliseconds. */
+export interface MarkedTerms {
+  /** Time from SIGTERM to SIGKILL. Absent: SIGKILL at once. */
+  readonly graceMs?: number;
+  /** Time for all of it. */
+  readonly timeoutMs: number;
+  /** As for `processesMarked`. */
+  readonly after?: number | undefined;
+}
+
+export interface MarkedProcess {
+  readonly pid: number;
+  /** Of its program, as the system knows it. */
+  readonly name: string;
+}
+
+export interface Ended {
+  /** Those that were signalled and are gone. */
+  readonly ended: readonly MarkedProcess[];
+  /** Those that are still there. */
+  readonly left: readonly MarkedProcess[];
+}
+
+/** Ends every process that `processesMarked` finds: looks again and again until there is none, or the time is over. */
+export async function endMarked(
   entries: readonly string[],
-  timeoutMs: number,
-): Promise<{ killed: number[]; left: number[] }> {
+  { graceMs, timeoutMs, after }: MarkedTerms,
+): Promise<Ended> {
   if (entries.length === 0) throw new RangeError("no marker given: every process would be meant");
-  const killed = new Set<number>();
-  const deadline = performance.now() + timeoutMs;
+  const signalled = new Map<number, MarkedProcess>();
+  const begin = performance.now();
   for (;;) {
-    const left = ifKnown(() => processesMarked(entries));
-    if (left === undefined) {
-      if (performance.now() > deadline) return { killed: [...killed], left: [] };
-      await delay(LOOK_AGAIN_MS);
-      continue;
+    const now = performance.now() - begin;
+    const there = ifKnown(() => processesMarked(entries, after));
+    if (there?.length === 0 || now > timeoutMs) {
+      const left = (there ?? []).map(named);
+      const isLeft = ({ pid }: MarkedProcess) => left.some((one) => one.pid === pid);
+      return { ended: [...signalled.values()].filter((one) => !isLeft(one)), left };
     }
-    if (left.length === 0 || performance.now() > deadline) return { killed: [...killed], left };
-    for (const pid of left) {
-      killed.add(pid);
-      try {
-        process.kill(pid, "SIGKILL");
-      } catch {
-        // It ended meanwhile, or is not ours to end; the next look tells which.
-      }
+    const isOver = graceMs === undefined || now >= graceMs;
+    for (const pid of there ?? []) {
+      const before = signalled.get(pid);
+      // SIGTERM once, SIGKILL as often as it takes.
+      if (before !== undefined && !isOver) continue;
+      signalled.set(pid, before ?? named(pid));
+      send(pid, isOver ? "SIGKILL" : "SIGTERM");
     }
     await delay(LOOK_AGAIN_MS);
   }
+}
+
+function send(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // It ended meanwhile, or is not ours to end; the next look tells which.
+  }
+}
+
+function named(pid: number): MarkedProcess {
+  return { pid, name: ifKnown(() => processStat(pid)?.name) ?? "" };
 }
 
 function ifKnown<T>(look: () => T): T | undefined {
@@ -129,12 +164,19 @@ function processIds(): number[] {
   return readdirSync("/proc").map(Number).filter(Number.isInteger);
 }
 
-function processStat(pid: number): { state: string; pgid: number } | undefined {
+/** The pid that was given last; undefined when it cannot be read. */
+function lastPid(): number | undefined {
+  const last = Number(readFileSync("/proc/loadavg", "latin1").trim().split(" ").at(-1));
+  return Number.isInteger(last) ? last : undefined;
+}
+
+function processStat(pid: number): { name: string; state: string; pgid: number } | undefined {
   const stat = readProc(pid, "stat");
   if (stat === undefined) return undefined;
   // The name of the program stands in brackets and may hold brackets and spaces itself.
-  const [state = "", , pgid] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return { state, pgid: Number(pgid) };
+  const end = stat.lastIndexOf(")");
+  const [state = "", , pgid] = stat.slice(end + 2).split(" ");
+  return { name: stat.slice(stat.indexOf("(") + 1, end), state, pgid: Number(pgid) };
 }
 
 function isOver(state: string): boolean {

@@ -16,14 +16,17 @@ import { StopLadder } from "./stop-ladder.ts";
 import type { Leash } from "./leash.ts";
 import { outcomeOf } from "./outcome.ts";
 import type { EndedBy, Outcome, ProcessEnd } from "./outcome.ts";
-import { hasEnded, killMarked, ProcessGroup } from "./processes.ts";
-import type { Kill } from "./processes.ts";
+import { endMarked, hasEnded, ProcessGroup } from "./processes.ts";
+import type { Ended, Kill } from "./processes.ts";
 
 /** How long output waits for more before it is an event: a watcher sees it at once, and a flood is still batched. */
 const FLUSH_MS = 50;
 
 /** Pause between two looks at a process group, whose end nobody announces. */
 const LOOK_AGAIN_MS = 50;
+
+/** The pids of the system cannot come round twice within this time, so that what is younger has a higher one. */
+const YOUNG_MS = 60_000;
 
 /** What to run, and how long to wait for what. Times are milliseconds, at most 24.8 days. */
 export interface ExecutionSpec {
@@ -168,6 +171,8 @@ class Supervision implements Execution {
   #leaderRuns = true;
   #pipesOpen = true;
   #endedBy: EndedBy | undefined;
+  #behind: Ended | undefined;
+  readonly #startedAt = performance.now();
 
   constructor(
     child: ChildProcessWithoutNullStreams,
@@ -227,7 +232,7 @@ class Supervision implements Execution {
     // A group that cannot be ended stays on the leash.
     if (end.type !== "stuck" && !this.#group.alive()) leash?.remove(this.pid);
     const { stderrTail, ...summary } = this.#output.summary();
-    const facts = { end, endedBy: this.#endedBy, killedAfterMs, outputTruncated, stderrTail };
+    const facts = { end, endedBy: this.#endedBy, killedAfterMs, outputTruncated, stderrTail, behind: this.#behind };
     return { ...outcomeOf(facts), ...summary };
   }
 
@@ -242,7 +247,7 @@ class Supervision implements Execution {
     const graceEndsAt = performance.now() + this.#spec.orphanGraceMs;
     const graceOver = () => performance.now() - (this.#intake.heldMs - heldBefore) >= graceEndsAt;
     const groupGone = await this.#untilGroupIsGone(graceOver);
-    if (groupGone && this.#endedBy !== undefined) await this.#sweep();
+    if (groupGone) this.#behind = await this.#sweep();
     const readToEnd = groupGone && (await this.#untilPipesEnd(graceOver));
     const pipesCut = !readToEnd && this.#closePipes();
     return pipesCut || (!stoppedBefore && this.#ladder.begun);
@@ -280,10 +285,17 @@ class Supervision implements Execution {
     await (this.#pipesOpen ? Promise.race([this.#pipes.promise, look]) : look);
   }
 
-  /** A run that the runner ends leaves nothing behind: also what left the group, as far as its environment tells. */
-  async #sweep(): Promise<void> {
+  /**
+   * A run leaves nothing behind: also what left the group, as far as its environment tells. Agents put the processes of their
+   * tools into groups of their own. Who was not stopped with the run has the grace of orphans.
+   */
+  async #sweep(): Promise<Ended | undefined> {
     const markers = runMarkers(this.#spec.env);
-    if (markers !== undefined) await killMarked(markers, this.#spec.pipeDrainMs);
+    if (markers === undefined) return undefined;
+    const { orphanGraceMs, pipeDrainMs } = this.#spec;
+    const graceMs = this.#endedBy === undefined ? orphanGraceMs : 0;
+    const after = performance.now() - this.#startedAt < YOUNG_MS ? this.pid : undefined;
+    return endMarked(markers, { graceMs, timeoutMs: graceMs + pipeDrainMs, after });
   }
 
   /** Stops reading. True when something could still have come. */

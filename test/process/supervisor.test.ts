@@ -214,12 +214,21 @@ describe("what outlives the executor", () => {
     expect(outcome.result?.text).toBe("last words\n");
   });
 
-  it("is cut off from the pipes, and lives on, when it left the group of a run that nobody stopped", async () => {
+  it("is ended and named when it left the group of a run that nobody stopped", async () => {
     const run = bash("setsid sleep 60 & echo hi; exit 0");
-    expect(await run.done).toMatchObject({ kind: COMPLETED, exit: { outputTruncated: true } });
-    const [escaped, ...others] = processesOf(env);
-    expect(others).toEqual([]);
-    process.kill(escaped!, "SIGKILL");
+    const { message, ...outcome } = await run.done;
+    expect(outcome).toMatchObject({ kind: COMPLETED, result: { text: "hi\n" }, exit: { outputTruncated: false } });
+    expect(message).toMatch(/^executor left processes behind, which were ended: \d+ \((sleep|setsid)\)$/);
+    expect(processesOf(env)).toEqual([]);
+  });
+
+  it("has SIGTERM and a grace to end in order, and SIGKILL after it", async () => {
+    const stubborn = `trap "" TERM; echo ready >&3; sleep 60`;
+    const run = bash(`exec 3>&1; setsid bash -c '${stubborn}' & read -t 5 <&0; sleep 0.5; exit 3`);
+    const { message, ...outcome } = await run.done;
+    expect(outcome).toMatchObject({ kind: FAILED, exit: { code: 3 } });
+    expect(message).toContain("executor left processes behind, which were ended: ");
+    expect(processesOf(env)).toEqual([]);
   });
 });
 
