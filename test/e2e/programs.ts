@@ -138,10 +138,10 @@ export class Home {
   }
 
   /** Starts a runner whose runs work in `project`, and waits until it is registered. */
-  async runner(coordinator: { url: string }, flags: readonly string[]): Promise<RunningRunner> {
+  async runner(coordinator: { url: string }, flags: readonly string[], options?: StartOptions): Promise<RunningRunner> {
     await mkdir(this.path("project"), { recursive: true });
     const places = ["--coordinator-url", coordinator.url, "--project-dir", this.path("project")];
-    const program = this.open("agent-runner", [...places, ...flags]);
+    const program = this.open("agent-runner", [...places, ...flags], options);
     const [, runnerId = ""] = await program.says(/Registered as (lnch_\w+)/);
     return { ...program, runnerId };
   }

@@ -1,0 +1,20 @@
+import { installedProgram, installCommand } from "../../../executors/lib/roster/find-program.ts";
+import { loadEntry, rosterDirs } from "../../../executors/lib/roster/load-roster.ts";
+import { skipAloud } from "../programs.ts";
+
+/** Where tests find real agents, below AGENT_RUNNER_AGENTS_DIR alone: the user's own are never touched. */
+const WHERE = {
+  AGENT_RUNNER_AGENTS_DIR: process.env["AGENT_RUNNER_AGENTS_DIR"] ?? "/nonexistent",
+  HOME: "/nonexistent",
+};
+
+/** Skips the test, with the reason, where the agent is not installed. Returns the variable that says where agents are. */
+export function installed(name: string, skip: (reason: string) => never): { AGENT_RUNNER_AGENTS_DIR: string } {
+  const entry = loadEntry(name, rosterDirs(WHERE));
+  if (installedProgram(entry, WHERE) === undefined) {
+    const dir = process.env["AGENT_RUNNER_AGENTS_DIR"];
+    const where = dir === undefined ? "AGENT_RUNNER_AGENTS_DIR is not set" : `it is not in ${dir}`;
+    skipAloud(skip, `${name} is no part of this run: ${where}; ${installCommand(entry, WHERE)}`);
+  }
+  return { AGENT_RUNNER_AGENTS_DIR: WHERE.AGENT_RUNNER_AGENTS_DIR };
+}
