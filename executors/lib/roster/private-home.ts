@@ -3,6 +3,7 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
+  readFileSync,
   readlinkSync,
   renameSync,
   rmSync,
@@ -11,6 +12,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
+import { installFolder } from "./find-program.ts";
 import type { RosterEntry } from "./roster-entry.ts";
 import { userFile } from "./user-home.ts";
 
@@ -24,37 +26,51 @@ export interface PrivateHome {
 }
 
 /**
- * Makes what the agent keeps in a home appear in a folder of the session: links to the user's credentials, and the files of
- * its roster entry. The user's own home is read and never written; what the agent writes through a link, such as a renewed
- * token, is the exception, and is what keeps its login alive.
+ * Makes what the agent keeps in a home appear in a folder of the session: links to the user's logins or copies of them, and the
+ * files of its roster entry. The user's own home is read and never written. What the agent writes through a link, such as a renewed
+ * token, is the exception, and is what keeps its login alive; what it fetches once is beside our installed agents.
  * @param sessionHomeDir the session's folder, see session-home.ts.
  * @param env what the entry's files take values from; it may put parts of the user's home elsewhere (XDG_DATA_HOME).
  */
 export function prepareHome(
-  entry: Pick<RosterEntry, "home">,
+  entry: Pick<RosterEntry, "name" | "install" | "home">,
   sessionHomeDir: string,
   userHome: string,
   env: Env,
 ): PrivateHome {
-  const { variables, credentials, files } = entry.home;
+  const { variables, shared = {}, credentials, files } = entry.home;
   const dir = join(sessionHomeDir, "home");
   privateFolder(dir);
-  for (const { from, to } of credentials) {
+  for (const { from, to, copy = false } of credentials) {
     privateFolder(join(dir, dirname(to)));
-    linkCredential(userFile(from, userHome, env), join(dir, to));
+    bringCredential(userFile(from, userHome, env), join(dir, to), copy);
   }
   for (const { path, content, when } of files) {
     if (when !== undefined && !env[when]) continue;
     privateFolder(join(dir, dirname(path)));
     writePrivate(join(dir, path), filled(content, dir, env));
   }
-  const places = Object.entries(variables).map(([name, place]): [string, string] => [name, join(dir, place)]);
-  for (const [, place] of places) privateFolder(place);
-  return { dir, env: Object.fromEntries(places) };
+  const own = Object.entries(variables).map(([name, place]) => [name, made(join(dir, place))]);
+  const common = Object.entries(shared).map(([name, place]) => [name, sharedFolder(entry, place, dir, env)]);
+  return { dir, env: Object.fromEntries([...own, ...common]) as Record<string, string> };
+}
+
+/** The folder beside the install; one in the private home where an administrator has installed the agents. */
+function sharedFolder(entry: Pick<RosterEntry, "name" | "install">, place: string, dir: string, env: Env): string {
+  try {
+    return made(join(installFolder(entry, env), "shared", place));
+  } catch {
+    return made(join(dir, "shared", place));
+  }
+}
+
+function made(path: string): string {
+  privateFolder(path);
+  return path;
 }
 
 /** Writes a file of mode 0600 so that nobody sees a half of it. */
-export function writePrivate(path: string, content: string): void {
+export function writePrivate(path: string, content: string | Uint8Array): void {
   const aside = `${path}.${crypto.randomUUID()}.new`;
   try {
     writeFileSync(aside, content, { mode: 0o600, flag: "wx" });
@@ -74,16 +90,18 @@ function privateFolder(path: string): void {
  * An agent that renews its token may put a file where our link was. That one is kept while it is newer than the user's,
  * whose token may be of no use any more.
  */
-function linkCredential(from: string, to: string): void {
+function bringCredential(from: string, to: string, copy: boolean): void {
   const there = lstatSync(to, { throwIfNoEntry: false });
   const exists = existsSync(from);
   if (there !== undefined) {
     if (!there.isSymbolicLink() && (!exists || there.mtimeMs >= statSync(from).mtimeMs)) return;
-    if (exists && there.isSymbolicLink() && readlinkSync(to) === from) return;
+    if (exists && !copy && there.isSymbolicLink() && readlinkSync(to) === from) return;
     // A link to nothing would have a login of this session written into the user's home.
     rmSync(to, { recursive: true });
   }
-  if (exists) symlinkSync(from, to);
+  if (!exists) return;
+  if (copy) writePrivate(to, readFileSync(from));
+  else symlinkSync(from, to);
 }
 
 /** JSON and TOML write a text within quotes alike. */

@@ -112,10 +112,24 @@ export interface AgentEndpoint {
 export interface AgentHome {
   /** Variables that name the private folder of the session, or a folder in it: `{CODEX_HOME: "."}`. */
   readonly variables: Readonly<Record<string, string>>;
-  /** Files of the user's home that appear in the private folder: from, relative to HOME; to, relative to the folder. */
-  readonly credentials: readonly { readonly from: string; readonly to: string }[];
+  /**
+   * Variables that name a folder beside the install, which all sessions have in common: what is unpacked or fetched once, and
+   * nothing of a conversation.
+   */
+  readonly shared?: Readonly<Record<string, string>>;
+  /** Files of the user's home that appear in the private folder. */
+  readonly credentials: readonly Credential[];
   /** Files written into the private folder at each start, of mode 0600. */
   readonly files: readonly HomeFile[];
+}
+
+export interface Credential {
+  /** Relative to HOME. */
+  readonly from: string;
+  /** Relative to the private folder. */
+  readonly to: string;
+  /** It is copied and not linked: the agent keeps other things in the file as well, which are not to change for the user. */
+  readonly copy?: boolean;
 }
 
 export interface HomeFile {

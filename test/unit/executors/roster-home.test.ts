@@ -58,7 +58,12 @@ function snapshot(of: string): string[] {
 
 const mode = (path: string): number => statSync(path).mode & 0o777;
 
-const home = (parts: Partial<AgentHome>) => ({ home: { variables: {}, credentials: [], files: [], ...parts } });
+const install = { registry: "npm", package: "robot", version: "1.0.0", sizeMb: 1, memoryMb: 1 } as const;
+const home = (parts: Partial<AgentHome>) => ({
+  name: "robot",
+  install,
+  home: { variables: {}, credentials: [], files: [], ...parts },
+});
 
 describe("the login of an agent", () => {
   const copilot = loadEntry("copilot", dirs);
@@ -113,20 +118,24 @@ describe("the private home of a session", () => {
       const env = Object.fromEntries(
         [entry.endpoint.url, ...entry.home.files.map(({ when }) => when)].map((name) => [name ?? "X", "http://x"]),
       );
+      env["AGENT_RUNNER_AGENTS_DIR"] = join(dir, "agents");
       const first = prepareHome(entry, session, userHome, env);
       const files = snapshot(first.dir).map((line) => line.split(" ")[0]);
       expect(prepareHome(entry, session, userHome, env)).toEqual(first);
       expect(snapshot(first.dir).map((line) => line.split(" ")[0])).toEqual(files);
       expect(snapshot(userHome)).toEqual(before);
-      expect(Object.keys(first.env)).toEqual(Object.keys(entry.home.variables));
-      for (const place of Object.values(first.env)) expect(`${place}/`).toContain(`${session}/home/`);
+      const { variables, shared = {} } = entry.home;
+      expect(Object.keys(first.env)).toEqual([...Object.keys(variables), ...Object.keys(shared)]);
+      for (const name of Object.keys(variables)) expect(`${first.env[name]}/`).toContain(`${session}/home/`);
+      for (const name of Object.keys(shared)) expect(first.env[name]).toContain(`${dir}/agents/`);
       for (const name of readdirSync(first.dir, { recursive: true, encoding: "utf8" })) {
         const path = join(first.dir, name);
         if (!lstatSync(path).isSymbolicLink()) expect(mode(path)).toBe(lstatSync(path).isDirectory() ? 0o700 : 0o600);
       }
       expect(mode(first.dir)).toBe(0o700);
-      for (const { from, to } of entry.home.credentials) {
-        expect(readlinkSync(join(first.dir, to))).toBe(join(userHome, from));
+      for (const { from, to, copy = false } of entry.home.credentials) {
+        if (copy) expect(readFileSync(join(first.dir, to), "utf8")).toBe("secret");
+        else expect(readlinkSync(join(first.dir, to))).toBe(join(userHome, from));
       }
       for (const { path } of entry.home.files.filter(({ path }) => path.endsWith(".json"))) {
         expect(() => JSON.parse(readFileSync(join(first.dir, path), "utf8"))).not.toThrow();
@@ -188,6 +197,29 @@ describe("the private home of a session", () => {
     prepareHome(entry, session, userHome, {});
     expect(readlinkSync(own)).toBe(file);
     expect(readFileSync(file, "utf8")).toBe("secret");
+  });
+
+  it("copies what the agent keeps other things in, until the user's is newer", () => {
+    const entry = home({ credentials: [{ from: "state", to: "state", copy: true }] });
+    const file = userFile("state", "one");
+    const own = join(prepareHome(entry, session, userHome, {}).dir, "state");
+    expect([readFileSync(own, "utf8"), lstatSync(own).isSymbolicLink(), mode(own)]).toEqual(["one", false, 0o600]);
+    writeFileSync(own, "of this session");
+    prepareHome(entry, session, userHome, {});
+    expect([readFileSync(own, "utf8"), readFileSync(file, "utf8")]).toEqual(["of this session", "one"]);
+    utimesSync(own, 500, 500);
+    prepareHome(entry, session, userHome, {});
+    expect(readFileSync(own, "utf8")).toBe("one");
+  });
+
+  it("has folders in common with other sessions beside the install, or its own where that cannot be written", () => {
+    const entry = home({ shared: { CACHE: "cache" } });
+    const agents = join(dir, "agents");
+    const { env } = prepareHome(entry, session, userHome, { AGENT_RUNNER_AGENTS_DIR: agents });
+    expect([env["CACHE"], mode(env["CACHE"]!)]).toEqual([join(agents, "robot/shared/cache"), 0o700]);
+    writeFileSync(join(dir, "file"), "");
+    const other = prepareHome(entry, session, userHome, { AGENT_RUNNER_AGENTS_DIR: join(dir, "file") });
+    expect(other.env["CACHE"]).toBe(join(session, "home/shared/cache"));
   });
 
   it("points links at the home of now", () => {
