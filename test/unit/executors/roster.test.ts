@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { parse as parseYaml } from "yaml";
+import { POINTS } from "../../../conformance/points.ts";
 import { AgentError } from "../../../executors/lib/agent/agent-error.ts";
 import { loadEntry, loadRoster, rosterDirs } from "../../../executors/lib/roster/load-roster.ts";
 import {
@@ -87,6 +88,12 @@ describe("the roster of this package", () => {
       expect(mcp.variable !== undefined).toBe(mcp.transport === "env-json");
       expect(mcp.file !== undefined).toBe(mcp.transport === "home-file");
     }
+  });
+
+  it("names what an agent lacks as the check of executors does", () => {
+    const known = [...POINTS.map(({ name }) => name), "limits", "cost", "usage", "schema"] as string[];
+    const lacks = load().entries.flatMap(({ lacks }) => Object.keys(lacks));
+    expect(lacks.filter((name) => !known.includes(name))).toEqual([]);
   });
 
   it("gives OpenCode a provider by extending it, with one folder of the install", () => {
