@@ -116,8 +116,17 @@ function validator(): ValidateFunction {
   if (compiled !== undefined) return compiled;
   const schema = JSON.parse(readFileSync(inPackage("executors/roster/roster.schema.json"), "utf8")) as object;
   const { Ajv2020 } = createRequire(import.meta.url)("ajv/dist/2020.js") as typeof Ajv;
-  compiled = new Ajv2020({ verbose: true, allErrors: true, allowUnionTypes: true }).compile(schema);
+  const options = { verbose: true, allErrors: true, allowUnionTypes: true, formats: { regex: isRegex } };
+  compiled = new Ajv2020(options).compile(schema);
   return compiled;
+}
+
+function isRegex(text: string): boolean {
+  try {
+    return new RegExp(text) instanceof RegExp;
+  } catch {
+    return false;
+  }
 }
 
 /** `start.prompt must be one of stdin, argument, acp, not "file"`. */

@@ -1,9 +1,11 @@
 import {
   chmodSync,
   existsSync,
+  globSync,
   lstatSync,
   mkdirSync,
   readFileSync,
+  readdirSync,
   readlinkSync,
   renameSync,
   rmSync,
@@ -11,9 +13,9 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { installFolder } from "./find-program.ts";
-import type { RosterEntry } from "./roster-entry.ts";
+import type { HomeRename, RosterEntry } from "./roster-entry.ts";
 import { userFile } from "./user-home.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -38,7 +40,7 @@ export function prepareHome(
   userHome: string,
   env: Env,
 ): PrivateHome {
-  const { variables, shared = {}, credentials, files } = entry.home;
+  const { variables, shared = {}, credentials, files, renames = [] } = entry.home;
   const dir = join(sessionHomeDir, "home");
   privateFolder(dir);
   for (const { from, to, copy = false } of credentials) {
@@ -50,6 +52,7 @@ export function prepareHome(
     privateFolder(join(dir, dirname(path)));
     writePrivate(join(dir, path), filled(content, dir, env));
   }
+  for (const rename of renames) moveAway(dir, rename);
   const own = Object.entries(variables).map(([name, place]) => [name, made(join(dir, place))]);
   const common = Object.entries(shared).map(([name, place]) => [name, sharedFolder(entry, place, dir, env)]);
   return { dir, env: Object.fromEntries([...own, ...common]) as Record<string, string> };
@@ -67,6 +70,21 @@ function sharedFolder(entry: Pick<RosterEntry, "name" | "install">, place: strin
 function made(path: string): string {
   privateFolder(path);
   return path;
+}
+
+function moveAway(dir: string, { folder, name, to }: HomeRename): void {
+  const whole = new RegExp(`^(?:${name})$`);
+  for (const path of globSync(join(folder, "*"), { cwd: dir })) {
+    const file = basename(path);
+    if (!whole.test(file)) continue;
+    const place = join(dir, dirname(path));
+    const taken = new Set(readdirSync(place));
+    let n = 0;
+    let free: string;
+    do free = file.replace(whole, to.replaceAll("${n}", String(n++)));
+    while (taken.has(free));
+    renameSync(join(dir, path), join(place, free));
+  }
 }
 
 /** Writes a file of mode 0600 so that nobody sees a half of it. */

@@ -121,6 +121,17 @@ export interface AgentHome {
   readonly credentials: readonly Credential[];
   /** Files written into the private folder at each start, of mode 0600. */
   readonly files: readonly HomeFile[];
+  /** Files of the private folder that are renamed at each start, because the agent would write over them. */
+  readonly renames?: readonly HomeRename[];
+}
+
+export interface HomeRename {
+  /** Their folders, relative to the private folder; `*` stands for any one name. */
+  readonly folder: string;
+  /** Regular expression of their whole names. */
+  readonly name: string;
+  /** The new name: `$1` is the first group, `${n}` the first number with which the name is free. */
+  readonly to: string;
 }
 
 export interface Credential {
@@ -199,6 +210,8 @@ export interface AgentOutput {
   readonly usage: UsageRule;
   /** Where usage is over ACP: the answer to the prompt, its `_meta.quota`, `_meta.usage` of the chunks. */
   readonly acpUsage?: "answer" | "quota" | "chunks" | "none";
+  /** The answer's usage is of the whole conversation: what earlier runs used is taken off. */
+  readonly acpUsageSums?: boolean;
   /** Flag that takes a JSON Schema of the result, in its own mode. Absent: it has none. */
   readonly schemaFlag?: string;
 }

@@ -222,6 +222,22 @@ describe("the private home of a session", () => {
     expect(other.env["CACHE"]).toBe(join(session, "home/shared/cache"));
   });
 
+  it("renames what the agent would write over, each time to a name that is free", () => {
+    const { home: entry } = loadEntry("gemini", dirs);
+    const place = join(session, "home/.gemini/tmp/project/chats");
+    mkdirSync(place, { recursive: true });
+    const name = "session-2026-11-25T21-03-7cddc5eb.jsonl";
+    for (const text of ["first", "second", "third"]) {
+      writeFileSync(join(place, name), text);
+      writeFileSync(join(place, "other.json"), "");
+      prepareHome(home(entry), session, userHome, {});
+    }
+    const all = readdirSync(place).sort();
+    expect(all).toEqual(["other.json", ...[0, 1, 2].map((n) => `session-2026-11-25T21-03.${n}-7cddc5eb.jsonl`)]);
+    const texts = all.slice(1).map((file) => readFileSync(join(place, file), "utf8"));
+    expect(texts).toEqual(["first", "second", "third"]);
+  });
+
   it("points links at the home of now", () => {
     const entry = home({ credentials: [{ from: "login", to: "login" }] });
     userFile("login");
