@@ -48,7 +48,7 @@ export interface BenchTarget {
   readonly parameters: JsonObject;
   /** Variables of the user that it gets beside the usual ones. */
   readonly passEnv: readonly string[];
-  /** Variables of the roster by which it finds the model. */
+  /** Variables of the roster by which it finds the model. The first key is set, and no key is the user's. */
   readonly endpoint: {
     readonly urls: readonly string[];
     readonly keys: readonly string[];
@@ -236,14 +236,15 @@ export class Bench {
     const { stub, orchestrator, workspace, bootId, env, agentsDir } = this.#deps;
     const { command, passEnv, endpoint } = this.#target;
     this.#runs += 1;
+    const [firstKey] = endpoint.keys;
     const own = {
-      ...stub.env(endpoint),
+      ...stub.env({ urls: endpoint.urls, keys: firstKey === undefined ? [] : [firstKey] }),
       ...Object.fromEntries(endpoint.models.map((name) => [name, env[name] || "stub-model"])),
       AGENT_SESSION_DIR: workspace.sessionDir(sessionId),
       AGENT_RUNNER_AGENTS_DIR: agentsDir,
     };
     return executorEnv(
-      { ...env, ...own, ...NOT_THE_USERS, HOME: workspace.home },
+      { ...env, ...without(endpoint.keys), ...own, ...NOT_THE_USERS, HOME: workspace.home },
       {
         passEnv: [...passEnv, ...Object.keys(own)],
         nodeDir: command.startsWith(inPackage("executors") + sep) ? dirname(process.execPath) : undefined,
@@ -292,6 +293,10 @@ export class Bench {
       }),
     );
   }
+}
+
+function without(names: readonly string[]): Record<string, undefined> {
+  return Object.fromEntries(names.map((name) => [name, undefined]));
 }
 
 /** Looks until the run has ended; the time at which it was stopped. */
