@@ -26,28 +26,7 @@ export type Said =
   | ({ readonly type: "point" } & PointReport)
   | { readonly type: "end"; readonly ok: boolean };
 
-/** A row of `ao executors ls`. */
-export interface ListedExecutor {
-  readonly name: string;
-  readonly kind: "executor" | "agent";
-  readonly path: string;
-  readonly source: string;
-  readonly installed: boolean;
-  readonly help: string;
-}
-
-export interface ExecutorList {
-  readonly executors: readonly ListedExecutor[];
-  readonly problems: readonly { readonly name: string; readonly message: string }[];
-}
-
 type Env = Readonly<Record<string, string | undefined>>;
-
-/** The executors and agents of this machine. @throws CliError */
-export async function listAll(args: readonly string[], env: Env): Promise<ExecutorList> {
-  for await (const line of linesOf(["list", ...args], env)) return JSON.parse(line) as ExecutorList;
-  throw new CliError(EXIT.bug, "the list of executors is empty");
-}
 
 /**
  * Checks an executor, and tells of each point as soon as it was looked at. Ends early, and in order, when `signal` aborts.
@@ -55,11 +34,11 @@ export async function listAll(args: readonly string[], env: Env): Promise<Execut
  * @throws CliError when no check can be made.
  */
 export async function* checkExecutor(args: readonly string[], env: Env, signal: AbortSignal): AsyncGenerator<Said> {
-  for await (const line of linesOf(["check", ...args], env, signal)) yield JSON.parse(line) as Said;
+  for await (const line of linesOf(args, env, signal)) yield JSON.parse(line) as Said;
 }
 
 /** The lines of the program. It ends when we do, however we end: its stdin is a pipe that nobody writes to. */
-async function* linesOf(args: readonly string[], env: Env, signal?: AbortSignal): AsyncGenerator<string> {
+async function* linesOf(args: readonly string[], env: Env, signal: AbortSignal): AsyncGenerator<string> {
   const child = spawn(process.execPath, [programFile("check"), ...args], {
     stdio: "pipe",
     // A terminal's Ctrl+C reaches us alone: the program has a run to end, and to tidy up after it.
@@ -72,14 +51,14 @@ async function* linesOf(args: readonly string[], env: Env, signal?: AbortSignal)
     child.once("error", reject).once("close", (code) => resolve(code));
   });
   const leave = () => void child.stdin.end();
-  signal?.addEventListener("abort", leave);
+  signal.addEventListener("abort", leave);
   try {
     yield* createInterface({ input: child.stdout });
     const code = await exited;
-    if (signal?.aborted || code === EXIT.ok || code === EXIT.failed) return;
+    if (signal.aborted || code === EXIT.ok || code === EXIT.failed) return;
     throw new CliError(codeOf(code), stderr.trim().replace(/^error: /, "") || `the check ended with ${code}`);
   } finally {
-    signal?.removeEventListener("abort", leave);
+    signal.removeEventListener("abort", leave);
     leave();
     await exited;
   }

@@ -10,7 +10,7 @@ import { BOOT_VARIABLE } from "../lib/boot-variable.ts";
 import { inPackage } from "../lib/package-root.ts";
 import { executorEnv, runMarkers } from "../runner/execution/environment.ts";
 import type { Leash } from "../runner/execution/leash.ts";
-import { endMarked, processesMarked } from "../runner/execution/processes.ts";
+import { processesMarked } from "../runner/execution/processes.ts";
 import { supervise } from "../runner/execution/supervisor.ts";
 import type { Execution } from "../runner/execution/supervisor.ts";
 import type { Seen } from "./judge.ts";
@@ -48,7 +48,7 @@ export interface BenchTarget {
   readonly parameters: JsonObject;
   /** Variables of the user that it gets beside the usual ones. */
   readonly passEnv: readonly string[];
-  /** Variables of the roster by which it finds the model. */
+  /** Variables of the roster by which it finds the model. The first key is set, and no key is the user's. */
   readonly endpoint: {
     readonly urls: readonly string[];
     readonly keys: readonly string[];
@@ -98,8 +98,6 @@ export interface Order {
 
 /** A run that has ended. */
 export interface Ran extends Seen {
-  /** Processes that were there at its end, and that the runner's sweep ended. */
-  readonly swept: readonly Survivor[];
   /** Those that were there 1 s later. */
   readonly left: Promise<readonly Survivor[]>;
 }
@@ -120,11 +118,7 @@ export interface BenchDeps {
 export class Bench {
   readonly #target: BenchTarget;
   readonly #deps: BenchDeps;
-  readonly #all: {
-    readonly runId: string;
-    readonly left: Promise<readonly Survivor[]>;
-    readonly swept: readonly Survivor[];
-  }[] = [];
+  readonly #all: { readonly left: Promise<readonly Survivor[]>; readonly ended: string | undefined }[] = [];
   readonly #strays = new Set<number>();
   #current: Execution | undefined;
   #runs = 0;
@@ -183,10 +177,8 @@ export class Bench {
     const endedAt = performance.now();
     this.#current = undefined;
     const stoppedAt = await watched;
-    const swept = survivors(processesMarked(markers));
-    await endMarked(markers, { timeoutMs: 5_000 });
     const left = this.#leftOf(markers);
-    this.#all.push({ runId: env["AGENT_RUN_ID"] ?? "", left, swept });
+    this.#all.push({ left, ended: endedBehind(outcome.message) });
     return {
       outcome,
       events,
@@ -194,16 +186,15 @@ export class Bench {
       stopped: stoppedAt !== undefined,
       endedAfterMs: stoppedAt === undefined ? 0 : endedAt - stoppedAt,
       durationMs: endedAt - begunAt,
-      swept,
       left,
     };
   }
 
-  /** What was found of all runs. */
-  async leftovers(): Promise<{ left: string[]; swept: string[] }> {
+  /** What is left of all runs, and what the runner had to end at the end of one. */
+  async leftovers(): Promise<{ left: string[]; ended: string[] }> {
     const left: string[] = [];
     for (const run of this.#all) left.push(...(await run.left).map(shownSurvivor));
-    return { left: [...new Set(left)], swept: this.#all.flatMap(({ swept }) => swept.map(shownSurvivor)) };
+    return { left: [...new Set(left)], ended: this.#all.flatMap(({ ended }) => ended ?? []) };
   }
 
   /** Ends the run that goes on, and each that is begun afterwards. */
@@ -236,14 +227,15 @@ export class Bench {
     const { stub, orchestrator, workspace, bootId, env, agentsDir } = this.#deps;
     const { command, passEnv, endpoint } = this.#target;
     this.#runs += 1;
+    const [firstKey] = endpoint.keys;
     const own = {
-      ...stub.env(endpoint),
+      ...stub.env({ urls: endpoint.urls, keys: firstKey === undefined ? [] : [firstKey] }),
       ...Object.fromEntries(endpoint.models.map((name) => [name, env[name] || "stub-model"])),
       AGENT_SESSION_DIR: workspace.sessionDir(sessionId),
       AGENT_RUNNER_AGENTS_DIR: agentsDir,
     };
     return executorEnv(
-      { ...env, ...own, ...NOT_THE_USERS, HOME: workspace.home },
+      { ...env, ...without(endpoint.keys), ...own, ...NOT_THE_USERS, HOME: workspace.home },
       {
         passEnv: [...passEnv, ...Object.keys(own)],
         nodeDir: command.startsWith(inPackage("executors") + sep) ? dirname(process.execPath) : undefined,
@@ -292,6 +284,15 @@ export class Bench {
       }),
     );
   }
+}
+
+/** The processes that the message of an outcome names as left behind. */
+function endedBehind(message: string): string | undefined {
+  return /left processes behind, which were ended: ([^;]+)/.exec(message)?.[1];
+}
+
+function without(names: readonly string[]): Record<string, undefined> {
+  return Object.fromEntries(names.map((name) => [name, undefined]));
 }
 
 /** Looks until the run has ended; the time at which it was stopped. */

@@ -163,8 +163,8 @@ class CheckRun {
       return judgeHeaders(ran, this.#options.orchestrator.visits, blueprintHeaders(session));
     },
     "nothing-left": async () => {
-      const { left, swept } = await this.#options.bench.leftovers();
-      return judgeLeft(left, swept);
+      const { left, ended } = await this.#options.bench.leftovers();
+      return judgeLeft(left, ended);
     },
     "home-untouched": async () => {
       await this.#options.bench.leftovers();
@@ -281,8 +281,7 @@ class CheckRun {
     let wasSeen = false;
     const watch: Order["watch"] = (progress) => (wasSeen ||= isThere(progress));
     const ran = await this.#run({ prompt: doing(steps, newWord("background")), watch });
-    const seenAtEnd = ran.swept.some(({ command }) => command.includes(file));
-    return judgeToolBackground(ran, wasSeen || seenAtEnd, await leftOf(ran, file));
+    return judgeToolBackground(ran, wasSeen, await leftOf(ran, file));
   }
 
   /** A file that one tool process has on its command line. */

@@ -239,10 +239,10 @@ function whyNoTool(seen: Seen): string {
   return last === undefined ? howItEnded(seen.outcome) : `the tool answered ${shown(last)}`;
 }
 
-/** @param found by what was run, the processes that were still there. @param swept those that the runner ended. */
-export function judgeLeft(found: readonly string[], swept: readonly string[]): Verdict {
+/** @param found processes that were still there. @param ended by run, those that the runner had to end. */
+export function judgeLeft(found: readonly string[], ended: readonly string[]): Verdict {
   if (found.length > 0) return fail(found.join("; "));
-  return swept.length === 0 ? pass("none") : pass(`none; the runner had to end ${swept.join("; ")}`);
+  return ended.length === 0 ? pass("none") : pass(`none; the runner had to end ${ended.join("; ")}`);
 }
 
 export function judgeHome(changes: readonly string[]): Verdict {

@@ -8,23 +8,21 @@ import { fileErrorText, isFileError } from "../lib/config/file-problem.ts";
 import { endProcess } from "../lib/end-process.ts";
 import { EXIT } from "../lib/exit-codes.ts";
 import { createLogger } from "../lib/log.ts";
-import { inPackage } from "../lib/package-root.ts";
 import { onEndSignals } from "../lib/signals.ts";
 import { startLeash } from "../runner/execution/leash.ts";
 import { Bench } from "./bench.ts";
 import { check, LIMITS } from "./check.ts";
-import { listed } from "./list.ts";
 import { startModelStub } from "./model-stub/server.ts";
 import { startFakeOrchestrator } from "./orchestrator.ts";
 import { isOk, POINTS } from "./points.ts";
 import type { PointName, PointReport } from "./points.ts";
-import { agentsDirOf, discovered, targetOf } from "./target.ts";
+import { agentsDirOf, targetOf } from "./target.ts";
 import type { Target } from "./target.ts";
 import { makeWorkspace } from "./workspace.ts";
 
 /*
- * What `ao executors` asks: `list`, and `check` with the executor that is meant. It prints JSON, a document a line:
- * {"type":"target"}, a {"type":"point"} as soon as it was looked at, and at last {"type":"end"}. `ao` makes of it what people read.
+ * What `ao executors check` asks. It prints JSON, a document a line: {"type":"target"}, a {"type":"point"} as soon as it was looked
+ * at, and at last {"type":"end"}. `ao` makes of it what people read.
  */
 
 await endProcess(await main(process.argv.slice(2)));
@@ -32,10 +30,7 @@ await endProcess(await main(process.argv.slice(2)));
 async function main(argv: readonly string[]): Promise<number> {
   try {
     const { positionals, values } = parse(argv);
-    const [command, operand] = positionals;
-    if (command === "list") return list(values["executors-dir"]);
-    if (command === "check") return await checkTarget(operand, values);
-    throw new UsageError(`unknown command ${JSON.stringify(command ?? "")}`);
+    return await checkTarget(positionals[0], values);
   } catch (error) {
     if (error instanceof UsageError) return complain(error.message, EXIT.usage);
     if (isFileError(error)) return complain(fileErrorText(error), EXIT.usage);
@@ -62,14 +57,6 @@ function parse(argv: readonly string[]) {
   });
 }
 
-function list(executorsDirs: readonly string[]): number {
-  const discovery = discovered(executorsDirs);
-  const roster = loadRoster(rosterDirs(process.env));
-  const executors = listed(discovery, roster.entries, inPackage("executors"), process.env);
-  say({ executors, problems: [...discovery.problems, ...roster.problems] });
-  return EXIT.ok;
-}
-
 async function checkTarget(operand: string | undefined, values: Values): Promise<number> {
   const target = targetOf({
     operand,
@@ -78,7 +65,8 @@ async function checkTarget(operand: string | undefined, values: Values): Promise
     projectDir: values["project-dir"],
     config: JSON.parse(values.config) as JsonObject,
     passEnv: values["pass-env"],
-    entries: loadRoster(rosterDirs(process.env)).entries,
+    roster: loadRoster(rosterDirs(process.env)),
+    env: process.env,
   });
   const only = values.point.map(pointNamed);
   say({ type: "target", name: target.name, path: target.command, agent: target.entry?.name ?? "" });

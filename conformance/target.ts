@@ -1,12 +1,14 @@
 import { join, resolve } from "node:path";
 import type { JsonObject } from "@bufbuild/protobuf";
+import type { Roster } from "../executors/lib/roster/load-roster.ts";
 import type { RosterEntry } from "../executors/lib/roster/roster-entry.ts";
 import { UsageError } from "../lib/config/config.ts";
 import { nearNames } from "../lib/near-names.ts";
 import { inPackage } from "../lib/package-root.ts";
 import { discoverExecutors, ExecutorError, findExecutor, resolveExecutorPath } from "../runner/settings/discovery.ts";
 import type { Discovery } from "../runner/settings/discovery.ts";
-import { findProfile, listProfiles, ProfileError, profilesDir } from "../runner/settings/profiles.ts";
+import { withAgents } from "../runner/settings/agents.ts";
+import { agentSettings, findProfile, listProfiles, ProfileError, profilesDir } from "../runner/settings/profiles.ts";
 import type { BenchTarget } from "./bench.ts";
 import { declarationOf } from "./declaration.ts";
 import type { Declaration } from "./declaration.ts";
@@ -23,8 +25,9 @@ export interface Wanted {
   /** Under the `executor_config` of the profile. */
   readonly config: JsonObject;
   readonly passEnv: readonly string[];
-  /** The agents of the roster. */
-  readonly entries: readonly RosterEntry[];
+  readonly roster: Roster;
+  /** The user's. */
+  readonly env: Env;
 }
 
 /** What is checked. */
@@ -46,17 +49,12 @@ interface Found {
   readonly type: string;
 }
 
-/** The executors of this package and of these folders. */
-export function discovered(executorsDirs: readonly string[]): Discovery {
-  return discoverExecutors(inPackage("executors"), executorsDirs);
-}
-
 /** @throws UsageError that says what there is. */
 export function targetOf(wanted: Wanted): Target {
   const found = asUsage(() => find(wanted));
-  const entry = entryOf({ ...found, config: { ...found.config, ...wanted.config } }, wanted.entries);
+  const entry = entryOf({ ...found, config: { ...found.config, ...wanted.config } }, wanted.roster.entries);
   const declaration = declarationOf(found.command);
-  const { endpoint } = entry ?? {};
+  const endpoint = entry?.endpoint ?? { keys: [], url: undefined, model: undefined };
   return {
     name: found.name,
     command: found.command,
@@ -66,58 +64,43 @@ export function targetOf(wanted: Wanted): Target {
     declaration,
     entry,
     endpoint: {
-      urls: endpoint?.url === undefined ? [] : [endpoint.url],
-      keys: endpoint?.keys.slice(0, 1) ?? [],
-      models: endpoint?.model === undefined ? [] : [endpoint.model],
+      urls: endpoint.url === undefined ? [] : [endpoint.url],
+      keys: endpoint.keys,
+      models: endpoint.model === undefined ? [] : [endpoint.model],
     },
   };
 }
 
-function find({ operand, profile, executorsDirs, projectDir, entries }: Wanted): Found {
-  const discovery = discovered(executorsDirs);
-  if (profile !== undefined) return profiled(profile, projectDir, discovery, entries);
+function find({ operand, profile, executorsDirs, projectDir, roster, env }: Wanted): Found {
+  const discovery = withAgents(discoverExecutors(inPackage("executors"), executorsDirs), roster, env);
+  if (profile !== undefined) {
+    const { name, type, command, config, env } = findProfile(
+      listProfiles([profilesDir(projectDir)], discovery),
+      profile,
+    );
+    return { name, command, config, passEnv: env, type };
+  }
   const name = operand ?? "";
   if (name.includes("/")) {
     const command = resolveExecutorPath(resolve(name), inPackage(""), process.cwd());
     return { name, command, config: {}, passEnv: [], type: folderOf(command, discovery) };
   }
-  const executor = discovery.executors.find((one) => one.name === name);
-  const entry = entries.find((one) => one.name === name);
-  if (executor === undefined && entry !== undefined) return agent(entry, discovery);
-  if (executor === undefined) refuseUnknown(name, discovery, entries);
-  return { name, command: findExecutor(discovery, name).path, config: {}, passEnv: [], type: name };
+  if (!discovery.executors.some((one) => one.name === name)) refuseUnknown(name, discovery);
+  const executor = findExecutor(discovery, name);
+  return { name, command: executor.path, config: agentSettings(executor).config, passEnv: [], type: name };
 }
 
-/** What a profile says; its type may be an agent of the roster. */
-function profiled(profile: string, projectDir: string, folders: Discovery, entries: readonly RosterEntry[]): Found {
-  const agents = entries.flatMap((entry) => {
-    const executor = folders.executors.find((one) => one.name === entry.executor);
-    const isFolder = folders.executors.some((one) => one.name === entry.name);
-    return executor === undefined || isFolder ? [] : [{ ...executor, name: entry.name }];
-  });
-  const discovery = { ...folders, executors: [...folders.executors, ...agents] };
-  const { name, type, command, config, env } = findProfile(listProfiles([profilesDir(projectDir)], discovery), profile);
-  const isAgent = agents.some((one) => one.name === type);
-  return { name, command, config: isAgent ? { ...config, agent: type } : config, passEnv: env, type };
-}
-
-/** An agent of the roster, run by the executor that it names. */
-function agent({ name, executor }: RosterEntry, discovery: Discovery): Found {
-  const { path } = findExecutor(discovery, executor);
-  return { name, command: path, config: { agent: name }, passEnv: [], type: executor };
-}
-
-function refuseUnknown(name: string, discovery: Discovery, entries: readonly RosterEntry[]): void {
-  const broken = discovery.problems.some((problem) => problem.name === name);
-  const names = [...discovery.executors, ...entries].map((one) => one.name);
-  if (broken) return;
+/** @throws UsageError, unless something of that name is there and cannot be used. */
+function refuseUnknown(name: string, { executors, problems, absent = [] }: Discovery): void {
+  if ([...problems, ...absent].some((problem) => problem.name === name)) return;
+  const names = executors.map((one) => one.name);
   const near = nearNames(name, names);
-  const hint = near.length > 0 ? `did you mean ${near.join(" or ")}?` : `there are ${names.join(", ")}`;
+  const hint = near.length > 0 ? `did you mean ${near.join(" or ")}?` : `there are ${names.join(", ")}.`;
   throw new UsageError(`no executor and no agent is named "${name}"; ${hint} A program is named by a path with a /`);
 }
 
 function folderOf(command: string, { executors }: Discovery): string {
-  return executors.find(({ path }) => path === command)?.name ?? "";
+  return executors.find(({ path, agent }) => path === command && agent === undefined)?.name ?? "";
 }
 
 /** The agent that is driven: as the configuration says, else the only one of an executor that is made for it. */

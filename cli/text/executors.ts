@@ -1,11 +1,41 @@
 import { wrap } from "../../lib/width.ts";
-import type { ListedExecutor, PointReport } from "../conformance.ts";
+import type { PointReport } from "../conformance.ts";
+import type { ExecutorList } from "../programs.ts";
 import { clean } from "./format.ts";
 import type { Paint, Style } from "./format.ts";
 import { table } from "./table.ts";
 
+/** A row of `ao executors ls`. */
+export interface ExecutorRow {
+  readonly name: string;
+  /** `executor`: a program that runs start. `agent`: what one of them drives. */
+  readonly kind: "executor" | "agent";
+  /** Program; of an agent that is not installed, empty. */
+  readonly path: string;
+  /** Where it is from: `package`, a folder of executors, or the executor that drives the agent. */
+  readonly source: string;
+  readonly installed: boolean;
+  /** The command that installs it; empty when it is installed. */
+  readonly install: string;
+}
+
+/** The executors first, then the agents. */
+export function executorRows({ executors }: Pick<ExecutorList, "executors">, packageDir: string): ExecutorRow[] {
+  const rows = executors.map(({ name, path, source, agent }): ExecutorRow => {
+    if (agent === undefined) {
+      const from = source === packageDir ? "package" : source;
+      return { name, kind: "executor", path, source: from, installed: true, install: "" };
+    }
+    const driver = executors.find((one) => one.path === path && one.agent === undefined)?.name ?? path;
+    const installed = agent.program !== undefined;
+    const install = installed ? "" : agent.install;
+    return { name, kind: "agent", path: agent.program ?? "", source: `by ${driver}`, installed, install };
+  });
+  return [...rows.filter(({ kind }) => kind === "executor"), ...rows.filter(({ kind }) => kind === "agent")];
+}
+
 /** The executors and agents, a line each. */
-export function executorTable(executors: readonly ListedExecutor[], paint: Paint, columns: number): string {
+export function executorTable(executors: readonly ExecutorRow[], paint: Paint, columns: number): string {
   return table(
     [
       { title: "NAME", ids: true, keep: 9 },

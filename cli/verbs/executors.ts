@@ -5,12 +5,15 @@ import { parseDurationMs } from "../../lib/config/kinds.ts";
 import { EXIT } from "../../lib/exit-codes.ts";
 import type { Cli, Outcome, Verbs } from "../cli.ts";
 import { total } from "../text/table.ts";
-import { checkExecutor, listAll } from "../conformance.ts";
+import { checkExecutor } from "../conformance.ts";
 import type { PointReport } from "../conformance.ts";
 import { usage } from "../errors.ts";
 import { EXIT_INTERRUPTED } from "../follow/follow.ts";
 import { collect } from "../options.ts";
-import { executorTable, pointText, totals } from "../text/executors.ts";
+import { executorRows, executorTable, pointText, totals } from "../text/executors.ts";
+import type { ExecutorRow } from "../text/executors.ts";
+import { listExecutors } from "../programs.ts";
+import { inPackage } from "../../lib/package-root.ts";
 import { clean } from "../text/format.ts";
 import { init, LANGUAGES } from "./executors-init.ts";
 import type { InitOptions } from "./executors-init.ts";
@@ -62,25 +65,29 @@ export function addExecutors(ao: Command, verbs: Verbs): void {
     .action(verbs.action((cli, name: string, options: InitOptions) => init(cli, name, options)));
 }
 
-async function list(cli: Cli, options: PlaceOptions): Outcome {
-  const { executors, problems } = await listAll(places(options), cli.io.env);
-  for (const { message } of problems) cli.say(`not used: ${clean(message)}`);
+async function list(cli: Cli, { executorsDir = [] }: PlaceOptions): Outcome {
+  const flags = executorsDir.flatMap((dir) => ["--executors-dir", resolve(dir)]);
+  const found = await listExecutors(flags, cli.io.env);
+  const executors = executorRows(found, inPackage("executors"));
+  for (const { message } of found.problems) cli.say(`not used: ${clean(message)}`);
   switch (cli.options.output) {
     case "json":
-      cli.printJson({ executors, problems });
-      break;
+      return cli.printJson({ executors, problems: found.problems });
     case "jsonl":
-      for (const executor of executors) cli.printJson(executor);
-      break;
+      return executors.forEach((executor) => cli.printJson(executor));
     case "name":
-      for (const { name } of executors) cli.print(clean(name));
-      break;
+      return executors.forEach(({ name }) => cli.print(clean(name)));
     default:
       cli.print(executorTable(executors, cli.paint, cli.columns));
-      for (const { name, help } of executors)
-        if (help !== "") cli.say(`${clean(name)} is not installed: ${clean(help)}`);
-      cli.say(total(executors.length, "executor"));
+      sayInstalls(cli, executors);
   }
+}
+
+function sayInstalls(cli: Cli, executors: readonly ExecutorRow[]): void {
+  const missing = executors.filter(({ installed }) => !installed);
+  if (cli.options.verbose) for (const { name, install } of missing) cli.say(`${clean(name)}: ${clean(install)}`);
+  else if (missing.length > 0)
+    cli.say(`${total(missing.length, "agent")} not installed; \`ao executors ls -v\` says how to`);
 }
 
 async function check(cli: Cli, name: string | undefined, options: CheckOptions): Outcome {

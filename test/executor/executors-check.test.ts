@@ -165,7 +165,7 @@ describe("ao executors ls", () => {
           kind: "executor",
           source: "package",
           installed: true,
-          help: "",
+          install: "",
         }),
         expect.objectContaining({ name: "tiny-agent", source: join(dir, "more") }),
       ]),
@@ -174,6 +174,8 @@ describe("ao executors ls", () => {
     const text = await ao(["executors", ...flags], env());
     expect(text.stdout).toMatch(/^NAME +KIND +INSTALLED/);
     expect(text.stderr).toContain("two executors in one folder");
+    expect(text.stderr).toContain("not installed; `ao executors ls -v` says how to");
+    expect((await ao(["executors", "ls", "-v"], env())).stderr).toMatch(/^claude: .*npm install --prefix /m);
     expect((await ao(["executors", "ls", "-o", "name"], env())).stdout).toMatch(/^test-executor$/m);
   });
 });

@@ -4,10 +4,9 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { declarationOf, formed, parseDeclaration } from "../../../conformance/declaration.ts";
 import { differences, snapshotOf } from "../../../conformance/home-snapshot.ts";
-import { listed } from "../../../conformance/list.ts";
 import { awkward, dashed, ofSize } from "../../../conformance/prompts.ts";
-import type { RosterEntry } from "../../../executors/lib/roster/roster-entry.ts";
-import { pointText, totals } from "../../../cli/text/executors.ts";
+import type { ListedAgent } from "../../../cli/programs.ts";
+import { executorRows, pointText, totals } from "../../../cli/text/executors.ts";
 import { plain } from "../../../cli/text/format.ts";
 
 let dir: string;
@@ -78,43 +77,29 @@ describe("prompts of the check", () => {
 });
 
 describe("the list of executors", () => {
-  const entry = {
-    name: "agent",
-    executor: "acp",
-    install: { registry: "npm", package: "@x/agent", version: "1.2.3" },
-    program: { name: "agentctl", inner: "bin/agent" },
-  } as RosterEntry;
-  const env = () => ({ AGENT_RUNNER_AGENTS_DIR: dir, PATH: join(dir, "bin"), HOME: dir });
-  const executors = [
-    { name: "a", path: "/package/a/ao-a-exec", source: "/package" },
-    { name: "b", path: "/more/b/ao-b-exec", source: "/more" },
-  ];
+  const agent = { label: "An agent", version: "1.2.3", install: "npm install @x/agent@1.2.3" };
+  const driver = { name: "drive", path: "/package/drive/ao-drive-exec", source: "/package" };
+  const rows = (agent: ListedAgent) =>
+    executorRows(
+      { executors: [{ ...driver, name: "a-one", agent }, driver, { name: "mine", path: "/m/x", source: "/more" }] },
+      "/package",
+    );
 
-  it("says where each is from", () => {
-    expect(listed({ executors }, [], "/package", env())).toMatchObject([
-      { name: "a", kind: "executor", source: "package", installed: true },
-      { name: "b", kind: "executor", source: "/more", installed: true },
+  it("says where each is from, executors first", () => {
+    expect(rows(agent)).toMatchObject([
+      { name: "drive", kind: "executor", source: "package", installed: true, install: "" },
+      { name: "mine", kind: "executor", source: "/more", path: "/m/x" },
+      { name: "a-one", kind: "agent", source: "by drive" },
     ]);
   });
 
-  it("says which agents are installed, in their folder or on PATH, and what is to be installed", () => {
-    const agents = () => listed({ executors: [] }, [entry], "/package", env());
-    expect(agents()).toEqual([
-      {
-        name: "agent",
-        kind: "agent",
-        path: "",
-        source: "roster, run by acp",
-        installed: false,
-        help: expect.stringContaining("@x/agent@1.2.3"),
-      },
-    ]);
-    mkdirSync(join(dir, "bin"));
-    writeFileSync(join(dir, "bin/agentctl"), "", { mode: 0o755 });
-    expect(agents()).toMatchObject([{ path: join(dir, "bin/agentctl"), installed: true, help: "" }]);
-    mkdirSync(join(dir, "agent/bin"), { recursive: true });
-    writeFileSync(join(dir, "agent/bin/agent"), "");
-    expect(agents()).toMatchObject([{ path: join(dir, "agent/bin/agent") }]);
+  it("says which agents are installed, and the command for the others", () => {
+    expect(rows(agent)[2]).toMatchObject({ path: "", installed: false, install: agent.install });
+    expect(rows({ ...agent, program: "/bin/agent" })[2]).toMatchObject({
+      path: "/bin/agent",
+      installed: true,
+      install: "",
+    });
   });
 });
 
