@@ -149,3 +149,15 @@ export class ScriptHarness {
     return child;
   }
 }
+
+/** What stands before everything else. */
+const ALWAYS: Readonly<Record<string, readonly string[]>> = { claude: ["--add-dir", "/"] };
+
+/** A call of an agent with these words, behind those that it always gets. */
+export function call(name: string, ...words: string[]): string[] {
+  return [name, ...(ALWAYS[name] ?? []), ...words];
+}
+
+const hasToml = spawnSync("python3", ["-c", "import tomllib"]).status === 0;
+/** Why a test that needs Python with TOML is skipped. */
+export const noPython = hasToml ? undefined : "there is no Python 3.11";

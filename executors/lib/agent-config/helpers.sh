@@ -94,6 +94,25 @@ _terok_resumes() { # SESSION-FILE WORD CONTINUE-FLAG ARGUMENT…
   IFS= read -r _terok_resumed <"$file" || [ -n "$_terok_resumed" ]
 }
 
+# Sub-agents: their file, where the agent takes one, which is with one of some words; and else an argument, which has an end.
+_terok_subagents() { # FILE WORDS ARGUMENT…
+  local file=$1 words=" $2 " argument LC_ALL=C text
+  shift 2
+  for argument in "$@"; do
+    case $words in *" $argument "*)
+      _terok_args+=(--agents "$file")
+      return 0
+      ;;
+    esac
+  done
+  text=$(cat -- "$file") || return 0
+  if [ "${#text}" -gt 131071 ]; then
+    echo "terok: the sub-agents in $file are too long for a command line, and left out" >&2
+    return 0
+  fi
+  _terok_args+=(--agents "$text")
+}
+
 # The first message of the task, once: it is moved away before the start. Sets _terok_first.
 _terok_initial_prompt() { # FILE CONSUMED-FILE
   local LC_ALL=C text

@@ -152,8 +152,9 @@ function subagentsOf(spec: AgentConfigSpec, provider: AgentProvider, options: Pr
   if (isFolded) return { agentsJson: undefined, taken: agents, diagnostics };
   const bytes = Buffer.byteLength(json);
   if (bytes > MAX_ARGUMENT_BYTES) {
-    const message = `the sub-agents take ${bytes} bytes, and a program takes ${MAX_ARGUMENT_BYTES} in an argument: shorten their prompts`;
-    throw new AgentConfigError([...diagnostics, { code: "agents-too-large", severity: "error", message }]);
+    const message = `the sub-agents take ${bytes} bytes, and a program takes ${MAX_ARGUMENT_BYTES} in an argument: at a terminal there are none; shorten their prompts`;
+    const tooLarge: Diagnostic = { code: "agents-too-large", severity: "warning", message };
+    return { agentsJson: json, taken: undefined, diagnostics: [...diagnostics, tooLarge] };
   }
   return { agentsJson: json, taken: undefined, diagnostics };
 }

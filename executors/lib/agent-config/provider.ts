@@ -28,6 +28,8 @@ export interface AgentProvider {
   readonly session: ProviderSession | null;
   readonly instructions: InstructionsDelivery;
   readonly supportsAgentsJson: boolean;
+  /** With one of these words it takes its sub-agents as a file, and otherwise as an argument. */
+  readonly agentsFileFlags: readonly string[];
   readonly supportsAddDir: boolean;
   readonly logFormat: "plain" | "claude-stream-json";
   /** An endpoint that is reached by way of OpenCode. */

@@ -71,7 +71,12 @@ function argumentsOf(provider: AgentProvider, options: ScriptOptions, file: File
     lines.push('if [ "${TEROK_UNRESTRICTED-}" = 1 ]; then', `  _terok_args+=(${flags})`, "fi");
   }
   if (provider.supportsAgentsJson && options.hasAgents) {
-    given("agents.json", `--agents "$(cat -- ${file("agents.json")})"`);
+    const words = shellQuote(provider.agentsFileFlags.join(" "));
+    lines.push(
+      `if [ -f ${file("agents.json")} ]; then`,
+      `  _terok_subagents ${file("agents.json")} ${words} "$@"`,
+      "fi",
+    );
   }
   if (session?.capture.by === "hook" && options.taskSettings) {
     given(session.capture.taskSettings, `${session.capture.flag} ${file(session.capture.taskSettings)}`);

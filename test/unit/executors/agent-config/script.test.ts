@@ -5,7 +5,7 @@ import { AGENT_PROVIDERS, getProvider } from "../../../../executors/lib/agent-co
 import { renderProviderFunction, renderScript } from "../../../../executors/lib/agent-config/script.ts";
 
 /*
- * What the script says. What it does is in test/executor/terok-script.test.ts.
+ * What the script says. What it does is in test/executor/terok-script*.test.ts.
  */
 
 const OPTIONS = { paths: CONTAINER_PATHS, hasAgents: false, taskSettings: false };
