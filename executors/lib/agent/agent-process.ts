@@ -7,6 +7,9 @@ import { LineSplitter } from "./line-splitter.ts";
 /** End of the agent's stderr that is kept, for the message of a run that fails. */
 const STDERR_TAIL_BYTES = 4 * 1024;
 
+/** How long what an agent left behind may hold its output open. */
+const REST_MS = 2_000;
+
 /** What to start. */
 export interface AgentCommand {
   /** Absolute path, or a name that is looked for on PATH. */
@@ -35,7 +38,7 @@ export class AgentProcess {
   readonly stdin: Writable;
   readonly stdout: Readable;
   readonly pid: number;
-  /** Resolves when it has ended and its output is read. Never rejects. */
+  /** Resolves when it has ended and its output is read, or is held open by what it left behind. Never rejects. */
   readonly exited: Promise<AgentExit>;
   readonly #child: ChildProcessByStdio<Writable, Readable, Readable>;
 
@@ -62,7 +65,12 @@ export class AgentProcess {
   /** The lines of stdout as they come. The agent waits while the reader does. */
   async *lines(): AsyncGenerator<string> {
     const splitter = new LineSplitter();
-    for await (const chunk of this.stdout) yield* splitter.push(chunk as Buffer);
+    try {
+      for await (const chunk of this.stdout) yield* splitter.push(chunk as Buffer);
+    } catch (error) {
+      // It has ended, and what it left behind held its output open.
+      if ((error as NodeJS.ErrnoException).code !== "ERR_STREAM_PREMATURE_CLOSE") throw error;
+    }
     const last = splitter.end();
     if (last !== undefined) yield last;
   }
@@ -89,7 +97,18 @@ function watch(child: ChildProcessByStdio<Writable, Readable, Readable>): Promis
     }
   });
   return new Promise((resolve) => {
+    let rest: NodeJS.Timeout | undefined;
+    const waitForRest = (): void => {
+      rest = setTimeout(() => {
+        // Its reader is slow.
+        if (child.stdout.readableLength > 0) return waitForRest();
+        child.stdout.destroy();
+        child.stderr.destroy();
+      }, REST_MS);
+    };
+    child.once("exit", waitForRest);
     child.once("close", (code, signal) => {
+      clearTimeout(rest);
       process.off("SIGTERM", onStop).off("SIGINT", onStop);
       resolve({ code, signal, stopped, stderrTail: tail.toString("utf8").trim() });
     });
