@@ -8,6 +8,9 @@ const WHERE = {
   HOME: "/nonexistent",
 };
 
+/** Agents that CI installs; `AGENTS=codex,pi npm run test:agents` asks for others. */
+export const AGENTS = process.env["AGENTS"]?.split(",") ?? ["claude", "copilot", "gemini"];
+
 /** Skips the test, with the reason, where the agent is not installed. Returns the variable that says where agents are. */
 export function installed(name: string, skip: (reason: string) => never): { AGENT_RUNNER_AGENTS_DIR: string } {
   const entry = loadEntry(name, rosterDirs(WHERE));

@@ -3,7 +3,7 @@ import { until } from "../../support/until.ts";
 import { startModelStub } from "../../support/model-stub/index.ts";
 import type { ModelStub } from "../../support/model-stub/index.ts";
 import { call, Home, runUntil } from "../programs.ts";
-import { installed } from "./installed.ts";
+import { AGENTS, installed } from "./installed.ts";
 
 /*
  * Real agents before a scripted model: nothing but the model is a stub. What each can do by itself, `ao executors check` sees.
@@ -19,9 +19,6 @@ afterEach(async () => {
   await home.close();
   await model.close();
 });
-
-/** Agents that CI installs; the others are asked for by name, see `npm run test:agents`. */
-const AGENTS = process.env["AGENTS"]?.split(",") ?? ["claude", "copilot", "gemini"];
 
 const start = (name: string) =>
   `tool:start_agent_session:${JSON.stringify({
