@@ -52,6 +52,8 @@ export interface ListedAgent {
     readonly args: readonly string[];
     readonly env: Readonly<Record<string, string>>;
   };
+  /** It is installed, and somebody is logged in. */
+  readonly ready: boolean;
   /** The version that it should have. */
   readonly version: string;
   /** Oldest version that can be driven. */

@@ -43,7 +43,11 @@ export function addDev(ao: Command, verbs: Verbs): void {
   ao.command("dev")
     .description("start a coordinator and a runner here, until Ctrl+C")
     .argument("[runner-args...]", "after --: further flags of every runner")
-    .option("-x, --executor <name>", `executor; repeat for a runner each (default: ${DEFAULT_EXECUTOR})`, collect)
+    .option(
+      "-x, --executor <name>",
+      "executor or agent; repeat for a runner each (default: the agent that is here)",
+      collect,
+    )
     .option("--profile <name>", "executor profile; repeat for a runner each", collect)
     .option("--executors-dir <dir>", "folder with more executors; repeat for more", collect)
     .addOption(
@@ -70,10 +74,10 @@ function address(text: string): HostPort {
 
 async function dev(cli: Cli, runnerArgs: readonly string[], options: DevOptions): Promise<number> {
   if (options.memory && options.store !== undefined) throw usage("--memory and --store exclude each other");
-  const wanted = wantedRunners(options);
-  checkRepeated(wanted);
   const dirs = (options.executorsDir ?? []).flatMap((dir) => ["--executors-dir", resolve(dir)]);
   const [list, store] = await Promise.all([listExecutors([...dirs, ...runnerArgs]), storeFor(options)]);
+  const wanted = wantedRunners(options, list);
+  checkRepeated(wanted);
   for (const { flag, name } of wanted) if (flag === "--executor") checkExecutor(name, list);
   const listen = authority(options.listen.host, await freePort(options.listen));
   const url = `http://${listen}`;
@@ -118,8 +122,10 @@ interface WantedRunner {
   readonly name: string;
 }
 
-function wantedRunners({ executor, profile }: DevOptions): WantedRunner[] {
-  const executors = executor ?? (profile === undefined ? [DEFAULT_EXECUTOR] : []);
+/** Without a wish it is the first agent that is installed and logged in; without one, what needs none. */
+function wantedRunners({ executor, profile }: DevOptions, { executors: known }: ExecutorList): WantedRunner[] {
+  const ready = known.find(({ agent }) => agent?.ready === true)?.name;
+  const executors = executor ?? (profile === undefined ? [ready ?? DEFAULT_EXECUTOR] : []);
   return [
     ...executors.map((name) => ({ flag: "--executor", name }) as const),
     ...(profile ?? []).map((name) => ({ flag: "--profile", name }) as const),
@@ -236,6 +242,9 @@ export function banner({ url, store, runners, installed, command }: DevFacts, pa
       ),
     ),
     line("executors", `${installed.join(", ")}  (-x NAME starts a runner for each)`),
+    ...(profile === DEFAULT_EXECUTOR
+      ? [line("agents", `${profile} echoes its prompt; ${command} executors ls tells how to install a real agent`)]
+      : []),
     `${line("try", "")}${shell(`${command} -c ${url} start hello`, `--profile ${profile} --prompt "Say hello" --follow`)}`,
     indent +
       shell(`curl -s ${url}/agentrunner.v1.RunService/CreateRun`, `-H 'content-type: application/json' -d ${body}`),

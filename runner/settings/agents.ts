@@ -1,5 +1,7 @@
+import { homedir } from "node:os";
 import { pinned } from "../../executors/lib/roster/agent-version.ts";
 import { installCommand, installedProgram } from "../../executors/lib/roster/find-program.ts";
+import { loginProblem } from "../../executors/lib/roster/login.ts";
 import type { Roster } from "../../executors/lib/roster/load-roster.ts";
 import type { RosterEntry } from "../../executors/lib/roster/roster-entry.ts";
 import type { DiscoveredAgent, DiscoveredExecutor, Discovery, DiscoveryProblem } from "./discovery.ts";
@@ -55,6 +57,7 @@ function agentOf(entry: RosterEntry, env: Env): DiscoveredAgent {
     version: pinned(entry),
     atLeast: entry.install.atLeast,
     install: installCommand(entry, env),
+    ready: found !== undefined && loginProblem(entry, env, env["HOME"] || homedir()) === undefined,
     env: variablesOf(entry),
   };
 }

@@ -34,6 +34,8 @@ export interface DiscoveredAgent {
   atLeast: string | undefined;
   /** The command that installs the pinned version. */
   install: string;
+  /** It is installed, and a key or a login is there: a run of it can begin. */
+  ready: boolean;
   /** Names of variables that it needs of the runner: keys, addresses, models. */
   env: string[];
 }
