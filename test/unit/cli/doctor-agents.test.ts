@@ -21,6 +21,7 @@ afterEach(() => rmSync(dir, { recursive: true, force: true }));
 const AGENT: ListedAgent = {
   label: "Robot",
   program: "/r",
+  ready: true,
   version: "1.2.0",
   atLeast: "1.1.0",
   install: "npm install robot@1.2.0",

@@ -77,7 +77,7 @@ describe("prompts of the check", () => {
 });
 
 describe("the list of executors", () => {
-  const agent = { label: "An agent", version: "1.2.3", install: "npm install @x/agent@1.2.3" };
+  const agent = { label: "An agent", ready: false, version: "1.2.3", install: "npm install @x/agent@1.2.3" };
   const driver = { name: "drive", path: "/package/drive/ao-drive-exec", source: "/package" };
   const rows = (agent: ListedAgent) =>
     executorRows(
@@ -87,14 +87,14 @@ describe("the list of executors", () => {
 
   it("says where each is from, executors first", () => {
     expect(rows(agent)).toMatchObject([
-      { name: "drive", kind: "executor", source: "package", installed: true, ready: false, install: "" },
+      { name: "drive", kind: "executor", source: "package", installed: true, install: "" },
       { name: "mine", kind: "executor", source: "/more", path: "/m/x" },
       { name: "a-one", kind: "agent", source: "by drive" },
     ]);
   });
 
   it("says which agents are installed, and the command for the others", () => {
-    expect(rows(agent)[2]).toMatchObject({ path: "", installed: false, ready: false, install: agent.install });
+    expect(rows(agent)[2]).toMatchObject({ path: "", installed: false, install: agent.install });
     expect(rows({ ...agent, program: "/bin/agent" })[2]).toMatchObject({
       path: "/bin/agent",
       installed: true,
