@@ -5,7 +5,7 @@ import {
   Report_KindSchema,
 } from "../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { Report, ReportVerdict, RunOffer } from "../../gen/agentrunner/v1/runner_service_pb.ts";
-import type { ExecutorEvent } from "../../gen/agentrunner/v1/executor_pb.ts";
+import type { ExecutorEvent, ExecutorInvocation } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Timing } from "../connection/timing.ts";
 import type { Execute } from "../execution/execute.ts";
@@ -217,7 +217,7 @@ export class RunLease implements reports.LeaseRef {
       onStarted: (pid: number) => {
         this.#owner.started();
         state.noteRunning(this.leaseId, pid);
-        this.log.debug({ pid }, "executor started");
+        this.log.info({ pid }, startedText(invocation));
         this.#send(reports.startedReport(this, this.#nextSeq(), pid), (verdict) => this.#onInterimVerdict(verdict));
       },
       onEvent: (event: ExecutorEvent) =>
@@ -315,4 +315,11 @@ export class RunLease implements reports.LeaseRef {
     state.forgetLease(this.leaseId);
     outbox.removeLease(this.leaseId);
   }
+}
+
+/** What a person reads when an executor has been started. */
+function startedText(invocation: ExecutorInvocation | undefined): string {
+  const agent = invocation?.agentBlueprint?.name ?? "";
+  const session = invocation?.sessionName || (invocation?.sessionId ?? "");
+  return `Starting session ${session}${agent === "" ? "" : ` with agent ${agent}`}`;
 }
