@@ -20,6 +20,9 @@ import { commandOf, processesBelow, shownSurvivor, survivors } from "./survivors
 import type { Survivor } from "./survivors.ts";
 import type { Workspace } from "./workspace.ts";
 
+/** Name of the model where one has to be named. */
+export const STUB_MODEL = "stub-model";
+
 /** Time after the end of a run in which all of it has to be gone. */
 const GONE_AFTER_MS = 1_000;
 
@@ -230,7 +233,7 @@ export class Bench {
     const [firstKey] = endpoint.keys;
     const own = {
       ...stub.env({ urls: endpoint.urls, keys: firstKey === undefined ? [] : [firstKey] }),
-      ...Object.fromEntries(endpoint.models.map((name) => [name, env[name] || "stub-model"])),
+      ...Object.fromEntries(endpoint.models.map((name) => [name, env[name] || STUB_MODEL])),
       AGENT_SESSION_DIR: workspace.sessionDir(sessionId),
       AGENT_RUNNER_AGENTS_DIR: agentsDir,
     };

@@ -9,6 +9,7 @@ import { discoverExecutors, ExecutorError, findExecutor, resolveExecutorPath } f
 import type { Discovery } from "../runner/settings/discovery.ts";
 import { withAgents } from "../runner/settings/agents.ts";
 import { agentSettings, findProfile, listProfiles, ProfileError, profilesDir } from "../runner/settings/profiles.ts";
+import { STUB_MODEL } from "./bench.ts";
 import type { BenchTarget } from "./bench.ts";
 import { declarationOf } from "./declaration.ts";
 import type { Declaration } from "./declaration.ts";
@@ -58,7 +59,7 @@ export function targetOf(wanted: Wanted): Target {
   return {
     name: found.name,
     command: found.command,
-    config: { ...declaration.config, ...found.config, ...wanted.config },
+    config: { ...modelConfig(entry), ...declaration.config, ...found.config, ...wanted.config },
     parameters: declaration.parameters ?? {},
     passEnv: [...found.passEnv, ...wanted.passEnv],
     declaration,
@@ -109,6 +110,14 @@ function entryOf({ config, type }: Found, entries: readonly RosterEntry[]): Rost
   if (typeof named === "string") return entries.find(({ name }) => name === named);
   const made = entries.filter(({ executor }) => executor === type);
   return made.length === 1 ? made[0] : undefined;
+}
+
+/**
+ * A model that nobody knows, for an agent that gets its provider by arguments: for the models that it knows it asks for more than
+ * the scripted server speaks.
+ */
+function modelConfig(entry: RosterEntry | undefined): JsonObject {
+  return entry?.endpoint.urlArgs === undefined ? {} : { model: STUB_MODEL };
 }
 
 function asUsage<T>(look: () => T): T {

@@ -47,6 +47,10 @@ describe("ao executors check", () => {
     expect(script.skipped).toEqual(expect.arrayContaining(["prompt-dash", ...OF_A_MODEL]));
   });
 
+  it("passes a command as an agent, with the command that its check.json names", async () => {
+    expect(await checked(["procedural"])).toMatchObject({ exitCode: 0, ok: true, failures: [] });
+  });
+
   it("passes an agent at every point", async () => {
     expect(await checked([TINY_AGENT])).toMatchObject({ exitCode: 0, ok: true, failures: [], skipped: [] });
   });

@@ -14,7 +14,8 @@ export const responses: Dialect = {
     const { input } = body;
     return {
       turns: typeof input === "string" ? [{ who: "user", texts: [input] }] : objects(input).flatMap(turnsOf),
-      tools: objects(body["tools"]).flatMap(toolsOf),
+      // Some models are told of tools in the conversation.
+      tools: [body["tools"], ...objects(input).map((item) => item["tools"])].flatMap(objects).flatMap(toolsOf),
       system: string(body["instructions"]),
     };
   },

@@ -178,6 +178,7 @@ describe("the model server", () => {
     expect(
       await next("/responses", {
         input: [
+          { type: "additional_tools", role: "developer", tools: [{ type: "custom", name: "told" }] },
           { role: "user", content: prompt },
           { type: "function_call", name: "Bash", arguments: "{}" },
           { type: "function_call_output", output: "a" },
@@ -195,9 +196,9 @@ describe("the model server", () => {
       }),
     ).toContain("second");
     expect(stub.requests.map(({ turns }) => turns.map(({ who }) => who))).toEqual(
-      Array.from({ length: 4 }, () => ["user", "model", "tool"]),
+      Array.from({ length: 4 }, (_, i) => [...(i === 2 ? ["system"] : []), "user", "model", "tool"]),
     );
-    expect(stub.requests[2]?.tools).toEqual(["mcp.t"]);
+    expect(stub.requests[2]?.tools).toEqual(["mcp.t", "told"]);
   });
 
   it("answers what clients ask besides, and what is no JSON", async () => {
