@@ -25,6 +25,7 @@ import { decideBy } from "./permissions.ts";
 import type { Run } from "./run.ts";
 import { configure, openConversation } from "./session.ts";
 import { Turn } from "./turn.ts";
+import { NOTHING_USED } from "./turn-usage.ts";
 
 const NAME = "acp";
 
@@ -54,10 +55,11 @@ async function drive(invocation: ExecutorInvocation): Promise<void> {
   const command = acpCommand({ entry, config, found, env, homeEnv: home.env, cwd });
   const servers = mcpServersOf(invocation, env);
   await probeServers(servers);
+  const usedBefore = notes?.used ?? NOTHING_USED;
   const turn = new Turn({
     entry,
     decide: decideBy(config.permissions),
-    costBeforeUsd: notes?.costUsd ?? 0,
+    usedBefore,
     onBegun: () => changeNotes(sessionDir, { begun: true }),
   });
   await emit.status(`${entry.label} starts`);
@@ -68,7 +70,7 @@ async function drive(invocation: ExecutorInvocation): Promise<void> {
     const final = await turn.end(answer);
     await agent.close(END_MS);
     await turn.sayUsage();
-    if (turn.costUsd !== undefined) changeNotes(sessionDir, { costUsd: turn.costUsd });
+    changeNotes(sessionDir, { used: { ...usedBefore, ...turn.used } });
     if (!final.ok) throw new AgentError(final.reason, final.message);
     await emit.result(final.text);
   } finally {

@@ -1,8 +1,10 @@
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
+import type { JsonObject } from "@bufbuild/protobuf";
 import { AgentError } from "../lib/agent/agent-error.ts";
 import { numberOf, objectOf, textOf } from "../lib/agent/json-of.ts";
 import { writePrivate } from "../lib/roster/private-home.ts";
+import type { Used } from "./turn-usage.ts";
 
 /** What is remembered of a conversation between its runs, in the private folder of the session. */
 export interface Notes {
@@ -12,8 +14,8 @@ export interface Notes {
   readonly cwd: string;
   /** Whether the agent has done anything in it: before, it has nothing that it could resume. */
   readonly begun: boolean;
-  /** What it had cost at the end of its last run. */
-  readonly costUsd: number;
+  /** What it had used at the end of its last run. */
+  readonly used: Used;
 }
 
 const FILE = "acp-state.json";
@@ -24,14 +26,22 @@ export function readNotes(sessionDir: string): Notes | undefined {
     const notes = objectOf(JSON.parse(readFileSync(join(sessionDir, FILE), "utf8")));
     const [conversation, cwd] = [textOf(notes["conversation"]), textOf(notes["cwd"])];
     if (conversation === "" || cwd === "") return undefined;
-    return { conversation, cwd, begun: notes["begun"] === true, costUsd: numberOf(notes["cost_usd"]) ?? 0 };
+    return { conversation, cwd, begun: notes["begun"] === true, used: usedIn(objectOf(notes["used"])) };
   } catch {
     return undefined;
   }
 }
 
-export function writeNotes(sessionDir: string, { conversation, cwd, begun, costUsd }: Notes): void {
-  writePrivate(join(sessionDir, FILE), JSON.stringify({ conversation, cwd, begun, cost_usd: costUsd }));
+export function writeNotes(sessionDir: string, notes: Notes): void {
+  writePrivate(join(sessionDir, FILE), JSON.stringify(notes));
+}
+
+function usedIn({ inputTokens, outputTokens, costUsd }: JsonObject): Used {
+  return {
+    inputTokens: numberOf(inputTokens) ?? 0,
+    outputTokens: numberOf(outputTokens) ?? 0,
+    costUsd: numberOf(costUsd) ?? 0,
+  };
 }
 
 /**

@@ -9,6 +9,7 @@ import { writeNotes } from "./notes.ts";
 import type { Run } from "./run.ts";
 import { modeChange, optionChange } from "./settings.ts";
 import type { Change } from "./settings.ts";
+import { NOTHING_USED } from "./turn-usage.ts";
 
 /** Some agents send the rest of a history after they have said that the conversation is loaded; it ends when they are quiet. */
 const QUIET_MS = 250;
@@ -46,7 +47,7 @@ async function begin({ agent, entry, cwd, sessionDir }: Run, session: JsonObject
   const opened = await agent.request("begin", "session/new", session);
   const id = textOf(opened["sessionId"]);
   if (id === "") throw new AgentError("AGENT_FAILED", `${entry.label} began a session and did not say its id`);
-  writeNotes(sessionDir, { conversation: id, cwd, begun: false, costUsd: 0 });
+  writeNotes(sessionDir, { conversation: id, cwd, begun: false, used: NOTHING_USED });
   await emit.session(id);
   return { id, opened, isNew: true };
 }

@@ -5,19 +5,31 @@ import { listOf, numberOf, objectOf, textOf } from "../lib/agent/json-of.ts";
 /** Where an agent reports tokens, see AgentOutput.acpUsage. */
 export type UsageSource = "answer" | "quota" | "chunks" | "none";
 
+/** What a conversation has used by the end of a run. */
+export interface Used {
+  readonly inputTokens: number;
+  readonly outputTokens: number;
+  readonly costUsd: number;
+}
+
+export const NOTHING_USED: Used = { inputTokens: 0, outputTokens: 0, costUsd: 0 };
+
 /** Counts the tokens and the money of one turn, by where the agent reports them. */
 export class TurnUsage {
   readonly #source: UsageSource;
-  readonly #costBefore: number;
+  readonly #before: Used;
   #input: number | undefined;
   #output: number | undefined;
   #cost: number | undefined;
   #model: string | undefined;
 
-  /** @param costBefore what the conversation had cost before this turn: an agent reports the sum of all. */
-  constructor(source: UsageSource, costBefore: number) {
+  /**
+   * @param before what the conversation had used before this turn: the cost that an agent reports is the sum of all.
+   * @param sums whether its tokens are the sum of all as well.
+   */
+  constructor(source: UsageSource, before: Used, sums = false) {
     this.#source = source;
-    this.#costBefore = costBefore;
+    this.#before = sums ? before : { ...NOTHING_USED, costUsd: before.costUsd };
   }
 
   /** Looks for usage in an update of the session. */
@@ -47,20 +59,25 @@ export class TurnUsage {
 
   /** Whether a model has used tokens, as far as the agent tells. */
   get used(): boolean {
-    return (this.#input ?? 0) + (this.#output ?? 0) > 0;
+    const { input_tokens: input = 0, output_tokens: output = 0 } = this.event ?? {};
+    return input + output > 0;
   }
 
-  /** What the conversation has cost by now; undefined when the agent does not tell. */
-  get costOfAll(): number | undefined {
-    return this.#cost;
+  /** What the conversation has used by now, as far as the agent tells it of the whole. */
+  get ofAll(): Partial<Used> {
+    return {
+      ...(this.#input !== undefined && { inputTokens: this.#input }),
+      ...(this.#output !== undefined && { outputTokens: this.#output }),
+      ...(this.#cost !== undefined && { costUsd: this.#cost }),
+    };
   }
 
   /** Undefined when nothing is known. */
   get event(): UsageEvent | undefined {
     const event: UsageEvent = {
-      ...(this.#input !== undefined && { input_tokens: this.#input }),
-      ...(this.#output !== undefined && { output_tokens: this.#output }),
-      ...(this.#cost !== undefined && { cost_usd: Math.max(0, this.#cost - this.#costBefore) }),
+      ...(this.#input !== undefined && { input_tokens: Math.max(0, this.#input - this.#before.inputTokens) }),
+      ...(this.#output !== undefined && { output_tokens: Math.max(0, this.#output - this.#before.outputTokens) }),
+      ...(this.#cost !== undefined && { cost_usd: Math.max(0, this.#cost - this.#before.costUsd) }),
       ...(this.#model !== undefined && { model: this.#model.slice(0, 256) }),
     };
     return Object.keys(event).length === 0 ? undefined : event;

@@ -10,7 +10,7 @@ import type { AgentCalls } from "./connection.ts";
 import { finalOf } from "./outcome.ts";
 import type { PermissionDecider } from "./permissions.ts";
 import { TurnUsage } from "./turn-usage.ts";
-import type { UsageSource } from "./turn-usage.ts";
+import type { UsageSource, Used } from "./turn-usage.ts";
 import { Updates } from "./updates.ts";
 
 /** Titles and reasons in a status. */
@@ -19,8 +19,8 @@ const STATUS_MAX_BYTES = 1024;
 export interface TurnTerms {
   readonly entry: Pick<RosterEntry, "label" | "output">;
   readonly decide: PermissionDecider;
-  /** What the conversation had cost before. */
-  readonly costBeforeUsd: number;
+  /** What the conversation had used before. */
+  readonly usedBefore: Used;
   /** Called once, when the agent does something for the first time in this turn. */
   readonly onBegun: () => void;
 }
@@ -42,7 +42,7 @@ export class Turn implements AgentCalls {
   constructor(terms: TurnTerms) {
     this.#terms = terms;
     this.#source = terms.entry.output.acpUsage ?? "none";
-    this.#usage = new TurnUsage(this.#source, terms.costBeforeUsd);
+    this.#usage = new TurnUsage(this.#source, terms.usedBefore, terms.entry.output.acpUsageSums);
   }
 
   /** The prompt is about to be sent: from here on what the agent says is new. */
@@ -107,9 +107,9 @@ export class Turn implements AgentCalls {
     if (event !== undefined) await emit.usage(event);
   }
 
-  /** What the conversation has cost so far; undefined when the agent does not tell. */
-  get costUsd(): number | undefined {
-    return this.#usage.costOfAll;
+  /** What the conversation has used so far, as far as the agent tells. */
+  get used(): Partial<Used> {
+    return this.#usage.ofAll;
   }
 
   #mindBegin(kind: string): void {

@@ -84,6 +84,7 @@ describe.each(ACP_AGENTS.split(","))("%s over ACP", (agent) => {
 
   real("calls tools, answers, and is resumed in the same conversation wherever the run is", async () => {
     const first = await ended(run(agent, "First. [[bash:echo hi-$((40+2)); mcp; text:ONE]]"));
+    expect(first).toMatchObject({ code: 0 });
     expect(first.events.at(-1)).toEqual({ type: "result", text: "ONE" });
     const tools = eventsOf(first.events, "tool");
     expect(new Set(tools.map(({ tool_call_id }) => tool_call_id)).size).toBe(2);
