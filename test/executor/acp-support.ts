@@ -116,7 +116,8 @@ export function sessionOf({ events }: Pick<AcpRun, "events">): string {
 
 /** Events of one type, without the type. */
 export function eventsOf(events: readonly Event[], wanted: string): Record<string, unknown>[] {
-  return events.filter(({ type }) => type === wanted).map(({ type: _, ...rest }) => rest);
+  const found = events.filter(({ type }) => type === wanted);
+  return found.map((event) => Object.fromEntries(Object.entries(event).filter(([key]) => key !== "type")));
 }
 
 /** Waits until the run has said an event that holds this text. */
