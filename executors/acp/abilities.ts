@@ -2,6 +2,7 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import type { McpServerJson } from "../../lib/invocation.ts";
 import { AgentError } from "../lib/agent/agent-error.ts";
 import { objectOf, textOf } from "../lib/agent/json-of.ts";
+import type { AgentMcp } from "../lib/roster/roster-entry.ts";
 
 /** The version of the protocol that is spoken. */
 export const PROTOCOL_VERSION = 1;
@@ -57,6 +58,15 @@ export function resumeMethod(
 ): "session/load" | "session/resume" | undefined {
   if (resume && (better !== "load" || !load)) return "session/resume";
   return load ? "session/load" : undefined;
+}
+
+/** What MCP transports it has: one of which the roster knows that it has a client need not say so itself, and some do not. */
+export function transportsOf(
+  transport: AgentMcp["transport"],
+  { mcpHttp, mcpSse }: Pick<Abilities, "mcpHttp" | "mcpSse">,
+): Pick<Abilities, "mcpHttp" | "mcpSse"> {
+  if (transport === "none") return { mcpHttp: false, mcpSse: false };
+  return { mcpHttp: mcpHttp || transport !== "acp", mcpSse };
 }
 
 /** A server as the protocol has it. */

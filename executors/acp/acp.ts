@@ -13,7 +13,7 @@ import { findProgram, installCommand } from "../lib/roster/find-program.ts";
 import { loadEntry, rosterDirs } from "../lib/roster/load-roster.ts";
 import { loginProblem } from "../lib/roster/login.ts";
 import { prepareHome } from "../lib/roster/private-home.ts";
-import { PROTOCOL_VERSION, abilitiesOf, acpServers, instructions } from "./abilities.ts";
+import { PROTOCOL_VERSION, abilitiesOf, acpServers, instructions, transportsOf } from "./abilities.ts";
 import type { Abilities, AcpServer } from "./abilities.ts";
 import { acpCommand } from "./command.ts";
 import { acpConfig } from "./config.ts";
@@ -152,8 +152,7 @@ function stoppedError(): AgentError {
 
 /** The servers as the agent takes them. @throws AgentError MCP_SERVER_FAILED for one of the blueprint that it cannot use. */
 async function usableServers({ invocation, servers, env, entry }: Run, abilities: Abilities): Promise<AcpServer[]> {
-  const none = entry.mcp.transport === "none";
-  const { usable, unusable } = acpServers(servers, none ? { mcpHttp: false, mcpSse: false } : abilities);
+  const { usable, unusable } = acpServers(servers, transportsOf(entry.mcp.transport, abilities));
   const orchestrator = orchestratorName(servers, env);
   const wanted = unusable.filter((name) => name !== orchestrator || Object.hasOwn(blueprintServers(invocation), name));
   if (wanted.length > 0) {

@@ -23,7 +23,7 @@ const MESSAGE_MAX = 1000;
 
 /** How agents say that they do not know a conversation, where they do not use the code for it. */
 const UNKNOWN =
-  /\b(session|conversation|thread)\b.*\b(not (be )?found|unknown|does not exist|no longer|not exist)|\b(no|unknown|invalid|find|load) (\w+ )?(sessions?|conversation|thread)\b/i;
+  /\b(session|conversation|thread)\b.*\b(not (be )?found|unknown|does not exist|no longer|not exist)|\b(no|unknown|invalid|find|load) (\w+ )?(session(s|id)?|conversation|thread)\b/i;
 
 /** The error of the run: by the code where it has a meaning, otherwise by the words. */
 export function agentErrorOf(failure: RpcFailure, step: Step, label: string): AgentError {
@@ -39,8 +39,10 @@ export function agentErrorOf(failure: RpcFailure, step: Step, label: string): Ag
   }
 }
 
-function reasonOf({ code }: RpcFailure, step: Step, said: string): AgentErrorReason {
-  if (step === "resume" && (code === NOT_FOUND || UNKNOWN.test(said))) return "UNKNOWN_SESSION";
+function reasonOf({ code, data }: RpcFailure, step: Step, said: string): AgentErrorReason {
+  // One tells only which part of it has failed.
+  const isUnknown = code === NOT_FOUND || UNKNOWN.test(said) || objectOf(data)["service"] === "session";
+  if (step === "resume" && isUnknown) return "UNKNOWN_SESSION";
   if (code >= 400 && code < 600) return reasonOfStatus(code);
   if (code === METHOD_NOT_FOUND) return "AGENT_VERSION";
   const byText = reasonOfText(said);

@@ -2,7 +2,13 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { abilitiesOf, acpServers, instructions, resumeMethod } from "../../../../executors/acp/abilities.ts";
+import {
+  abilitiesOf,
+  acpServers,
+  instructions,
+  resumeMethod,
+  transportsOf,
+} from "../../../../executors/acp/abilities.ts";
 import { acpCommand } from "../../../../executors/acp/command.ts";
 import { acpConfig } from "../../../../executors/acp/config.ts";
 import { directoryOf, readNotes, writeNotes } from "../../../../executors/acp/notes.ts";
@@ -110,6 +116,15 @@ describe("what an agent offers", () => {
     const { usable, unusable } = acpServers(structuredClone(servers) as never, { mcpHttp: true, mcpSse: false });
     expect(usable.map(({ name }) => name)).toEqual(["a", "c"]);
     expect(unusable).toEqual(["b"]);
+  });
+
+  it.each([
+    ["none", true, false],
+    ["acp", true, true],
+    ["acp", false, false],
+    ["home-file", false, true],
+  ] as const)("of MCP over HTTP, by the roster %o and its own word %o, is %o", (transport, mcpHttp, expected) => {
+    expect(transportsOf(transport, { mcpHttp, mcpSse: false })).toEqual({ mcpHttp: expected, mcpSse: false });
   });
 
   it("decides where the system prompt goes; none goes nowhere", () => {

@@ -31,6 +31,15 @@ describe("an error of JSON-RPC", () => {
       "resume",
       "UNKNOWN_SESSION",
     ],
+    [
+      "a lost session of Kimi",
+      -32_602,
+      "Invalid params: Unknown sessionId: 1-2",
+      undefined,
+      "resume",
+      "UNKNOWN_SESSION",
+    ],
+    ["a lost session of OpenCode", -32_603, "service failure", { service: "session" }, "resume", "UNKNOWN_SESSION"],
     ["something lost later", -32_002, "Resource not found: a.txt", undefined, "prompt", "AGENT_FAILED"],
   ])("for %s has its name", (_, code, message, data, step, reason) => {
     expect(agentErrorOf({ code, message, data }, step, "A")).toMatchObject({ reason });
