@@ -1,103 +1,176 @@
-import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
-import type { SaidEvent, UsageEvent } from "../lib/emit.ts";
+import type { JsonObject } from "@bufbuild/protobuf";
+import { cutText } from "../../lib/protocol/limits.ts";
+import type { SaidEvent } from "../lib/emit.ts";
+import { eventId, eventName, eventValue } from "../lib/agent/event-values.ts";
+import { listOf, objectOf, textOf } from "../lib/agent/json-of.ts";
 
-/** Text of one message that is collected before it is said: an agent streams it in words. */
-const MESSAGE_MAX_CHARACTERS = 256 * 1024;
+/** Text of one event: an agent streams a message in words, and what is longer is said in parts. */
+const MESSAGE_MAX_BYTES = 256 * 1024;
+
+/** The last message, which becomes the result; a runner keeps 256 KiB of that, and says so. */
+const ANSWER_MAX_BYTES = 512 * 1024;
 
 /** Output of one tool call that is said; the transcript is no place for more. */
-const TOOL_OUTPUT_MAX_CHARACTERS = 256 * 1024;
+const OUTPUT_MAX_BYTES = 128 * 1024;
+
+/** Input of one tool call that is said. */
+const INPUT_MAX_BYTES = 64 * 1024;
+
+/** Calls that have begun and not ended; of more the name is forgotten. */
+const OPEN_CALLS_MAX = 10_000;
+
+/** One step of a plan, a mode, and the like. */
+const STATUS_MAX_BYTES = 1024;
 
 /** Turns the updates of a session (`session/update`, protocol version 1) into events. What it does not know says nothing. */
 export class Updates {
-  readonly #calls = new Map<string, { name: string; said: boolean }>();
-  #text = "";
-  #answer = "";
-  #usage: UsageEvent = {};
+  readonly #calls = new Map<string, string>();
+  readonly #message = new Message();
+  #toolCalls = 0;
 
   /** Events of one update. */
   read(update: unknown): SaidEvent[] {
     const object = objectOf(update);
-    const type = object["sessionUpdate"];
-    if (type === "agent_message_chunk") return this.#chunk(objectOf(object["content"]));
-    // A thought is not said to anybody; it neither ends a message nor counts as an answer.
-    if (type === "agent_thought_chunk") return [];
-    const before = this.flush();
-    switch (type) {
+    switch (object["sessionUpdate"]) {
+      case "agent_message_chunk":
+        return this.#chunk(object);
       case "tool_call":
       case "tool_call_update":
-        return [...before, ...this.#toolCall(object)];
+        return [...this.flush(), ...this.#toolCall(object)];
       case "plan":
-        return [...before, ...planOf(object)];
-      case "usage_update":
-        return [...before, ...this.#usageUpdate(object)];
+        return [...this.flush(), ...planOf(object)];
       case "current_mode_update":
-        return [...before, { type: "status", text: `mode ${textOf(object["currentModeId"])}` }];
+        return [status(`mode ${textOf(object["currentModeId"])}`)];
       default:
-        return before;
+        // A thought is not said to anybody; it neither ends a message nor counts as an answer. Titles, lists of commands and
+        // the like come between the words of a message as well.
+        return [];
     }
   }
 
-  /** What was collected of a message. */
+  /** What is left of the message that was being said. For the end of the turn. */
   flush(): SaidEvent[] {
-    const text = this.#text;
-    this.#text = "";
-    if (text.trim() === "") return [];
-    this.#answer = text;
-    return [{ type: "message", role: "assistant", text }];
+    return said(this.#message.end());
   }
 
   /** The last message. */
   get answer(): string {
-    return this.#answer;
+    return this.#message.last;
   }
 
-  /** Totals of the turn: what the answer to the prompt says, and the cost of earlier updates. */
-  usage(reported: unknown): SaidEvent[] {
-    const usage = objectOf(reported);
-    this.#usage = {
-      ...this.#usage,
-      ...(typeof usage["inputTokens"] === "number" && { input_tokens: withCache(usage) }),
-      ...(typeof usage["outputTokens"] === "number" && { output_tokens: usage["outputTokens"] }),
-    };
-    return Object.keys(this.#usage).length === 0 ? [] : [{ type: "usage", ...this.#usage }];
+  /** The last piece that came of it. */
+  get lastPiece(): string {
+    return this.#message.lastPiece;
   }
 
-  #chunk(content: JsonObject): SaidEvent[] {
-    if (content["type"] !== "text") return [];
-    this.#text += textOf(content["text"]);
-    return this.#text.length < MESSAGE_MAX_CHARACTERS ? [] : this.flush();
+  /** Calls of tools so far. */
+  get toolCalls(): number {
+    return this.#toolCalls;
+  }
+
+  /** What a call was named when it was announced; undefined for one that was not. */
+  nameOf(toolCallId: string): string | undefined {
+    return this.#calls.get(eventId(toolCallId));
+  }
+
+  #chunk({ content, messageId }: JsonObject): SaidEvent[] {
+    const block = objectOf(content);
+    if (block["type"] !== "text") return [];
+    return said([...this.#message.begin(textOf(messageId)), ...this.#message.add(textOf(block["text"]))]);
   }
 
   #toolCall(call: JsonObject): SaidEvent[] {
-    const id = textOf(call["toolCallId"]);
+    const id = eventId(textOf(call["toolCallId"]));
     if (id === "") return [];
-    const known = this.#calls.get(id) ?? { name: "", said: false };
-    known.name = textOf(call["title"]) || known.name || textOf(call["kind"]) || "tool";
-    this.#calls.set(id, known);
-    const said: SaidEvent[] = [];
-    if (!known.said) {
-      known.said = true;
-      said.push({ type: "tool", tool_call_id: id, name: known.name, input: call["rawInput"] ?? {} });
+    const before = this.#calls.get(id);
+    const name = eventName(textOf(call["title"]) || textOf(call["name"])) || before || textOf(call["kind"]) || "tool";
+    const events: SaidEvent[] = [];
+    if (before === undefined) {
+      this.#toolCalls += 1;
+      const input = eventValue(inputOf(call), INPUT_MAX_BYTES);
+      events.push({ type: "tool", tool_call_id: id, name, input });
     }
     const { status } = call;
-    if (status !== "completed" && status !== "failed") return said;
+    if (status !== "completed" && status !== "failed") {
+      if (before !== undefined || this.#calls.size < OPEN_CALLS_MAX) this.#calls.set(id, before ?? name);
+      return events;
+    }
     this.#calls.delete(id);
-    const output = outputOf(call).slice(0, TOOL_OUTPUT_MAX_CHARACTERS);
+    const output = cutText(outputOf(call), OUTPUT_MAX_BYTES);
     const outcome = status === "failed" ? { error: output || "failed" } : { output };
-    return [...said, { type: "tool", tool_call_id: id, name: known.name, ...outcome }];
-  }
-
-  #usageUpdate(update: JsonObject): SaidEvent[] {
-    const cost = objectOf(update["cost"]);
-    if (typeof cost["amount"] !== "number" || cost["currency"] !== "USD") return [];
-    this.#usage = { ...this.#usage, cost_usd: cost["amount"] };
-    return [];
+    return [...events, { type: "tool", tool_call_id: id, name: before ?? name, ...outcome }];
   }
 }
 
-function withCache(usage: JsonObject): number {
-  const keys = ["inputTokens", "cachedReadTokens", "cachedWriteTokens"];
-  return keys.reduce((sum, key) => sum + (typeof usage[key] === "number" ? usage[key] : 0), 0);
+/** A message as it comes, in pieces. */
+class Message {
+  /** The last message that was not empty. */
+  last = "";
+  lastPiece = "";
+  #id = "";
+  #open = false;
+  /** What is not said yet. */
+  #unsaid = "";
+  #unsaidBytes = 0;
+  #lastBytes = 0;
+
+  /** The texts to be said because another message begins; "" is an id that the agent does not tell. */
+  begin(id: string): string[] {
+    const before = id !== this.#id && this.#open ? this.end() : [];
+    this.#id = id;
+    return before;
+  }
+
+  /** The texts to be said because enough has come. */
+  add(piece: string): string[] {
+    if (!this.#open && piece.trim() === "") return [];
+    if (!this.#open) {
+      this.last = "";
+      this.#lastBytes = 0;
+    }
+    this.#open = true;
+    this.lastPiece = piece;
+    const bytes = Buffer.byteLength(piece);
+    if (this.#lastBytes < ANSWER_MAX_BYTES) this.last += cutText(piece, ANSWER_MAX_BYTES);
+    this.#lastBytes += bytes;
+    const before = this.#unsaidBytes + bytes > MESSAGE_MAX_BYTES ? this.#take() : [];
+    this.#unsaid += cutText(piece, MESSAGE_MAX_BYTES);
+    this.#unsaidBytes += bytes;
+    return before;
+  }
+
+  end(): string[] {
+    this.#open = false;
+    return this.#take();
+  }
+
+  #take(): string[] {
+    const text = this.#unsaid;
+    this.#unsaid = "";
+    this.#unsaidBytes = 0;
+    return text.trim() === "" ? [] : [text];
+  }
+}
+
+function said(texts: readonly string[]): SaidEvent[] {
+  return texts.map((text) => ({ type: "message", role: "assistant", text }));
+}
+
+function status(text: string): SaidEvent {
+  return { type: "status", text: cutText(text, STATUS_MAX_BYTES) };
+}
+
+/** Some tell the input as JSON in the text that a person would be shown. */
+function inputOf(call: JsonObject): unknown {
+  if (call["rawInput"] !== undefined && call["rawInput"] !== null) return call["rawInput"];
+  const shown = textOf(objectOf(objectOf(listOf(call["content"])[0])["content"])["text"]);
+  if (!shown.startsWith("{") || call["status"] === "completed" || call["status"] === "failed") return {};
+  try {
+    return JSON.parse(shown) as unknown;
+  } catch {
+    // A text for people after all.
+    return {};
+  }
 }
 
 function outputOf(call: JsonObject): string {
@@ -110,7 +183,7 @@ function outputOf(call: JsonObject): string {
   if (texts.some((text) => text !== "")) return texts.join("\n");
   const raw = call["rawOutput"];
   if (raw === undefined || raw === null) return "";
-  return typeof raw === "string" ? raw : JSON.stringify(raw);
+  return typeof raw === "string" ? raw : JSON.stringify(eventValue(raw, OUTPUT_MAX_BYTES));
 }
 
 function planOf(plan: JsonObject): SaidEvent[] {
@@ -119,17 +192,5 @@ function planOf(plan: JsonObject): SaidEvent[] {
     entries.find(({ status }) => status === "in_progress") ?? entries.find(({ status }) => status === "pending");
   if (current === undefined) return [];
   const done = entries.filter(({ status }) => status === "completed").length;
-  return [{ type: "status", text: `plan, ${done} of ${entries.length} done: ${textOf(current["content"])}` }];
-}
-
-function objectOf(value: unknown): JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as JsonObject) : {};
-}
-
-function listOf(value: unknown): JsonValue[] {
-  return Array.isArray(value) ? value : [];
-}
-
-function textOf(value: unknown): string {
-  return typeof value === "string" ? value : "";
+  return [status(`plan, ${done} of ${entries.length} done: ${textOf(current["content"])}`)];
 }

@@ -1,5 +1,6 @@
-import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
-import { AgentError } from "../lib/agent/agent-error.ts";
+import type { JsonObject } from "@bufbuild/protobuf";
+import { checkedConfig, flag, money, object, oneOf, text, texts, wholeNumber } from "../lib/agent/config-checks.ts";
+import type { Check } from "../lib/agent/config-checks.ts";
 
 export const PERMISSION_MODES = ["dontAsk", "acceptEdits", "bypassPermissions", "default", "plan"] as const;
 export type PermissionMode = (typeof PERMISSION_MODES)[number];
@@ -45,56 +46,18 @@ export interface ClaudeConfig {
   readonly program: string | undefined;
 }
 
-type Check<T> = { readonly is: string; readonly read: (value: JsonValue) => T | undefined };
-
-const text: Check<string> = {
-  is: "a string that is not empty",
-  read: (value) => (typeof value === "string" && value !== "" ? value : undefined),
-};
-const texts: Check<string[]> = {
-  is: "a list of strings",
+const settingSources: Check<SettingSource[]> = {
+  is: `a list of ${SETTING_SOURCES.join(", ")}`,
   read: (value) =>
-    Array.isArray(value) && value.every((one) => typeof one === "string" && one !== "")
-      ? (value as string[])
+    Array.isArray(value) && value.every((one) => SETTING_SOURCES.some((name) => name === one))
+      ? (value as SettingSource[])
       : undefined,
 };
-const flag: Check<boolean> = {
-  is: "true or false",
-  read: (value) => (typeof value === "boolean" ? value : undefined),
-};
-const object: Check<JsonObject> = {
-  is: "an object",
-  read: (value) => (typeof value === "object" && value !== null && !Array.isArray(value) ? value : undefined),
-};
-
-function wholeNumber(from: number): Check<number> {
-  return {
-    is: `a whole number from ${from}`,
-    read: (value) => (typeof value === "number" && Number.isSafeInteger(value) && value >= from ? value : undefined),
-  };
-}
-
-const money: Check<number> = {
-  is: "a number above 0",
-  read: (value) => (typeof value === "number" && value > 0 ? value : undefined),
-};
-
-function oneOf<T extends string>(names: readonly T[]): Check<T> {
-  return { is: `one of ${names.join(", ")}`, read: (value) => names.find((name) => name === value) };
-}
-
-function someOf<T extends string>(names: readonly T[]): Check<T[]> {
-  return {
-    is: `a list of ${names.join(", ")}`,
-    read: (value) =>
-      Array.isArray(value) && value.every((one) => names.some((name) => name === one)) ? (value as T[]) : undefined,
-  };
-}
 
 const KEYS = {
   model: text,
-  permission_mode: oneOf(PERMISSION_MODES),
-  setting_sources: someOf(SETTING_SOURCES),
+  permission_mode: oneOf(...PERMISSION_MODES),
+  setting_sources: settingSources,
   max_turns: wholeNumber(1),
   max_budget_usd: money,
   max_retries: wholeNumber(0),
@@ -109,26 +72,9 @@ const KEYS = {
   agent: text,
 } satisfies Record<string, Check<unknown>>;
 
-type Values = { [K in keyof typeof KEYS]?: NonNullable<ReturnType<(typeof KEYS)[K]["read"]>> };
-
 /** @throws AgentError BAD_CONFIG that names the key, its value and what belongs there. */
 export function claudeConfig(config: JsonObject): ClaudeConfig {
-  const values: Record<string, unknown> = {};
-  for (const [key, value] of Object.entries(config)) {
-    const check: Check<unknown> | undefined = Object.hasOwn(KEYS, key) ? KEYS[key as keyof typeof KEYS] : undefined;
-    if (check === undefined) {
-      throw new AgentError("BAD_CONFIG", `"${key}" of config is not known; known: ${Object.keys(KEYS).join(", ")}`);
-    }
-    const read = check.read(value);
-    if (read === undefined) {
-      throw new AgentError(
-        "BAD_CONFIG",
-        `"${key}" of config must be ${check.is}, not ${JSON.stringify(value).slice(0, 80)}`,
-      );
-    }
-    values[key] = read;
-  }
-  const known = values as Values;
+  const known = checkedConfig(config, KEYS);
   return {
     model: known.model,
     permissionMode: known.permission_mode ?? "dontAsk",

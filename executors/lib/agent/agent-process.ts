@@ -79,6 +79,13 @@ export class AgentProcess {
   kill(signal: NodeJS.Signals): void {
     this.#child.kill(signal);
   }
+
+  /** Reads and waits no more: a process that the agent has left behind may hold its output open for ever. */
+  abandon(): void {
+    this.#child.stdout.destroy();
+    this.#child.stderr.destroy();
+    this.#child.unref();
+  }
 }
 
 function watch(child: ChildProcessByStdio<Writable, Readable, Readable>): Promise<AgentExit> {

@@ -1,6 +1,9 @@
 /** Longest line of an agent that is read as JSON. A tool result of 8 MiB is nobody's; what is longer is cut and counted. */
 export const LINE_MAX_BYTES = 8 * 1024 * 1024;
 
+/** Beginning of a line that is lost, which is kept. */
+const HEAD_BYTES = 256;
+
 /** Cuts a stream of bytes into lines, and holds at most one line of LINE_MAX_BYTES. */
 export class LineSplitter {
   readonly #maxBytes: number;
@@ -9,6 +12,8 @@ export class LineSplitter {
   #tooLong = false;
   /** Lines that were longer and are lost. */
   dropped = 0;
+  /** How the last of them began, which often says what it was. */
+  droppedHead = "";
 
   constructor(maxBytes = LINE_MAX_BYTES) {
     this.#maxBytes = maxBytes;
@@ -38,6 +43,8 @@ export class LineSplitter {
     this.#bytes += part.length;
     if (this.#bytes > this.#maxBytes) {
       this.#tooLong = true;
+      const head = Buffer.concat([...this.#held, part].map((one) => one.subarray(0, HEAD_BYTES)));
+      this.droppedHead = head.toString("utf8", 0, HEAD_BYTES);
       this.#held = [];
     } else {
       this.#held.push(part);
