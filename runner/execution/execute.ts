@@ -4,6 +4,7 @@
  *     assignment    here                 an accepted offer becomes a command, a directory, stdin and an environment
  *     tools         mcp-server.ts        a URL of its own for the run's calls to the orchestrator
  *     placeholders  placeholders.ts      what a blueprint leaves open is filled in
+ *     folder        session-dirs.ts      the session's own folder is there
  *     environment   environment.ts       what the executor gets of the runner's variables, and the facts of the run
  *     spawn         supervisor.ts        a process group of its own, on the leash (leash.ts), watched by timers
  *     secrets       secret-filter.ts     what must not be seen is taken out of what it prints
@@ -26,14 +27,17 @@ import type { Leash } from "./leash.ts";
 import type { McpCapability, ToolServer } from "./mcp-server.ts";
 import { resolvePlaceholders } from "./placeholders.ts";
 import type { PlaceholderSources } from "./placeholders.ts";
+import { SessionDirError, SessionDirs } from "./session-dirs.ts";
 import { SECRET_MIN_BYTES, Secrets } from "./secret-filter.ts";
 import type { RunnerSettings } from "../settings/settings.ts";
 import { handOverFailure, notSpawned, supervise } from "./supervisor.ts";
-import type { Execution, ExecutionHooks } from "./supervisor.ts";
+import type { Execution, ExecutionHooks, StartFailure } from "./supervisor.ts";
 
 /** An accepted run that is to be executed now. */
 export interface Assignment {
   readonly offer: RunOffer;
+  /** Store of the coordinator that made it. */
+  readonly storeId: string;
   /** The run's own directory, or the runner's. */
   readonly projectDir: string;
   readonly bootId: string;
@@ -62,20 +66,21 @@ export function executorOf(settings: RunnerSettings, deps: ExecutorDeps): Execut
       execution = execute(assignment, hooks, capability);
     } catch (error) {
       deps.log.error({ err: error, run_id: runId }, "what the executor is told could not be put together");
-      execution = notSpawned(handOverFailure(error));
+      execution = notSpawned(toldFailure(error));
     }
     void execution.done.then(() => capability?.close());
     return execution;
   };
 }
 
-function spawning({ executor, coordinatorUrl }: RunnerSettings, { leash, log }: ExecutorDeps) {
+function spawning({ executor, coordinatorUrl, stateDir }: RunnerSettings, { leash, log }: ExecutorDeps) {
   // Ours are written for our Node. Everybody else's keep the Node of the user, as the projects do that they work in.
   const isOurs = executor.command.startsWith(inPackage("executors") + sep);
   const nodeDir = isOurs ? dirname(process.execPath) : undefined;
   const masked = maskedSecrets(executor, log);
+  const sessionDirs = new SessionDirs(stateDir);
   return (
-    { offer, projectDir, bootId, stopGraceMs }: Assignment,
+    { offer, storeId, projectDir, bootId, stopGraceMs }: Assignment,
     hooks: ExecutionHooks,
     capability: McpCapability,
   ): Execution => {
@@ -85,6 +90,7 @@ function spawning({ executor, coordinatorUrl }: RunnerSettings, { leash, log }: 
     const run = {
       sessionId,
       sessionName: invocation?.sessionName || sessionId,
+      sessionDir: sessionDirs.make({ sessionId, storeId }),
       runId,
       attempt: offer.attempt,
       apiUrl: coordinatorUrl,
@@ -119,6 +125,12 @@ function spawning({ executor, coordinatorUrl }: RunnerSettings, { leash, log }: 
     };
     return supervise(spec, hooks, { leash });
   };
+}
+
+function toldFailure(error: unknown): StartFailure {
+  if (!(error instanceof SessionDirError)) return handOverFailure(error);
+  const { message, shortage } = error;
+  return { message, shortage };
 }
 
 /** Prepared once for all runs: only the tokens of a run are its own. */

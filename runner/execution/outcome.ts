@@ -62,7 +62,9 @@ export function outcomeOf(facts: ExecutionFacts): Outcome {
   if (end.type === "code") exit.code = end.code;
   if (end.type === "signal") exit.signal = end.signal;
   const { kind, failure, message } = endedBy === undefined ? ownOutcome(facts) : forcedOutcome(endedBy, facts);
-  const said = [message, endedBy === undefined ? behindText(facts) : survivorsText(facts)].filter((text) => text !== "");
+  const said = [message, endedBy === undefined ? behindText(facts) : survivorsText(facts)].filter(
+    (text) => text !== "",
+  );
   return { kind, failure, message: said.join("; "), exit };
 }
 

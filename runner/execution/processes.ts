@@ -112,7 +112,10 @@ export interface Ended {
 }
 
 /** Ends every process that `processesMarked` finds: looks again and again until there is none, or the time is over. */
-export async function endMarked(entries: readonly string[], { graceMs, timeoutMs, after }: MarkedTerms): Promise<Ended> {
+export async function endMarked(
+  entries: readonly string[],
+  { graceMs, timeoutMs, after }: MarkedTerms,
+): Promise<Ended> {
   if (entries.length === 0) throw new RangeError("no marker given: every process would be meant");
   const signalled = new Map<number, MarkedProcess>();
   const begin = performance.now();

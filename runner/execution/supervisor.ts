@@ -122,7 +122,7 @@ function projectProblem(cwd: string): StartFailure | undefined {
 }
 
 /** Why nothing was spawned. */
-interface StartFailure {
+export interface StartFailure {
   readonly message: string;
   /** The machine was short of something: the executor is not to blame, and another machine may do it. */
   readonly shortage: boolean;
