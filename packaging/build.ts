@@ -13,6 +13,7 @@ const ASSETS = [
   "runner/**/*.sh",
   "executors/*.{md,json}",
   "executors/*/ao-*-exec",
+  "executors/*/executor.json",
   "lib/*.py",
   "sdk/python/**/*.py",
   "examples/**/*.{json,md}",

@@ -29,7 +29,7 @@ import { resolvePlaceholders } from "./placeholders.ts";
 import type { PlaceholderSources } from "./placeholders.ts";
 import { SessionDirError, SessionDirs } from "./session-dirs.ts";
 import { SECRET_MIN_BYTES, Secrets } from "./secret-filter.ts";
-import type { RunnerSettings } from "../settings/settings.ts";
+import type { IdleTimeout, RunnerSettings } from "../settings/settings.ts";
 import { handOverFailure, notSpawned, supervise } from "./supervisor.ts";
 import type { Execution, ExecutionHooks, StartFailure } from "./supervisor.ts";
 
@@ -120,7 +120,7 @@ function spawning({ executor, coordinatorUrl, stateDir }: RunnerSettings, { leas
       env: executorEnv(process.env, { passEnv, nodeDir, run }),
       secrets: new Secrets([runToken, capability.secret ?? ""], masked),
       timeoutMs: limitMs(offer.timeout),
-      idleTimeoutMs: limitMs(offer.idleTimeout),
+      ...idleLimit(offer, executor.idleTimeout),
       stopGraceMs,
     };
     return supervise(spec, hooks, { leash });
@@ -150,6 +150,21 @@ function resolved(blueprint: InvocationBlueprint | undefined, sources: Placehold
     log.warn({ run_id: sources.runId, agent: blueprint.name, unresolved }, "placeholders mean nothing and stay");
   }
   return { agentBlueprint };
+}
+
+/** The run's own limit wins, then the profile's, then the executor's. */
+function idleLimit({ idleTimeout }: RunOffer, other: IdleTimeout | undefined) {
+  if (idleTimeout !== undefined) {
+    return {
+      idleTimeoutMs: limitMs(idleTimeout),
+      idleLimit: "the idle timeout of the run (--idle-timeout changes it)",
+    };
+  }
+  if (other === undefined || other.ms === 0) return {};
+  const change = "give the run an --idle-timeout, or set idle_timeout in";
+  const { type, file } = other.of;
+  const where = type === "profile" ? file : "an executor profile";
+  return { idleTimeoutMs: other.ms, idleLimit: `the idle timeout of the ${type} (to change it, ${change} ${where})` };
 }
 
 function limitMs(duration: RunOffer["timeout"]): number | undefined {

@@ -42,6 +42,8 @@ export interface ExecutionSpec {
   timeoutMs?: number | undefined;
   /** Longest silence on stdout and stderr. Absent: no limit. */
   idleTimeoutMs?: number | undefined;
+  /** Which limit that is and how it is changed, for the message of a run that exceeds it. */
+  idleLimit?: string | undefined;
   /** Time from SIGTERM to SIGKILL where `stop` names no other. */
   stopGraceMs?: number;
   /** Time to exit after a `result` event. */
@@ -191,10 +193,11 @@ class Supervision implements Execution {
     this.#intake = new Intake([child.stdout, child.stderr], room, () => this.#timers.idle?.refresh());
     this.#group = new ProcessGroup(pid, deps.kill);
     this.#ladder = new StopLadder(this.#group, () => this.#giveUpLater());
-    const { timeoutMs, idleTimeoutMs } = spec;
+    const { timeoutMs, idleTimeoutMs, idleLimit: limit = "its idle timeout" } = spec;
     this.#timers = {};
     if (timeoutMs !== undefined) this.#timers.timeout = this.#watchdog({ type: "timeout", afterMs: timeoutMs });
-    if (idleTimeoutMs !== undefined) this.#timers.idle = this.#watchdog({ type: "idle", afterMs: idleTimeoutMs });
+    if (idleTimeoutMs !== undefined)
+      this.#timers.idle = this.#watchdog({ type: "idle", afterMs: idleTimeoutMs, limit });
     this.#listen();
     this.done = this.#run(deps.leash);
   }

@@ -10,6 +10,7 @@ import { Secrets } from "../execution/secret-filter.ts";
 import { directoryProblem } from "./directory.ts";
 import { ExecutorError, discoverExecutors, findExecutor, profileNameOf, resolveExecutorPath } from "./discovery.ts";
 import type { Discovery } from "./discovery.ts";
+import { idleTimeoutOf } from "./executor-file.ts";
 import { ProfileError, findProfile, listProfiles, profilesDir } from "./profiles.ts";
 import type { ProfileList } from "./profiles.ts";
 import type { RunnerSettings } from "./settings.ts";
@@ -100,8 +101,14 @@ function chooseExecutor(options: RunnerOptions, findings: Findings, cwd: string)
   const { passEnv, maskEnv } = options;
   try {
     if (options.profile !== undefined) {
-      const { name, type, command, config, portable, env, tags } = findProfile(findings.profiles, options.profile);
-      const executor = { type, command, config, portable, passEnv: [...passEnv, ...env], maskEnv };
+      const { name, type, command, config, portable, env, tags, ...profile } = findProfile(
+        findings.profiles,
+        options.profile,
+      );
+      const own = { type: "profile", file: profile.file } as const;
+      const idleTimeout =
+        profile.idleTimeoutMs === undefined ? idleTimeoutOf(command) : { ms: profile.idleTimeoutMs, of: own };
+      const executor = { type, command, config, portable, passEnv: [...passEnv, ...env], maskEnv, idleTimeout };
       return { executorProfile: name, executor, tags };
     }
     if (options.executorPath !== undefined) {
@@ -117,7 +124,8 @@ function chooseExecutor(options: RunnerOptions, findings: Findings, cwd: string)
 }
 
 function plain(name: string, command: string, { passEnv, maskEnv }: RunnerOptions): Choice {
-  const executor = { type: name, command, config: {}, portable: false, passEnv, maskEnv };
+  const idleTimeout = idleTimeoutOf(command);
+  const executor = { type: name, command, config: {}, portable: false, passEnv, maskEnv, idleTimeout };
   return { executorProfile: name, executor, tags: [] };
 }
 

@@ -1,6 +1,7 @@
 import { chmodSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { ExecutorEvent } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import { FailureReason } from "../../../gen/agentrunner/v1/run_pb.ts";
@@ -158,6 +159,30 @@ env; env >&2; exit 3`;
     expect(message).toBe(
       `the folder of the session, ${stateDir}/sessions/ses_1, cannot be used: ${stateDir}/sessions is not a directory; remove it`,
     );
+  });
+
+  it("that is silent for longer than its kind may be ends, and hears which limit that was", async () => {
+    const door = await doorTo("http://127.0.0.1:1");
+    const of = { type: "executor", file: "/x/executor.json" } as const;
+    const offer = create(RunOfferSchema, { runId: "run_1", invocation: { sessionId: "ses_1" } });
+    const ends = async (idleTimeout: ExecutorSettings["idleTimeout"], more = offer) => {
+      const { failure, message } = await execute(door, "exec sleep 60", more, { idleTimeout });
+      expect(failure).toBe(FailureReason.IDLE);
+      return message;
+    };
+    expect(await ends({ ms: 50, of })).toMatch(
+      /^executor printed nothing for 50 ms, the idle timeout of the executor \(to change it, give the run an --idle-timeout, or set idle_timeout in an executor profile\); /,
+    );
+    const profile = { type: "profile", file: "/p/slow.json" } as const;
+    expect(await ends({ ms: 50, of: profile })).toContain(
+      "the idle timeout of the profile (to change it, give the run an --idle-timeout, or set idle_timeout in /p/slow.json)",
+    );
+    const own = create(RunOfferSchema, { ...offer, idleTimeout: durationFromMs(60) });
+    expect(await ends({ ms: 600_000, of }, own)).toContain(
+      "printed nothing for 60 ms, the idle timeout of the run (--idle-timeout changes it)",
+    );
+    const none = await execute(door, "sleep 0.3", offer, { idleTimeout: { ms: 0, of } });
+    expect(none.kind).toBe(Report_Kind.COMPLETED);
   });
 
   it("is not blamed for what the runner could not put together", async () => {
