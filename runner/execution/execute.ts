@@ -6,6 +6,7 @@
  *     placeholders  placeholders.ts      what a blueprint leaves open is filled in
  *     folder        session-dirs.ts      the session's own folder is there
  *     environment   environment.ts       what the executor gets of the runner's variables, and the facts of the run
+ *     hooks         hooked.ts            what the agent's blueprint wants to be run before and after it
  *     spawn         supervisor.ts        a process group of its own, on the leash (leash.ts), watched by timers
  *     secrets       secret-filter.ts     what must not be seen is taken out of what it prints
  *     output        executor-output.ts   what it prints becomes events (executor-event.ts) and a result
@@ -27,11 +28,14 @@ import type { Leash } from "./leash.ts";
 import type { McpCapability, ToolServer } from "./mcp-server.ts";
 import { resolvePlaceholders } from "./placeholders.ts";
 import type { PlaceholderSources } from "./placeholders.ts";
+import { superviseHooked } from "./hooked.ts";
+import type { Changes } from "./hooked.ts";
 import { SessionDirError, SessionDirs } from "./session-dirs.ts";
 import { SECRET_MIN_BYTES, Secrets } from "./secret-filter.ts";
 import type { IdleTimeout, RunnerSettings } from "../settings/settings.ts";
-import { handOverFailure, notSpawned, supervise } from "./supervisor.ts";
-import type { Execution, ExecutionHooks, StartFailure } from "./supervisor.ts";
+import { handOverFailure } from "./start-failure.ts";
+import { notSpawned, supervise } from "./supervisor.ts";
+import type { Execution, ExecutionHooks, ExecutionSpec } from "./supervisor.ts";
 
 /** An accepted run that is to be executed now. */
 export interface Assignment {
@@ -65,8 +69,7 @@ export function executorOf(settings: RunnerSettings, deps: ExecutorDeps): Execut
       capability = deps.mcp.open({ runId, sessionId: invocation?.sessionId ?? "", runToken });
       execution = execute(assignment, hooks, capability);
     } catch (error) {
-      deps.log.error({ err: error, run_id: runId }, "what the executor is told could not be put together");
-      execution = notSpawned(toldFailure(error));
+      execution = notToldOf(runId, error, deps.log);
     }
     void execution.done.then(() => capability?.close());
     return execution;
@@ -98,39 +101,42 @@ function spawning({ executor, coordinatorUrl, stateDir }: RunnerSettings, { leas
       mcpUrl: capability.url,
       bootId,
     };
-    const sources = {
-      sessionId,
-      runId,
-      mcpUrl: capability.url,
-      parameters: invocation?.parameters ?? {},
-      env: variablesNamed(passEnv, process.env),
+    const specOf = ({ prompt, parameters = invocation?.parameters }: Changes): ExecutionSpec => {
+      const env = variablesNamed(passEnv, process.env);
+      const sources = { sessionId, runId, mcpUrl: capability.url, parameters: parameters ?? {}, env };
+      const changed = {
+        ...(prompt === undefined ? {} : { prompt }),
+        ...(parameters === undefined ? {} : { parameters }),
+      };
+      const told = invocation && {
+        ...invocation,
+        ...changed,
+        projectDir,
+        executorConfig: executor.config,
+        ...resolved(invocation.agentBlueprint, sources, log),
+      };
+      return {
+        command: executor.command,
+        cwd: projectDir,
+        stdin: told === undefined ? "" : invocationJson(told),
+        env: executorEnv(process.env, { passEnv, nodeDir, run }),
+        secrets: new Secrets([runToken, capability.secret ?? ""], masked),
+        timeoutMs: limitMs(offer.timeout),
+        ...idleLimit(offer, executor.idleTimeout),
+        stopGraceMs,
+      };
     };
-    const spec = {
-      command: executor.command,
-      cwd: projectDir,
-      stdin:
-        invocation === undefined
-          ? ""
-          : invocationJson({
-              ...invocation,
-              projectDir,
-              executorConfig: executor.config,
-              ...resolved(invocation.agentBlueprint, sources, log),
-            }),
-      env: executorEnv(process.env, { passEnv, nodeDir, run }),
-      secrets: new Secrets([runToken, capability.secret ?? ""], masked),
-      timeoutMs: limitMs(offer.timeout),
-      ...idleLimit(offer, executor.idleTimeout),
-      stopGraceMs,
-    };
-    return supervise(spec, hooks, { leash });
+    if (offer.hooks === undefined) return supervise(specOf({}), hooks, { leash });
+    const failed = (error: unknown): Execution => notToldOf(runId, error, log);
+    return superviseHooked({ hooks: offer.hooks, specOf, failed }, hooks, { leash });
   };
 }
 
-function toldFailure(error: unknown): StartFailure {
-  if (!(error instanceof SessionDirError)) return handOverFailure(error);
+function notToldOf(runId: string, error: unknown, log: Log): Execution {
+  log.error({ err: error, run_id: runId }, "what the executor is told could not be put together");
+  if (!(error instanceof SessionDirError)) return notSpawned(handOverFailure(error));
   const { message, shortage } = error;
-  return { message, shortage };
+  return notSpawned({ message, shortage });
 }
 
 /** Prepared once for all runs: only the tokens of a run are its own. */
