@@ -234,7 +234,6 @@ export class Bench {
     const own = {
       ...stub.env({ urls: endpoint.urls, keys: firstKey === undefined ? [] : [firstKey] }),
       ...Object.fromEntries(endpoint.models.map((name) => [name, env[name] || STUB_MODEL])),
-      AGENT_SESSION_DIR: workspace.sessionDir(sessionId),
       AGENT_RUNNER_AGENTS_DIR: agentsDir,
     };
     return executorEnv(
@@ -245,6 +244,7 @@ export class Bench {
         run: {
           sessionId,
           sessionName: sessionId,
+          sessionDir: workspace.sessionDir(sessionId),
           runId: `run_check_${this.#runs}`,
           attempt: 1,
           apiUrl: orchestrator.orchestratorUrl,

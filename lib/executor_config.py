@@ -11,6 +11,7 @@ from agentrunner.executor_config import (  # noqa: E402, F401
     get_api_url,
     get_attempt,
     get_run_id,
+    get_session_dir,
     get_session_id,
     get_session_name,
     get_token,

@@ -7,6 +7,7 @@ import type { ExitCode } from "../lib/exit-codes.ts";
 import type { Log } from "../lib/log.ts";
 import { ReportVerdict_Kind, Report_Kind } from "../gen/agentrunner/v1/runner_service_pb.ts";
 import type { Report } from "../gen/agentrunner/v1/runner_service_pb.ts";
+import { keepSessions } from "./session-keeper.ts";
 import { drainText, FEW, named, runs } from "./drain-text.ts";
 import { BulkLink } from "./connection/bulk-link.ts";
 import { Connection } from "./connection/connection.ts";
@@ -195,6 +196,8 @@ class Runner implements RunningRunner {
     this.#leases.inherit();
     void this.#connection.ended.then((end) => this.#onConnectionEnd(end));
     this.#heartbeat.start();
+    const hasSession = (sessionId: string) => this.#leases.hasSession(sessionId);
+    void keepSessions(this.#settings, this.#connection, this.#heartbeat, hasSession, this.#log);
     this.#connection.open();
   }
 

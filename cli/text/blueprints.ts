@@ -39,6 +39,8 @@ export function blueprintPage(blueprint: AgentBlueprint, paint: Paint, columns =
       ["tags", tags.join(", ")],
       ["parameters", objectText(blueprint.parametersSchema)],
       ["result", objectText(blueprint.outputSchema)],
+      ["on_run_start", blueprint.hooks?.onRunStart?.command.join(" ") ?? ""],
+      ["on_run_finish", blueprint.hooks?.onRunFinish?.command.join(" ") ?? ""],
       ...servers,
     ],
     paint,

@@ -8,6 +8,8 @@ export interface RunnerTraits {
   readonly executorProfile: string;
   readonly tags: readonly string[];
   readonly requireMatchingTags: boolean;
+  /** Optional abilities, as it registered with. */
+  readonly capabilities: readonly string[];
 }
 
 /** A runner as it is now. */
@@ -29,6 +31,8 @@ export interface Requirements {
   readonly tags: readonly string[];
   /** Runner that holds the session's files, when only that one will do. */
   readonly affinityRunnerId: string;
+  /** Capabilities that a runner must have. */
+  readonly needs: readonly string[];
 }
 
 /** Why a runner does not take a run: `never` while both stay what they are, `notNow` until something ends. */
@@ -58,6 +62,8 @@ function obstacles(runner: RunnerTraits, requirements: Requirements): string[] {
   differs("executor profile", requirements.executorProfile, runner.executorProfile);
   differs("hostname", requirements.hostname, runner.hostname);
   differs("project_dir", requirements.projectDir, runner.projectDir);
+  const unable = requirements.needs.filter((need) => !runner.capabilities.includes(need));
+  if (unable.length > 0) reasons.push(`cannot do what the agent needs (${unable.join(", ")}); a newer runner can`);
   const missing = requirements.tags.filter((tag) => !runner.tags.includes(tag));
   if (missing.length > 0) reasons.push(`lacks ${missing.length === 1 ? "tag" : "tags"} ${missing.join(", ")}`);
   if (runner.requireMatchingTags && !requirements.tags.some((tag) => runner.tags.includes(tag))) {
@@ -126,18 +132,21 @@ function wayOut(runners: readonly RunnerFacts[], { affinityRunnerId }: Requireme
 
 /** Names what a run asks for: runs with the same key can be taken by the same runners. */
 export function demandClass(requirements: Requirements): string {
-  const { executorProfile, hostname, projectDir, tags, affinityRunnerId } = requirements;
-  return JSON.stringify([executorProfile, hostname, projectDir, [...tags].toSorted(), affinityRunnerId]);
+  const { executorProfile, hostname, projectDir, tags, affinityRunnerId, needs } = requirements;
+  const asked = [executorProfile, hostname, projectDir, [...tags].toSorted(), affinityRunnerId];
+  // Few need anything: the others have the names that they have in older stores.
+  return JSON.stringify(needs.length === 0 ? asked : [...asked, [...needs].toSorted()]);
 }
 
 /** Inverse of `demandClass`. */
 export function requirementsOf(demandClass: string): Requirements {
-  const [executorProfile, hostname, projectDir, tags, affinityRunnerId] = JSON.parse(demandClass) as [
+  const [executorProfile, hostname, projectDir, tags, affinityRunnerId, needs = []] = JSON.parse(demandClass) as [
     string,
     string,
     string,
     string[],
     string,
+    string[]?,
   ];
-  return { executorProfile, hostname, projectDir, tags, affinityRunnerId };
+  return { executorProfile, hostname, projectDir, tags, affinityRunnerId, needs };
 }

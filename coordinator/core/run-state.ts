@@ -41,7 +41,8 @@ export type FailureName =
   | "AFFINITY"
   | "RUNNER_SHUTDOWN"
   | "UNCONFIRMED"
-  | "OUTPUT_SCHEMA";
+  | "OUTPUT_SCHEMA"
+  | "HOOK";
 
 /** Why a run did not complete. `name` is absent for a plain stop. */
 export interface Reason {

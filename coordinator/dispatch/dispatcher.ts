@@ -322,7 +322,7 @@ export class Dispatcher {
       void this.#takeBack(offer.runnerId, undefined);
       return;
     }
-    const { runId, leaseId, attempt, invocation, timeoutMs, idleTimeoutMs } = offer;
+    const { runId, leaseId, attempt, invocation, timeoutMs, idleTimeoutMs, hooks } = offer;
     const event: StreamEvent = {
       case: "offer",
       value: {
@@ -334,6 +334,7 @@ export class Dispatcher {
         runToken: this.#deps.runToken(leaseId),
         ...(timeoutMs === undefined ? {} : { timeout: durationFromMs(timeoutMs) }),
         ...(idleTimeoutMs === undefined ? {} : { idleTimeout: durationFromMs(idleTimeoutMs) }),
+        ...(hooks === undefined ? {} : { hooks }),
       },
     };
     this.#connections.send(offer.runnerId, event, OFFER_BYTES + offer.bytes);

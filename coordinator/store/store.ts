@@ -1,6 +1,6 @@
 import type { ClockNote } from "../../lib/clock-note.ts";
 import type { JsonObject } from "@bufbuild/protobuf";
-import type { AgentBlueprint } from "../../gen/agentrunner/v1/blueprint_pb.ts";
+import type { AgentBlueprint, AgentHooks } from "../../gen/agentrunner/v1/blueprint_pb.ts";
 import type { ExecutorInvocation } from "../../gen/agentrunner/v1/executor_pb.ts";
 import type { CreateRunRequest } from "../../gen/agentrunner/v1/run_service_pb.ts";
 import type { Run, RunState } from "../../gen/agentrunner/v1/run_pb.ts";
@@ -85,6 +85,7 @@ export interface Offer {
   readonly bytes: number;
   readonly timeoutMs: number | undefined;
   readonly idleTimeoutMs: number | undefined;
+  readonly hooks: AgentHooks | undefined;
 }
 
 /** A runner that has an open stream and may take runs of these demand classes. */

@@ -69,7 +69,8 @@ export function registerRequest(
   { identity, bootId, previousBootId }: ConnectionOptions,
   held: HeldLease[],
 ): MessageInitShape<typeof RegisterRequestSchema> {
-  return { ...identity(), bootId, previousBootId, protocolMin: PROTOCOL.min, protocolMax: PROTOCOL.max, held };
+  const { min: protocolMin, max: protocolMax } = PROTOCOL;
+  return { ...identity(), bootId, previousBootId, protocolMin, protocolMax, capabilities: ["hooks"], held };
 }
 
 /** What to do after a stream, or instead of one. */

@@ -2,6 +2,7 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { RunnerService } from "../../gen/agentrunner/v1/runner_service_pb.ts";
+import { abortable } from "../../lib/rpc/abortable.ts";
 import { Backoff } from "../../lib/rpc/backoff.ts";
 import type { Log } from "../../lib/log.ts";
 import { connectTransport } from "../../lib/rpc/transport.ts";
@@ -35,6 +36,8 @@ export class Heartbeat {
   readonly #client: RunnerClient;
   readonly #lag = monitorEventLoopDelay({ resolution: LAG_RESOLUTION_MS });
   readonly #backoff: Backoff;
+  /** Those who wait for an answer. */
+  readonly #waiting: PromiseWithResolvers<void>[] = [];
   #wake = Promise.withResolvers<void>();
 
   constructor(options: HeartbeatOptions, connection: Connection, listener: ConnectionListener) {
@@ -62,6 +65,14 @@ export class Heartbeat {
     this.#wake.resolve();
   }
 
+  /** Resolves when a heartbeat that begins from now on is answered. Rejects when the connection ends before. */
+  async answered(): Promise<void> {
+    const answer = Promise.withResolvers<void>();
+    this.#waiting.push(answer);
+    this.beatNow();
+    await abortable(answer.promise, this.#connection.closing);
+  }
+
   async #loop(): Promise<void> {
     const { closing } = this.#connection;
     while (!closing.aborted) {
@@ -80,6 +91,7 @@ export class Heartbeat {
   /** Sends one heartbeat and returns the time until the next. */
   async #beat(): Promise<number> {
     const listener = this.#listener;
+    const waiting = this.#waiting.length;
     const sentAtMs = performance.now();
     const lagMs = Math.max(0, this.#lag.max / 1e6 - LAG_RESOLUTION_MS);
     const answer = await this.#connection.call(
@@ -99,6 +111,7 @@ export class Heartbeat {
       { client: this.#client, bytes: heldBytes(listener.held()) },
     );
     this.#lag.reset();
+    for (const { resolve } of this.#waiting.splice(0, waiting)) resolve();
     listener.verdicts(answer.verdicts);
     this.#connection.obey(answer.directives);
     if (answer.streamMissing) this.#connection.streamMissing(sentAtMs);

@@ -20,7 +20,7 @@ const NETWORK = [
 ].flatMap((name) => [name, name.toLowerCase()]);
 
 /** Variables that are a secret of the runner, or a fact of one run. */
-const OWN = ["AGENT_ORCHESTRATOR_TOKEN", "AGENT_ORCHESTRATOR_MCP_URL", BOOT_VARIABLE];
+const OWN = ["AGENT_ORCHESTRATOR_TOKEN", "AGENT_ORCHESTRATOR_MCP_URL", "AGENT_SESSION_DIR", BOOT_VARIABLE];
 
 /** PATH of a runner that was started without one, as a system service may be. */
 const DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin";
@@ -29,6 +29,8 @@ const DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin";
 export interface RunFacts {
   sessionId: string;
   sessionName: string;
+  /** The session's own folder. */
+  sessionDir: string;
   runId: string;
   /** Number of the attempt, from 1. */
   attempt: number;
@@ -69,6 +71,7 @@ export function executorEnv(
     PATH: nodeDir === undefined ? path : [nodeDir, path].join(delimiter),
     AGENT_SESSION_ID: run.sessionId,
     AGENT_SESSION_NAME: run.sessionName,
+    AGENT_SESSION_DIR: run.sessionDir,
     AGENT_RUN_ID: run.runId,
     AGENT_RUN_ATTEMPT: String(run.attempt),
     AGENT_ORCHESTRATOR_API_URL: run.apiUrl,

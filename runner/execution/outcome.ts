@@ -23,7 +23,7 @@ export type EndedBy =
   /** The runner was told to end itself. */
   | { type: "shutdown" }
   | { type: "timeout"; afterMs: number }
-  | { type: "idle"; afterMs: number }
+  | { type: "idle"; afterMs: number; limit: string }
   /** It gave its result and did not exit. */
   | { type: "result"; afterMs: number };
 
@@ -139,7 +139,7 @@ function forcedOutcome(endedBy: EndedBy, facts: ExecutionFacts): Verdict {
       return failed(FailureReason.TIMEOUT, message, facts.stderrTail);
     }
     case "idle": {
-      const message = `executor printed nothing for ${duration(endedBy.afterMs)}, its idle timeout; ${how}`;
+      const message = `executor printed nothing for ${duration(endedBy.afterMs)}, ${endedBy.limit}; ${how}`;
       return failed(FailureReason.IDLE, message, facts.stderrTail);
     }
     case "result":

@@ -59,7 +59,7 @@ class WaitingExecution implements Execution {
       await one.done;
     }
     // No await between the last look and `begin`: another that waits would begin too.
-    if (this.#state.type === "cancelled") return cancelledOutcome(this.#state.reason);
+    if (this.#state.type === "cancelled") return stoppedBefore(this.#state.reason);
     const execution = begin();
     this.#state = { type: "begun", execution };
     return await execution.done;
@@ -67,7 +67,7 @@ class WaitingExecution implements Execution {
 }
 
 /** The outcome of a run that was stopped before its executor was spawned. */
-function cancelledOutcome(reason: StopReason): ExecutorOutcome {
+export function stoppedBefore(reason: StopReason): ExecutorOutcome {
   const message = "stopped before the executor was started";
   return {
     ...outcomeOf({ end: { type: "not-spawned", message, shortage: false }, outputTruncated: false, stderrTail: "" }),

@@ -6,7 +6,8 @@ import { TIMER_MAX_MS } from "../../lib/config/kinds.ts";
 import { runMarkers } from "./environment.ts";
 import { directoryProblem, shownPath } from "../settings/directory.ts";
 import { executableProblem } from "../settings/executable.ts";
-import { isShortage } from "./shortage.ts";
+import { startFailure } from "./start-failure.ts";
+import type { StartFailure } from "./start-failure.ts";
 import { OutputParser } from "./executor-output.ts";
 import type { OutputStream } from "./executor-output.ts";
 import type { Secrets } from "./secret-filter.ts";
@@ -32,6 +33,8 @@ const YOUNG_MS = 60_000;
 export interface ExecutionSpec {
   /** Absolute path of the executor. */
   command: string;
+  /** Absent: none, as an executor has none. */
+  args?: readonly string[];
   /** Absolute directory that it is started in. */
   cwd: string;
   /** Written once to its stdin, which is then closed. */
@@ -42,6 +45,8 @@ export interface ExecutionSpec {
   timeoutMs?: number | undefined;
   /** Longest silence on stdout and stderr. Absent: no limit. */
   idleTimeoutMs?: number | undefined;
+  /** Which limit that is and how it is changed, for the message of a run that exceeds it. */
+  idleLimit?: string | undefined;
   /** Time from SIGTERM to SIGKILL where `stop` names no other. */
   stopGraceMs?: number;
   /** Time to exit after a `result` event. */
@@ -97,11 +102,11 @@ export interface Execution {
 
 /** Spawns an executor in a process group of its own and watches it to its end, by the table of outcome.ts. */
 export function supervise(spec: ExecutionSpec, hooks: ExecutionHooks, deps: SupervisorDeps = {}): Execution {
-  const { command, cwd, env } = spec;
+  const { command, args = [], cwd, env } = spec;
   try {
     const problem = projectProblem(cwd) ?? ofExecutor(executableProblem(command));
     if (problem !== undefined) return notSpawned(problem);
-    const child = spawn(command, { cwd, env, detached: true, stdio: "pipe" });
+    const child = spawn(command, args, { cwd, env, detached: true, stdio: "pipe" });
     if (child.pid !== undefined) return new Supervision(child, child.pid, spec, hooks, deps);
     return notSpawned(new Promise((resolve) => child.once("error", (error) => resolve(startFailure(command, error)))));
   } catch (error) {
@@ -119,26 +124,6 @@ function projectProblem(cwd: string): StartFailure | undefined {
   const remedy = problem.missing ? "create it or name another project_dir" : "name another project_dir";
   const message = `project directory ${shownPath(cwd)} ${problem.what}; ${remedy}`;
   return { message, shortage: problem.shortage };
-}
-
-/** Why nothing was spawned. */
-interface StartFailure {
-  readonly message: string;
-  /** The machine was short of something: the executor is not to blame, and another machine may do it. */
-  readonly shortage: boolean;
-}
-
-/** What is left after the checks: too many processes or open files, too large an environment, a file system that forbids it. */
-export function startFailure(command: string, error: unknown): StartFailure {
-  const reason = error instanceof Error ? error.message : String(error);
-  return { message: `executor ${command} could not be started: ${reason}`, shortage: isShortage(error) };
-}
-
-/** What an executor is told of the run could not be put together: no executor is to blame. */
-export function handOverFailure(error: unknown): StartFailure {
-  const reason = error instanceof Error ? error.message : String(error);
-  const message = `the runner could not put together what the executor is told of the run: ${reason}`;
-  return { message, shortage: isShortage(error) };
 }
 
 /** An execution that has ended before anything was spawned. */
@@ -191,10 +176,11 @@ class Supervision implements Execution {
     this.#intake = new Intake([child.stdout, child.stderr], room, () => this.#timers.idle?.refresh());
     this.#group = new ProcessGroup(pid, deps.kill);
     this.#ladder = new StopLadder(this.#group, () => this.#giveUpLater());
-    const { timeoutMs, idleTimeoutMs } = spec;
+    const { timeoutMs, idleTimeoutMs, idleLimit: limit = "its idle timeout" } = spec;
     this.#timers = {};
     if (timeoutMs !== undefined) this.#timers.timeout = this.#watchdog({ type: "timeout", afterMs: timeoutMs });
-    if (idleTimeoutMs !== undefined) this.#timers.idle = this.#watchdog({ type: "idle", afterMs: idleTimeoutMs });
+    if (idleTimeoutMs !== undefined)
+      this.#timers.idle = this.#watchdog({ type: "idle", afterMs: idleTimeoutMs, limit });
     this.#listen();
     this.done = this.#run(deps.leash);
   }

@@ -75,7 +75,7 @@ export class RunLease implements reports.LeaseRef {
   readonly #deps: LeaseDeps;
   readonly #owner: LeaseOwner;
   /** Empty for what the process before this one had accepted. */
-  readonly #sessionId: string;
+  readonly sessionId: string;
   #state: LeaseState;
   #numbering = UNNUMBERED;
   #log: Log | undefined;
@@ -88,12 +88,12 @@ export class RunLease implements reports.LeaseRef {
     this.#deps = deps;
     this.#owner = owner;
     this.#state = state;
-    this.#sessionId = state.type === "recording" ? (state.offer.invocation?.sessionId ?? "") : "";
+    this.sessionId = state.type === "recording" ? (state.offer.invocation?.sessionId ?? "") : "";
   }
 
   /** Names the run, its session and its attempt in every line. */
   get log(): Log {
-    const session = this.#sessionId === "" ? {} : { session_id: this.#sessionId };
+    const session = this.sessionId === "" ? {} : { session_id: this.sessionId };
     return (this.#log ??= this.#deps.log.child({ run_id: this.runId, ...session, attempt: this.attempt }));
   }
 
@@ -211,7 +211,7 @@ export class RunLease implements reports.LeaseRef {
   #spawn(offer: RunOffer): void {
     const { execute, state, timing, projectDir } = this.#deps;
     const { invocation } = offer;
-    const sessionId = this.#sessionId;
+    const sessionId = this.sessionId;
     const session: ExecutorSession = { id: invocation?.executorSessionId ?? "", reports: 0 };
     const hooks = {
       onStarted: (pid: number) => {
@@ -226,7 +226,14 @@ export class RunLease implements reports.LeaseRef {
     };
     const begin = () => {
       const stopGraceMs = timing().stopGraceMs;
-      const assignment = { offer, projectDir: invocation?.projectDir || projectDir, bootId: state.bootId, stopGraceMs };
+      const { bootId } = state;
+      const assignment = {
+        offer,
+        storeId: this.storeId,
+        projectDir: invocation?.projectDir || projectDir,
+        bootId,
+        stopGraceMs,
+      };
       return execute(assignment, hooks);
     };
     const onWait = () => this.log.warn("ending an earlier executor of the session");

@@ -72,6 +72,11 @@ export class Leases implements ConnectionListener, LeaseOwner {
     return [...this.#leases.values()].filter(({ state }) => BUSY.has(state.type)).map(({ runId }) => runId);
   }
 
+  /** A run of the session is held here. */
+  hasSession(sessionId: string): boolean {
+    return [...this.#leases.values()].some((lease) => lease.sessionId === sessionId);
+  }
+
   /** Leases that the coordinator still waits for. */
   get open(): number {
     let open = 0;

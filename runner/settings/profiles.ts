@@ -10,6 +10,7 @@ import { fileProblem } from "../../lib/config/file-problem.ts";
 import type { DiscoveredExecutor, Discovery } from "./discovery.ts";
 import { passEnvProblem } from "../execution/environment.ts";
 import { findExecutor } from "./discovery.ts";
+import { IDLE_TIMEOUT_IS, idleTimeoutMs } from "./executor-file.ts";
 import { executableProblem } from "./executable.ts";
 
 /** Largest profile file. It travels to the coordinator whenever the runner registers. */
@@ -33,6 +34,8 @@ export interface ExecutorProfile {
   env: string[];
   /** Tags of the runner. */
   tags: string[];
+  /** Limit of runs that have none of their own; 0 for none. Absent: the executor's. */
+  idleTimeoutMs?: number;
 }
 
 export interface ProfileProblem {
@@ -116,6 +119,7 @@ const KEYS: Readonly<Record<string, { is: string; check: (value: unknown) => boo
       value.length <= 64 &&
       new Set(value).size === value.length,
   },
+  idle_timeout: { is: IDLE_TIMEOUT_IS, check: (value) => idleTimeoutMs(value) !== undefined },
 };
 
 function readProfile(name: string, file: string, discovery: Discovery): ExecutorProfile {
@@ -142,16 +146,9 @@ function readProfile(name: string, file: string, discovery: Discovery): Executor
   const problem = executableProblem(path);
   if (problem !== undefined) throw new ProfileError(`"command": ${problem}`);
   const settings = found === undefined ? { config, env: [] } : agentSettings(found, config);
-  return {
-    name,
-    file,
-    type,
-    command: path,
-    config: settings.config,
-    portable,
-    env: [...settings.env, ...env],
-    tags,
-  };
+  const profile = { name, file, type, command: path, config: settings.config, portable, tags };
+  const idle = idleTimeoutMs((json as { idle_timeout?: unknown }).idle_timeout);
+  return { ...profile, env: [...settings.env, ...env], ...(idle === undefined ? {} : { idleTimeoutMs: idle }) };
 }
 
 /**

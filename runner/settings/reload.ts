@@ -18,8 +18,8 @@ export interface Reloaded {
  */
 export function reloaded(before: RunnerSettings, { executor, tags }: Profiled): Reloaded {
   const settings = { ...before, executor, tags };
-  // The variables that executors get are this machine's affair.
-  const toldOf = ({ executor, tags }: Profiled) => ({ ...executor, passEnv: [], tags });
+  // The variables that executors get, and how long they may be silent, are this machine's affair.
+  const toldOf = ({ executor, tags }: Profiled) => ({ ...executor, passEnv: [], idleTimeout: undefined, tags });
   return {
     settings,
     told: !isDeepStrictEqual(toldOf(before), toldOf(settings)),

@@ -12,6 +12,7 @@ import { withAgents } from "./agents.ts";
 import { directoryProblem } from "./directory.ts";
 import { ExecutorError, discoverExecutors, findExecutor, profileNameOf, resolveExecutorPath } from "./discovery.ts";
 import type { DiscoveredExecutor, Discovery } from "./discovery.ts";
+import { idleTimeoutOf } from "./executor-file.ts";
 import { ProfileError, agentSettings, findProfile, listProfiles, profilesDir } from "./profiles.ts";
 import type { ProfileList } from "./profiles.ts";
 import type { RunnerSettings } from "./settings.ts";
@@ -108,8 +109,14 @@ function chooseExecutor(options: RunnerOptions, findings: Findings, cwd: string)
   const { passEnv, maskEnv } = options;
   try {
     if (options.profile !== undefined) {
-      const { name, type, command, config, portable, env, tags } = findProfile(findings.profiles, options.profile);
-      const executor = { type, command, config, portable, passEnv: [...passEnv, ...env], maskEnv };
+      const { name, type, command, config, portable, env, tags, ...profile } = findProfile(
+        findings.profiles,
+        options.profile,
+      );
+      const own = { type: "profile", file: profile.file } as const;
+      const idleTimeout =
+        profile.idleTimeoutMs === undefined ? idleTimeoutOf(command) : { ms: profile.idleTimeoutMs, of: own };
+      const executor = { type, command, config, portable, passEnv: [...passEnv, ...env], maskEnv, idleTimeout };
       return { executorProfile: name, executor, tags };
     }
     if (options.executorPath !== undefined) {
@@ -129,7 +136,15 @@ function plain(found: Pick<DiscoveredExecutor, "name" | "path" | "agent" | "driv
   const { config, env } = agentSettings(found);
   const { maskEnv } = options;
   const passEnv = [...options.passEnv, ...env];
-  const executor = { type: name, command: path, config, portable: false, passEnv, maskEnv };
+  const executor = {
+    type: name,
+    command: path,
+    config,
+    portable: false,
+    passEnv,
+    maskEnv,
+    idleTimeout: idleTimeoutOf(path),
+  };
   return { executorProfile: name, executor, tags: [] };
 }
 

@@ -42,4 +42,14 @@ export interface ExecutorSettings {
   readonly passEnv: readonly string[];
   /** Names and patterns of variables whose values are masked in what the executor prints. */
   readonly maskEnv: readonly string[];
+  /** Limit of runs that have none of their own. Absent: none. */
+  readonly idleTimeout?: IdleTimeout | undefined;
+}
+
+/** How long an executor may print nothing. */
+export interface IdleTimeout {
+  /** 0: no limit. */
+  readonly ms: number;
+  /** Who says so. */
+  readonly of: { readonly type: "executor" | "profile"; readonly file: string };
 }

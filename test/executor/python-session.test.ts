@@ -157,7 +157,15 @@ describe.skipIf(noPython)("SessionClient in Python", () => {
 });
 
 describe.skipIf(noPython)("executor_config in Python", () => {
-  const NAMES = ["get_api_url", "get_token", "get_session_id", "get_session_name", "get_run_id", "get_attempt"];
+  const NAMES = [
+    "get_api_url",
+    "get_token",
+    "get_session_id",
+    "get_session_name",
+    "get_run_id",
+    "get_attempt",
+    "get_session_dir",
+  ];
   async function read(env: Record<string, string>) {
     const program = `import json, executor_config as c; print(json.dumps([getattr(c, n)() for n in ${JSON.stringify(NAMES)}]))`;
     return JSON.parse((await python(["-c", program], "", env)).stdout);
@@ -171,12 +179,13 @@ describe.skipIf(noPython)("executor_config in Python", () => {
       AGENT_SESSION_NAME: "nightly",
       AGENT_RUN_ID: "run_1",
       AGENT_RUN_ATTEMPT: "3",
+      AGENT_SESSION_DIR: "/state/sessions/ses_1",
     };
-    expect(await read(env)).toEqual(["http://h:1", "tok", "ses_1", "nightly", "run_1", 3]);
+    expect(await read(env)).toEqual(["http://h:1", "tok", "ses_1", "nightly", "run_1", 3, "/state/sessions/ses_1"]);
   });
 
   it("has defaults for what is missing", async () => {
-    expect(await read({})).toEqual(["http://localhost:8765", null, null, null, null, 1]);
+    expect(await read({})).toEqual(["http://localhost:8765", null, null, null, null, 1, null]);
     expect((await read({ AGENT_SESSION_ID: "ses_1" }))[3]).toBe("ses_1");
   });
 });

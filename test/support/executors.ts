@@ -15,6 +15,7 @@ export function testEnv(bootId = `test-${randomUUID()}`): Record<string, string>
   const run = {
     sessionId: "ses_t",
     sessionName: "t",
+    sessionDir: "/nowhere/ses_t",
     runId: "run_t",
     attempt: 1,
     apiUrl: "",

@@ -6,6 +6,7 @@ import type { McpServer } from "../../../gen/agentrunner/v1/executor_pb.ts";
 import { DemandsSchema } from "../../../gen/agentrunner/v1/run_pb.ts";
 import type { Demands } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { jsonProblem } from "../../../lib/protocol/json-values.ts";
+import { hooksJson, hooksOf } from "./hooks.ts";
 import { serverJson, serversOf } from "./mcp-servers.ts";
 import {
   BlueprintError,
@@ -59,6 +60,7 @@ const KNOWN = [
   "demands",
   "parameters_schema",
   "output_schema",
+  "hooks",
   "tags",
 ];
 
@@ -85,7 +87,6 @@ const FOREIGN: Readonly<Record<string, { says: (value: JsonValue) => boolean; ad
     says: isFilled,
     advice: `put their texts into ${FILES.systemPrompt} and their servers into ${FILES.mcp}`,
   },
-  hooks: { says: isFilled, advice: "there are no hooks; leave it out" },
   enabled: { says: (value) => value !== true, advice: `a file ${DISABLED_FILE} beside it turns the agent off` },
 };
 
@@ -125,6 +126,8 @@ export function parseBlueprint(name: string, files: BlueprintFiles): ParsedBluep
   if (parametersSchema !== undefined) blueprint.parametersSchema = parametersSchema;
   const outputSchema = optional(schema)(json["output_schema"], `${at}: output_schema`);
   if (outputSchema !== undefined) blueprint.outputSchema = outputSchema;
+  const hooks = hooksOf(json["hooks"], `${at}: hooks`);
+  if (hooks !== undefined) blueprint.hooks = hooks;
   return { blueprint, warnings };
 }
 
@@ -193,6 +196,7 @@ export const FIELDS = [
   "demands",
   "parameters_schema",
   "output_schema",
+  "hooks",
   "tags",
   "enabled",
 ] as const;
@@ -214,7 +218,7 @@ export function withFields(
   const has = (field: Field): boolean => fields.includes(field);
   const inlinePrompt = json["system_prompt"] !== undefined;
   const inlineServers = json["mcp_servers"] !== undefined;
-  const { description, systemPrompt, demands, parametersSchema, outputSchema, tags, enabled } = blueprint;
+  const { description, systemPrompt, demands, parametersSchema, outputSchema, hooks, tags, enabled } = blueprint;
   const mcpServers = mapValues(blueprint.mcpServers, serverJson);
   const set = (field: Field, value: JsonValue | undefined): void => {
     if (!has(field)) return;
@@ -224,6 +228,7 @@ export function withFields(
   json["name"] = blueprint.name;
   set("description", description);
   set("demands", demands === undefined ? {} : demandsJson(demands));
+  set("hooks", hooks === undefined ? {} : hooksJson(hooks));
   set("tags", [...tags]);
   // An empty schema fits everything, which is not the same as none: a run of its agent needs no prompt.
   if (has("parameters_schema")) assign(json, "parameters_schema", parametersSchema);

@@ -173,17 +173,30 @@ function offerOf(sql: Sql, row: RunRow, spec: OfferedContent): Offer {
   const { leaseId, runnerId, bootId } = leaseOfOpen(row);
   const summary = decode(RunSummarySchema, spec.summary);
   const attempt = row.attempt + 1;
+  const blueprint = summary.agentName === "" ? undefined : snapshotOf(sql, row.seq);
   const invocation = offeredInvocation(decode(ExecutorInvocationSchema, spec.content), {
     attempt,
     sessionName: row.session_name,
     executorSessionId: row.executor_session_id,
     interrupted: row.interrupted === 1,
     resumePrompt: summary.onLost?.resumePrompt ?? "",
-    blueprint: summary.agentName === "" ? undefined : snapshotOf(sql, row.seq),
+    blueprint,
   });
+  const hooks = blueprint?.hooks;
   const limits = { timeoutMs: optionalMs(summary.timeout), idleTimeoutMs: optionalMs(summary.idleTimeout) };
   const { bytes } = spec;
-  return { runnerId, bootId, runId: row.run_id, leaseId, attempt, acceptBy: row.due_at, invocation, bytes, ...limits };
+  return {
+    runnerId,
+    bootId,
+    runId: row.run_id,
+    leaseId,
+    attempt,
+    acceptBy: row.due_at,
+    invocation,
+    hooks,
+    bytes,
+    ...limits,
+  };
 }
 
 /** Offers that a runner has not answered, to be sent again on a new stream. */

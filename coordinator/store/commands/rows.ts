@@ -190,7 +190,7 @@ export function runMessage(
   spec: Pick<SpecRow, "summary"> & Partial<SpecRow>,
   ended?: ResultRow,
 ): RunMessage {
-  const { $typeName: _, $unknown: __, ...summary } = decode(RunSummarySchema, spec.summary);
+  const { $typeName: _, $unknown: __, needs: ___, ...summary } = decode(RunSummarySchema, spec.summary);
   const run = Object.assign(create(RunSchema), summary);
   if (spec.content !== undefined) {
     const { prompt, parameters, metadata } = decode(ExecutorInvocationSchema, spec.content);
@@ -267,7 +267,7 @@ export function attemptMessage(row: AttemptRow): Attempt {
  * portable or the caller lets it go anywhere (ADR 10).
  */
 export function requirementsOfRun(
-  run: Pick<RunSummary, "demands" | "anyRunner">,
+  run: Pick<RunSummary, "demands" | "anyRunner" | "needs">,
   session: { runner_id: string; executor_profile: string; portable: number },
 ): Requirements {
   const demands = run.demands ?? create(DemandsSchema);
@@ -278,5 +278,6 @@ export function requirementsOfRun(
     projectDir: demands.projectDir,
     tags: demands.tags,
     affinityRunnerId: anywhere ? "" : session.runner_id,
+    needs: run.needs,
   };
 }

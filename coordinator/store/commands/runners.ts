@@ -32,6 +32,7 @@ interface RunnerRow {
   executor: Uint8Array | null;
   tags: string;
   require_matching_tags: number;
+  capabilities: string;
   max_runs: number;
   withheld: number;
   draining: number;
@@ -43,7 +44,7 @@ interface RunnerRow {
 }
 
 const RUNNER_COLUMNS = `
-  runner_id, boot_id, hostname, project_dir, executor_profile, name, executor, tags, require_matching_tags, max_runs,
+  runner_id, boot_id, hostname, project_dir, executor_profile, name, executor, tags, require_matching_tags, capabilities, max_runs,
   withheld, draining, drain_ordered, registered_at, last_heard_at, event_loop_lag_ms,
   (SELECT count(*) FROM runs INDEXED BY runs_by_runner
    WHERE runs.runner_id = runners.runner_id AND lease_id IS NOT NULL AND ended_at IS NULL) AS active
@@ -128,20 +129,21 @@ function writeRunner({ sql, now }: Tx, runnerId: string, request: RegisterReques
     portable: request.executor?.portable === true ? 1 : 0,
     tags: JSON.stringify(request.tags),
     requireMatchingTags: request.requireMatchingTags ? 1 : 0,
+    capabilities: JSON.stringify(request.capabilities),
     maxRuns: request.maxConcurrentRuns || 1,
     now,
   };
   const update = sql(
     `UPDATE runners SET boot_id = :bootId, hostname = :hostname, executor = :executor, portable = :portable, tags = :tags,
-       require_matching_tags = :requireMatchingTags, max_runs = :maxRuns, last_heard_at = :now
+       require_matching_tags = :requireMatchingTags, capabilities = :capabilities, max_runs = :maxRuns, last_heard_at = :now
      WHERE runner_id = :runnerId`,
   ).run(facts);
   if (update.changes === 0) {
     const { projectDir, executorProfile, name } = request;
     sql(
-      `INSERT INTO runners (boot_id, executor, portable, tags, require_matching_tags, max_runs, last_heard_at, runner_id,
+      `INSERT INTO runners (boot_id, executor, portable, tags, require_matching_tags, capabilities, max_runs, last_heard_at, runner_id,
          hostname, project_dir, executor_profile, name, registered_at)
-       VALUES (:bootId, :executor, :portable, :tags, :requireMatchingTags, :maxRuns, :now, :runnerId,
+       VALUES (:bootId, :executor, :portable, :tags, :requireMatchingTags, :capabilities, :maxRuns, :now, :runnerId,
          :hostname, :projectDir, :executorProfile, :name, :now)`,
     ).run({ ...facts, projectDir, executorProfile, name });
   } else if (!same) {
@@ -341,6 +343,7 @@ function runnerRecord(row: RunnerRow): RunnerRecord {
       executorProfile: row.executor_profile,
       tags,
       requireMatchingTags: row.require_matching_tags === 1,
+      capabilities: JSON.parse(row.capabilities) as string[],
       maxRuns: row.max_runs,
       activeRuns: row.active,
       freeSlots: freeSlots(row.max_runs, row.active, row.withheld),

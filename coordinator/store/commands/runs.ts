@@ -13,6 +13,7 @@ import { CreateRunRequestSchema } from "../../../gen/agentrunner/v1/run_service_
 import type { CreateRunRequest } from "../../../gen/agentrunner/v1/run_service_pb.ts";
 import { agentRun } from "../../core/blueprints/blueprint-run.ts";
 import { invocationBlueprint, newInvocation } from "../../core/invocation.ts";
+import { HOOKS_CAPABILITY } from "../../core/blueprints/hooks.ts";
 import { requirementsOf } from "../../core/match.ts";
 import type { Stop } from "../../core/run-transitions.ts";
 import { Refusal } from "../refusal.ts";
@@ -198,6 +199,7 @@ function specOf(
     },
   });
   Object.assign(summary, {
+    needs: blueprint?.hooks === undefined ? [] : [HOOKS_CAPABILITY],
     demands: made.demands,
     timeout: request.timeout,
     idleTimeout: request.idleTimeout,

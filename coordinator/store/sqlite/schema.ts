@@ -251,6 +251,7 @@ export const MIGRATIONS: readonly Migration[] = [
   `,
   // Sessions that failed or were stopped are listed from it, and a run that completes does not touch it.
   "CREATE INDEX runs_failed_or_stopped ON runs (state, session_seq) WHERE state IN ('FAILED', 'STOPPED');",
+  "ALTER TABLE runners ADD COLUMN capabilities TEXT NOT NULL DEFAULT '[]';",
 ];
 
 /** Stores of the time when an executor profile was called executor type have that name in two tables. */

@@ -2,21 +2,21 @@
 // @generated from file agentrunner/v1/blueprint.proto (package agentrunner.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { McpServer, McpServerJson } from "./executor_pb.ts";
 import { file_agentrunner_v1_executor } from "./executor_pb.ts";
 import type { Demands, DemandsJson } from "./run_pb.ts";
 import { file_agentrunner_v1_run } from "./run_pb.ts";
-import type { StructJson } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
-import type { JsonObject, Message } from "@bufbuild/protobuf";
+import type { Duration, DurationJson, StructJson } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
+import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file agentrunner/v1/blueprint.proto.
  */
 export const file_agentrunner_v1_blueprint: GenFile = /*@__PURE__*/
-  fileDesc("Ch5hZ2VudHJ1bm5lci92MS9ibHVlcHJpbnQucHJvdG8SDmFnZW50cnVubmVyLnYxIooDCg5BZ2VudEJsdWVwcmludBIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEhUKDXN5c3RlbV9wcm9tcHQYAyABKAkSQwoLbWNwX3NlcnZlcnMYBCADKAsyLi5hZ2VudHJ1bm5lci52MS5BZ2VudEJsdWVwcmludC5NY3BTZXJ2ZXJzRW50cnkSKAoHZGVtYW5kcxgFIAEoCzIXLmFnZW50cnVubmVyLnYxLkRlbWFuZHMSMgoRcGFyYW1ldGVyc19zY2hlbWEYBiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Ei4KDW91dHB1dF9zY2hlbWEYByABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EgwKBHRhZ3MYCCADKAkSDwoHZW5hYmxlZBgJIAEoCBpMCg9NY3BTZXJ2ZXJzRW50cnkSCwoDa2V5GAEgASgJEigKBXZhbHVlGAIgASgLMhkuYWdlbnRydW5uZXIudjEuTWNwU2VydmVyOgI4AUJHCg5hZ2VudHJ1bm5lci52MVABWhxhZ2VudHJ1bm5lci92MTthZ2VudHJ1bm5lcnYxogIDQVJOqgIOQWdlbnRSdW5uZXIuVjFiBnByb3RvMw", [file_agentrunner_v1_executor, file_agentrunner_v1_run, file_google_protobuf_struct]);
+  fileDesc("Ch5hZ2VudHJ1bm5lci92MS9ibHVlcHJpbnQucHJvdG8SDmFnZW50cnVubmVyLnYxIrUDCg5BZ2VudEJsdWVwcmludBIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEhUKDXN5c3RlbV9wcm9tcHQYAyABKAkSQwoLbWNwX3NlcnZlcnMYBCADKAsyLi5hZ2VudHJ1bm5lci52MS5BZ2VudEJsdWVwcmludC5NY3BTZXJ2ZXJzRW50cnkSKAoHZGVtYW5kcxgFIAEoCzIXLmFnZW50cnVubmVyLnYxLkRlbWFuZHMSMgoRcGFyYW1ldGVyc19zY2hlbWEYBiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Ei4KDW91dHB1dF9zY2hlbWEYByABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EgwKBHRhZ3MYCCADKAkSDwoHZW5hYmxlZBgJIAEoCBIpCgVob29rcxgKIAEoCzIaLmFnZW50cnVubmVyLnYxLkFnZW50SG9va3MaTAoPTWNwU2VydmVyc0VudHJ5EgsKA2tleRgBIAEoCRIoCgV2YWx1ZRgCIAEoCzIZLmFnZW50cnVubmVyLnYxLk1jcFNlcnZlcjoCOAEibwoKQWdlbnRIb29rcxIvCgxvbl9ydW5fc3RhcnQYASABKAsyGS5hZ2VudHJ1bm5lci52MS5BZ2VudEhvb2sSMAoNb25fcnVuX2ZpbmlzaBgCIAEoCzIZLmFnZW50cnVubmVyLnYxLkFnZW50SG9vayLNAQoJQWdlbnRIb29rEg8KB2NvbW1hbmQYASADKAkSKgoHdGltZW91dBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIzCghvbl9lcnJvchgDIAEoDjIhLmFnZW50cnVubmVyLnYxLkFnZW50SG9vay5PbkVycm9yIk4KB09uRXJyb3ISGAoUT05fRVJST1JfVU5TUEVDSUZJRUQQABIVChFPTl9FUlJPUl9DT05USU5VRRABEhIKDk9OX0VSUk9SX0JMT0NLEAJCRwoOYWdlbnRydW5uZXIudjFQAVocYWdlbnRydW5uZXIvdjE7YWdlbnRydW5uZXJ2MaICA0FSTqoCDkFnZW50UnVubmVyLlYxYgZwcm90bzM", [file_agentrunner_v1_executor, file_agentrunner_v1_run, file_google_protobuf_duration, file_google_protobuf_struct]);
 
 /**
  * A kind of agent: its prompt, its tools and what it needs of a runner.
@@ -86,6 +86,13 @@ export type AgentBlueprint = Message<"agentrunner.v1.AgentBlueprint"> & {
    * @generated from field: bool enabled = 9;
    */
   enabled: boolean;
+
+  /**
+   * Programs that run before and after every run of it. Absent: none.
+   *
+   * @generated from field: agentrunner.v1.AgentHooks hooks = 10;
+   */
+  hooks?: AgentHooks | undefined;
 };
 
 /**
@@ -156,6 +163,13 @@ export type AgentBlueprintJson = {
    * @generated from field: bool enabled = 9;
    */
   enabled?: boolean;
+
+  /**
+   * Programs that run before and after every run of it. Absent: none.
+   *
+   * @generated from field: agentrunner.v1.AgentHooks hooks = 10;
+   */
+  hooks?: AgentHooksJson;
 };
 
 /**
@@ -164,4 +178,168 @@ export type AgentBlueprintJson = {
  */
 export const AgentBlueprintSchema: GenMessage<AgentBlueprint, {jsonType: AgentBlueprintJson}> = /*@__PURE__*/
   messageDesc(file_agentrunner_v1_blueprint, 0);
+
+/**
+ * Programs that a runner executes itself around the executor of a run, in the slot of the run: one runner is enough.
+ *
+ * @generated from message agentrunner.v1.AgentHooks
+ */
+export type AgentHooks = Message<"agentrunner.v1.AgentHooks"> & {
+  /**
+   * Before the executor is started. It can block the run, and change its prompt and parameters.
+   *
+   * @generated from field: agentrunner.v1.AgentHook on_run_start = 1;
+   */
+  onRunStart?: AgentHook | undefined;
+
+  /**
+   * After the executor has ended, whatever came of it. It changes nothing of the outcome.
+   *
+   * @generated from field: agentrunner.v1.AgentHook on_run_finish = 2;
+   */
+  onRunFinish?: AgentHook | undefined;
+};
+
+/**
+ * Programs that a runner executes itself around the executor of a run, in the slot of the run: one runner is enough.
+ *
+ * @generated from message agentrunner.v1.AgentHooks
+ */
+export type AgentHooksJson = {
+  /**
+   * Before the executor is started. It can block the run, and change its prompt and parameters.
+   *
+   * @generated from field: agentrunner.v1.AgentHook on_run_start = 1;
+   */
+  onRunStart?: AgentHookJson;
+
+  /**
+   * After the executor has ended, whatever came of it. It changes nothing of the outcome.
+   *
+   * @generated from field: agentrunner.v1.AgentHook on_run_finish = 2;
+   */
+  onRunFinish?: AgentHookJson;
+};
+
+/**
+ * Describes the message agentrunner.v1.AgentHooks.
+ * Use `create(AgentHooksSchema)` to create a new message.
+ */
+export const AgentHooksSchema: GenMessage<AgentHooks, {jsonType: AgentHooksJson}> = /*@__PURE__*/
+  messageDesc(file_agentrunner_v1_blueprint, 1);
+
+/**
+ * One hook. It is started in the directory of the run with the environment of its executor, and reads on stdin what the
+ * executor reads, with `hook` (`on_run_start` or `on_run_finish`) in it and, at the finish, `outcome`.
+ *
+ * @generated from message agentrunner.v1.AgentHook
+ */
+export type AgentHook = Message<"agentrunner.v1.AgentHook"> & {
+  /**
+   * Program and arguments, 1 to 64. Without a slash the program is looked for on PATH; else it is relative to the directory of the
+   * run, or absolute. Placeholders are not replaced.
+   *
+   * @generated from field: repeated string command = 1;
+   */
+  command: string[];
+
+  /**
+   * Longest time it may take. Absent: 300 s.
+   *
+   * @generated from field: google.protobuf.Duration timeout = 2;
+   */
+  timeout?: Duration | undefined;
+
+  /**
+   * Default: CONTINUE.
+   *
+   * @generated from field: agentrunner.v1.AgentHook.OnError on_error = 3;
+   */
+  onError: AgentHook_OnError;
+};
+
+/**
+ * One hook. It is started in the directory of the run with the environment of its executor, and reads on stdin what the
+ * executor reads, with `hook` (`on_run_start` or `on_run_finish`) in it and, at the finish, `outcome`.
+ *
+ * @generated from message agentrunner.v1.AgentHook
+ */
+export type AgentHookJson = {
+  /**
+   * Program and arguments, 1 to 64. Without a slash the program is looked for on PATH; else it is relative to the directory of the
+   * run, or absolute. Placeholders are not replaced.
+   *
+   * @generated from field: repeated string command = 1;
+   */
+  command?: string[];
+
+  /**
+   * Longest time it may take. Absent: 300 s.
+   *
+   * @generated from field: google.protobuf.Duration timeout = 2;
+   */
+  timeout?: DurationJson;
+
+  /**
+   * Default: CONTINUE.
+   *
+   * @generated from field: agentrunner.v1.AgentHook.OnError on_error = 3;
+   */
+  onError?: AgentHook_OnErrorJson;
+};
+
+/**
+ * Describes the message agentrunner.v1.AgentHook.
+ * Use `create(AgentHookSchema)` to create a new message.
+ */
+export const AgentHookSchema: GenMessage<AgentHook, {jsonType: AgentHookJson}> = /*@__PURE__*/
+  messageDesc(file_agentrunner_v1_blueprint, 2);
+
+/**
+ * What a hook that fails, says nothing that can be read, or takes too long means for the run.
+ *
+ * @generated from enum agentrunner.v1.AgentHook.OnError
+ */
+export const AgentHook_OnError = {
+  /**
+   * As CONTINUE.
+   *
+   * @generated from enum value: ON_ERROR_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * The run goes on, and a status event says what was wrong.
+   *
+   * @generated from enum value: ON_ERROR_CONTINUE = 1;
+   */
+  CONTINUE: 1,
+
+  /**
+   * The run is FAILED (HOOK). Only of on_run_start.
+   *
+   * @generated from enum value: ON_ERROR_BLOCK = 2;
+   */
+  BLOCK: 2,
+} as const;
+
+/**
+ * What a hook that fails, says nothing that can be read, or takes too long means for the run.
+ *
+ * @generated from enum agentrunner.v1.AgentHook.OnError
+ */
+export type AgentHook_OnError = (typeof AgentHook_OnError)[keyof typeof AgentHook_OnError] | UnknownEnum;
+
+/**
+ * What a hook that fails, says nothing that can be read, or takes too long means for the run.
+ *
+ * @generated from enum agentrunner.v1.AgentHook.OnError
+ */
+export type AgentHook_OnErrorJson = "ON_ERROR_UNSPECIFIED" | "ON_ERROR_CONTINUE" | "ON_ERROR_BLOCK";
+
+/**
+ * Describes the enum agentrunner.v1.AgentHook.OnError.
+ */
+export const AgentHook_OnErrorSchema: GenEnum<AgentHook_OnError, AgentHook_OnErrorJson> = /*@__PURE__*/
+  enumDesc(file_agentrunner_v1_blueprint, 2, 0);
 

@@ -125,7 +125,8 @@ export type CreateRunRequest = Message<"agentrunner.v1.CreateRunRequest"> & {
   timeout?: Duration | undefined;
 
   /**
-   * Longest time the executor may print nothing, more than 0 s; the run is FAILED (IDLE) then. Default: no limit.
+   * Longest time the executor may print nothing, more than 0 s; the run is FAILED (IDLE) then. Default: that of the
+   * runner's profile, else of its executor, else no limit.
    *
    * @generated from field: google.protobuf.Duration idle_timeout = 14;
    */
@@ -260,7 +261,8 @@ export type CreateRunRequestJson = {
   timeout?: DurationJson;
 
   /**
-   * Longest time the executor may print nothing, more than 0 s; the run is FAILED (IDLE) then. Default: no limit.
+   * Longest time the executor may print nothing, more than 0 s; the run is FAILED (IDLE) then. Default: that of the
+   * runner's profile, else of its executor, else no limit.
    *
    * @generated from field: google.protobuf.Duration idle_timeout = 14;
    */

@@ -24,6 +24,11 @@ def get_session_name() -> Optional[str]:
     return os.environ.get("AGENT_SESSION_NAME") or get_session_id()
 
 
+def get_session_dir() -> Optional[str]:
+    """Folder of this session alone, which its later runs on this machine find again."""
+    return os.environ.get("AGENT_SESSION_DIR") or None
+
+
 def get_run_id() -> Optional[str]:
     return os.environ.get("AGENT_RUN_ID") or None
 

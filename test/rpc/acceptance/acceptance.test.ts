@@ -13,8 +13,7 @@ import { until } from "../../support/until.ts";
 
 /*
  * What a system of this kind must not get wrong, each in short: the numbers are those of the failures that were measured
- * in an earlier one. Those that need real executors are in acceptance-processes.test.ts; 11 is about hooks, which there
- * are not.
+ * in an earlier one. Those that need real executors, 11 about hooks among them, are in processes.test.ts.
  */
 
 afterEach(stopTestCoordinators);

@@ -1,4 +1,4 @@
-import { writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { ExecutionMode, FailureReason, RunState } from "../../../gen/agentrunner/v1/run_pb.ts";
@@ -102,6 +102,31 @@ it("7. A runner that is killed restarts at once: who waits is answered, API and 
   await until(told, "the parent was resumed and has completed");
   const { result } = await coordinator.sessions.getSessionResult({ sessionId: parent.sessionId });
   expect(result?.text).toContain(`session="${child.sessionId}"`);
+});
+
+it("11. A hook before the run needs no second runner, and no second slot of the one that there is", async () => {
+  const coordinator = await startTestCoordinator({ agentsDir: home.path("agents") });
+  const hook = home.path("hook");
+  writeFileSync(
+    hook,
+    `#!/bin/sh\ncat > ${home.path("told")}\necho '{"action":"continue","prompt":"result changed"}'\n`,
+  );
+  chmodSync(hook, 0o755);
+  mkdirSync(home.path("agents/hooked"), { recursive: true });
+  const agent = {
+    hooks: {
+      on_run_start: { command: [hook] },
+      on_run_finish: { command: ["/bin/sh", "-c", `cat > ${home.path("end")}`] },
+    },
+  };
+  writeFileSync(home.path("agents/hooked/agent.json"), JSON.stringify(agent));
+  await home.runner(coordinator, [...TEST_EXECUTOR, "--max-runs", "1"]);
+  const { runId } = await coordinator.create({ agentName: "hooked", prompt: "result first" });
+  const { result } = await coordinator.reached(runId, "COMPLETED");
+  expect(result?.text).toBe("changed");
+  const told = (name: string) => JSON.parse(readFileSync(home.path(name), "utf8"));
+  expect(told("told")).toMatchObject({ hook: "on_run_start", run_id: runId, prompt: "result first" });
+  expect(told("end")).toMatchObject({ hook: "on_run_finish", outcome: "completed", result: { text: "changed" } });
 });
 
 it("12. An executor that writes 10 MB to stdout and to stderr finishes", async () => {

@@ -1,8 +1,10 @@
-import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { ExecutorEvent } from "../../../gen/agentrunner/v1/executor_pb.ts";
+import { FailureReason } from "../../../gen/agentrunner/v1/run_pb.ts";
 import { Report_Kind, RunOfferSchema } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
 import type { RunOffer } from "../../../gen/agentrunner/v1/runner_service_pb.ts";
 import { createLogger } from "../../../lib/log.ts";
@@ -29,7 +31,11 @@ describe("an executor", () => {
     door: ToolServer,
     script: string,
     offer: RunOffer,
-    { onEvent, ...more }: Partial<ExecutorSettings> & { onEvent?: (event: ExecutorEvent) => void } = {},
+    {
+      onEvent,
+      stateDir,
+      ...more
+    }: Partial<ExecutorSettings> & { onEvent?: (event: ExecutorEvent) => void; stateDir?: string } = {},
   ) {
     const command = join(tempDir(), "ao-script-exec");
     writeFileSync(command, `#!/bin/sh\n${script}\n`);
@@ -37,10 +43,20 @@ describe("an executor", () => {
     const settings = testSettings("http://127.0.0.1:1");
     const leash = { add: () => undefined, remove: () => undefined };
     const execute = executorOf(
-      { ...settings, executor: { ...settings.executor, command, passEnv: ["HOME"], ...more } },
+      {
+        ...settings,
+        stateDir: stateDir ?? settings.stateDir,
+        executor: { ...settings.executor, command, passEnv: ["HOME"], ...more },
+      },
       { leash, mcp: door, log },
     );
-    const assignment = { offer, projectDir: settings.projectDir, bootId: "boot_1", stopGraceMs: 100 };
+    const assignment = {
+      offer,
+      storeId: "store_1",
+      projectDir: settings.projectDir,
+      bootId: "boot_1",
+      stopGraceMs: 100,
+    };
     return execute(assignment, { onStarted: () => undefined, onEvent: onEvent ?? (() => undefined) }).done;
   }
 
@@ -119,6 +135,56 @@ env; env >&2; exit 3`;
     expect(outcome.message).toMatch(/AGENT_ORCHESTRATOR_MCP_URL=http:\/\/127\.0\.0\.1:\d+\/mcp\/\*\*\*\n/);
   });
 
+  it("finds the folder of its session, which only its user may look into, and keeps what is in it", async () => {
+    const door = await doorTo("http://127.0.0.1:1");
+    const stateDir = tempDir();
+    const offer = create(RunOfferSchema, { runId: "run_1", invocation: { sessionId: "ses_1" } });
+    const write = await execute(door, 'echo kept > "$AGENT_SESSION_DIR/mine"', offer, { stateDir });
+    expect(write).toMatchObject({ kind: Report_Kind.COMPLETED });
+    const { result } = await execute(door, 'cat "$AGENT_SESSION_DIR/mine"; pwd; echo $AGENT_SESSION_DIR', offer, {
+      stateDir,
+    });
+    expect(result?.text).toMatch(/^kept\n/);
+    expect(result?.text).toContain(join(stateDir, "sessions/ses_1"));
+    expect(statSync(join(stateDir, "sessions/ses_1")).mode & 0o777).toBe(0o700);
+  });
+
+  it("is not started when there can be no folder for its session", async () => {
+    const door = await doorTo("http://127.0.0.1:1");
+    const stateDir = tempDir();
+    writeFileSync(join(stateDir, "sessions"), "");
+    const offer = create(RunOfferSchema, { runId: "run_1", invocation: { sessionId: "ses_1" } });
+    const { kind, failure, message } = await execute(door, "true", offer, { stateDir });
+    expect({ kind, failure }).toEqual({ kind: Report_Kind.FAILED, failure: FailureReason.SPAWN });
+    expect(message).toBe(
+      `the folder of the session, ${stateDir}/sessions/ses_1, cannot be used: ${stateDir}/sessions is not a directory; remove it`,
+    );
+  });
+
+  it("that is silent for longer than its kind may be ends, and hears which limit that was", async () => {
+    const door = await doorTo("http://127.0.0.1:1");
+    const of = { type: "executor", file: "/x/executor.json" } as const;
+    const offer = create(RunOfferSchema, { runId: "run_1", invocation: { sessionId: "ses_1" } });
+    const ends = async (idleTimeout: ExecutorSettings["idleTimeout"], more = offer) => {
+      const { failure, message } = await execute(door, "exec sleep 60", more, { idleTimeout });
+      expect(failure).toBe(FailureReason.IDLE);
+      return message;
+    };
+    expect(await ends({ ms: 50, of })).toMatch(
+      /^executor printed nothing for 50 ms, the idle timeout of the executor \(to change it, give the run an --idle-timeout, or set idle_timeout in an executor profile\); /,
+    );
+    const profile = { type: "profile", file: "/p/slow.json" } as const;
+    expect(await ends({ ms: 50, of: profile })).toContain(
+      "the idle timeout of the profile (to change it, give the run an --idle-timeout, or set idle_timeout in /p/slow.json)",
+    );
+    const own = create(RunOfferSchema, { ...offer, idleTimeout: durationFromMs(60) });
+    expect(await ends({ ms: 600_000, of }, own)).toContain(
+      "printed nothing for 60 ms, the idle timeout of the run (--idle-timeout changes it)",
+    );
+    const none = await execute(door, "sleep 0.3", offer, { idleTimeout: { ms: 0, of } });
+    expect(none.kind).toBe(Report_Kind.COMPLETED);
+  });
+
   it("is not blamed for what the runner could not put together", async () => {
     const broken: ToolServer = {
       open: () => {
@@ -148,6 +214,7 @@ env; env >&2; exit 3`;
     const execute = executorOf({ ...settings, executor }, { leash, mcp: spied, log });
     const assignment = {
       offer: create(RunOfferSchema, { runId: "run_1" }),
+      storeId: "store_1",
       projectDir: "/",
       bootId: "b",
       stopGraceMs: 1,

@@ -11,7 +11,8 @@ import type { RunOfferSchema } from "../../../gen/agentrunner/v1/runner_service_
 import { createLogger } from "../../../lib/log.ts";
 import { executorOf } from "../../../runner/execution/execute.ts";
 import type { ExecutorDeps } from "../../../runner/execution/execute.ts";
-import { notSpawned, startFailure } from "../../../runner/execution/supervisor.ts";
+import { startFailure } from "../../../runner/execution/start-failure.ts";
+import { notSpawned } from "../../../runner/execution/supervisor.ts";
 import { FakeCoordinator } from "../../support/fake-coordinator.ts";
 import { atEnd, cleanUp, startTestRunner, tempDir, testSettings } from "../../support/test-runner.ts";
 import { until } from "../../support/until.ts";

@@ -5,7 +5,14 @@ import { DemandIndex } from "../../../coordinator/dispatch/demand-index.ts";
 import type { Store } from "../../../coordinator/store/store.ts";
 import { createLogger } from "../../../lib/log.ts";
 
-const CLASS = demandClass({ executorProfile: "x", hostname: "", projectDir: "", tags: [], affinityRunnerId: "" });
+const CLASS = demandClass({
+  executorProfile: "x",
+  hostname: "",
+  projectDir: "",
+  tags: [],
+  affinityRunnerId: "",
+  needs: [],
+});
 
 it("a clock that could not be stored is started again by the next run of its class, and then once", async () => {
   const stored: string[] = [];

@@ -9,7 +9,14 @@ import type { Candidate, Changes, Committed, Offered, RunnerRecord, Store } from
 import { RunnerSchema } from "../../../gen/agentrunner/v1/runner_pb.ts";
 import { createLogger } from "../../../lib/log.ts";
 
-const CLASS = demandClass({ executorProfile: "x", hostname: "", projectDir: "", tags: [], affinityRunnerId: "" });
+const CLASS = demandClass({
+  executorProfile: "x",
+  hostname: "",
+  projectDir: "",
+  tags: [],
+  affinityRunnerId: "",
+  needs: [],
+});
 const NOTHING: Offered = { offers: [], fullRunnerIds: [], emptyClasses: [], retryAt: undefined };
 
 /** A question of the dispatcher to the store, which the test answers when it likes. */
@@ -71,6 +78,7 @@ function recordOf(runnerId: string): RunnerRecord {
     executorProfile: "x",
     tags: [],
     requireMatchingTags: false,
+    capabilities: [],
   };
   const facts = { ...traits, maxRuns: 1, activeRuns: 0, freeSlots: 1, draining: false };
   return { runner: create(RunnerSchema), facts, bootId: "b", lastHeardAt: Date.now(), left: false };

@@ -124,7 +124,46 @@ describe("a blueprint's files", () => {
       { capabilities: ["git"] },
       /^agent\.json: capabilities: put their texts into agent\.system-prompt\.md/,
     ],
-    ["hooks", { hooks: { on_run_start: {} } }, /^agent\.json: hooks: there are no hooks/],
+    [
+      "a hook without a command",
+      { hooks: { on_run_start: {} } },
+      /^agent\.json: hooks\.on_run_start\.command: expected a list/,
+    ],
+    [
+      "a hook as one text",
+      { hooks: { on_run_start: { command: "a b" } } },
+      /on_run_start\.command: expected a list, as in \["a b"\]/,
+    ],
+    [
+      "an agent as a hook",
+      { hooks: { on_run_start: { type: "agent", agent_name: "judge" } } },
+      /on_run_start: an agent as a hook would wait for a slot while its run holds one; give a program/,
+    ],
+    [
+      "a hook of another name",
+      { hooks: { onRunStart: {} } },
+      /hooks\.onRunStart is not known; did you mean on_run_start\?/,
+    ],
+    [
+      "a slip in a hook",
+      { hooks: { on_run_start: { command: ["x"], timeout: 5 } } },
+      /on_run_start\.timeout is not known/,
+    ],
+    [
+      "no time for a hook",
+      { hooks: { on_run_start: { command: ["x"], timeout_seconds: 0 } } },
+      /timeout_seconds: expected more than 0/,
+    ],
+    [
+      "another on_error",
+      { hooks: { on_run_start: { command: ["x"], on_error: "stop" } } },
+      /on_error: expected "block" or "continue"/,
+    ],
+    [
+      "a finish that blocks",
+      { hooks: { on_run_finish: { command: ["x"], on_error: "block" } } },
+      /on_run_finish\.on_error: the run has ended/,
+    ],
     ["enabled: false", { enabled: false }, /^agent\.json: enabled: a file \.disabled beside it/],
   ])("with %s are refused, naming file, key and what belongs there", (_, agent, expected) => {
     expect(errorOf(agent)).toMatch(expected);
@@ -222,6 +261,18 @@ describe("a blueprint's files", () => {
     ["tags", { tags: ["a\u202e"] }, /^agent\.json: tags: must not hold/],
   ])("with control characters or such as turn the text are broken: %s", (_, agent, expected) => {
     expect(errorOf(agent)).toMatch(expected);
+  });
+
+  it("have hooks, which are written as they are read", () => {
+    const hooks = {
+      on_run_start: { command: ["./check", "-x"], timeout_seconds: 2.5, on_error: "block" },
+      on_run_finish: { command: ["notify"] },
+    };
+    const { blueprint } = parse({ hooks });
+    expect(blueprint.hooks?.onRunStart).toMatchObject({ command: ["./check", "-x"], onError: 2 });
+    const files = withFields(NO_FILES, blueprint, ["hooks"]);
+    expect(JSON.parse(files.agent ?? "").hooks).toEqual(hooks);
+    expect(parse({ hooks: { on_run_start: null } }).blueprint.hooks).toBeUndefined();
   });
 
   it("with numbers that a double cannot hold are broken", () => {

@@ -3,7 +3,14 @@ import { describe, expect, it } from "vitest";
 import { demandClass, explain, match, suits, requirementsOf } from "../../../coordinator/core/match.ts";
 import type { Mismatch, RunnerFacts, Requirements } from "../../../coordinator/core/match.ts";
 
-const ANYTHING: Requirements = { executorProfile: "", hostname: "", projectDir: "", tags: [], affinityRunnerId: "" };
+const ANYTHING: Requirements = {
+  executorProfile: "",
+  hostname: "",
+  projectDir: "",
+  tags: [],
+  affinityRunnerId: "",
+  needs: [],
+};
 
 function aRunner(over: Partial<RunnerFacts> = {}): RunnerFacts {
   return {
@@ -13,6 +20,7 @@ function aRunner(over: Partial<RunnerFacts> = {}): RunnerFacts {
     executorProfile: "coding",
     tags: ["python", "docker"],
     requireMatchingTags: false,
+    capabilities: [],
     maxRuns: 2,
     activeRuns: 0,
     freeSlots: 2,
@@ -52,6 +60,13 @@ describe("match", () => {
     ["all of its tags in another order", {}, { tags: ["docker", "python"] }, never()],
     ["a tag more", {}, { tags: ["docker", "gpu"] }, never("lacks tag gpu")],
     ["two tags more", {}, { tags: ["gpu", "docker", "arm"] }, never("lacks tags gpu, arm")],
+    ["what it can do", { capabilities: ["hooks"] }, { needs: ["hooks"] }, never()],
+    [
+      "what it cannot do",
+      {},
+      { needs: ["hooks"] },
+      never("cannot do what the agent needs (hooks); a newer runner can"),
+    ],
     ["a tag in other letters", {}, { tags: ["Docker"] }, never("lacks tag Docker")],
     [
       "no tag, when it takes tagged runs only",
@@ -164,6 +179,7 @@ describe("demandClass", () => {
     projectDir: text,
     tags: fc.array(text, { maxLength: 5 }),
     affinityRunnerId: text,
+    needs: fc.array(text, { maxLength: 2 }).map((needs) => needs.toSorted()),
   });
 
   it("is the same for the same demands, in whatever order the tags are named, and is undone by requirementsOf", () => {

@@ -10,6 +10,7 @@ import {
 const run = {
   sessionId: "ses_1",
   sessionName: "name",
+  sessionDir: "/state/sessions/ses_1",
   runId: "run_1",
   attempt: 2,
   apiUrl: "http://localhost:8765",
@@ -20,6 +21,7 @@ const run = {
 const facts = {
   AGENT_SESSION_ID: "ses_1",
   AGENT_SESSION_NAME: "name",
+  AGENT_SESSION_DIR: "/state/sessions/ses_1",
   AGENT_RUN_ID: "run_1",
   AGENT_RUN_ATTEMPT: "2",
   AGENT_ORCHESTRATOR_API_URL: "http://localhost:8765",

@@ -13,7 +13,7 @@ const stuck: ProcessEnd = { type: "stuck", pid: 7 };
 const stop: EndedBy = { type: "stop" };
 const shutdown: EndedBy = { type: "shutdown" };
 const timeout: EndedBy = { type: "timeout", afterMs: 90_500 };
-const idle: EndedBy = { type: "idle", afterMs: 30_000 };
+const idle: EndedBy = { type: "idle", afterMs: 30_000, limit: "its limit" };
 const result: EndedBy = { type: "result", afterMs: 10_000 };
 
 function facts(end: ProcessEnd, endedBy?: EndedBy, more: Partial<ExecutionFacts> = {}): ExecutionFacts {
@@ -119,7 +119,7 @@ describe("the outcome", () => {
       facts(signal("SIGTERM"), idle),
       FAILED,
       IDLE,
-      "executor printed nothing for 30 s, its idle timeout; it was ended by SIGTERM; nothing on stderr",
+      "executor printed nothing for 30 s, its limit; it was ended by SIGTERM; nothing on stderr",
     ],
     [
       "a group that outlives an exit with 0",

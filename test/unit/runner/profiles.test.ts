@@ -56,6 +56,13 @@ describe("profiles", () => {
     expect(profile).toMatchObject({ ...all, command: join(root, "ao-echo-exec") });
   });
 
+  it("may say how long their executor may be silent", () => {
+    write("slow", { type: "echo", idle_timeout: "2h" });
+    write("silent", { type: "echo", idle_timeout: "0" });
+    const { profiles } = listProfiles([dir], discovery);
+    expect(profiles.map(({ idleTimeoutMs }) => idleTimeoutMs)).toEqual([0, 7_200_000]);
+  });
+
   it("may begin with a byte order mark", () => {
     write("notepad", '\ufeff{"type":"echo"}');
     expect(listProfiles([dir], discovery).profiles).toMatchObject([{ name: "notepad", type: "echo" }]);
@@ -82,7 +89,7 @@ describe("profiles", () => {
     [
       "a key that is not known",
       { type: "echo", cmd: "x" },
-      /"cmd" is not known; known: type, command, config, portable, env, tags$/,
+      /"cmd" is not known; known: type, command, config, portable, env, tags, idle_timeout$/,
     ],
     ["an inherited key", `{"type":"echo","toString":1}`, /"toString" is not known/],
     ["a config that is a list", { type: "echo", config: [1] }, /"config" must be an object, not \[1\]$/],
@@ -92,6 +99,16 @@ describe("profiles", () => {
       "a value in env",
       { type: "echo", env: ["A=1"] },
       /"env" must be a list of names of environment variables, or of beginnings such as UV_\*, not \["A=1"\]$/,
+    ],
+    [
+      "an idle timeout without a unit",
+      { type: "echo", idle_timeout: "10" },
+      /"idle_timeout" must be a duration such as .*, not "10"$/,
+    ],
+    [
+      "an idle timeout that is a number",
+      { type: "echo", idle_timeout: 10 },
+      /"idle_timeout" must be a duration .*, not 10$/,
     ],
     ["a tag twice", { type: "echo", tags: ["a", "a"] }, /"tags" must be a list of at most 64 different strings/],
     ["a long wrong value", { type: "echo", tags: "x".repeat(500) }, /not "x{59}…$/],

@@ -18,7 +18,14 @@ import { openDatabase } from "../../../lib/sqlite.ts";
 
 /** Schema version of 0.1.0. */
 const OLD_STEPS = 4;
-const CLASS = demandClass({ executorProfile: "p", hostname: "", projectDir: "", tags: ["t"], affinityRunnerId: "" });
+const CLASS = demandClass({
+  executorProfile: "p",
+  hostname: "",
+  projectDir: "",
+  tags: ["t"],
+  affinityRunnerId: "",
+  needs: [],
+});
 
 let dir: string;
 let store: Store | undefined;

@@ -19,7 +19,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file agentrunner/store/v1/store.proto.
  */
 export const file_agentrunner_store_v1_store: GenFile = /*@__PURE__*/
-  fileDesc("CiBhZ2VudHJ1bm5lci9zdG9yZS92MS9zdG9yZS5wcm90bxIUYWdlbnRydW5uZXIuc3RvcmUudjEi9gMKClJ1blN1bW1hcnkSLAoEbW9kZRgFIAEoDjIeLmFnZW50cnVubmVyLnYxLkludm9jYXRpb25Nb2RlEhIKCmFnZW50X25hbWUYBiABKAkSEwoLcHJvamVjdF9kaXIYCSABKAkSKAoHZGVtYW5kcxgKIAEoCzIXLmFnZW50cnVubmVyLnYxLkRlbWFuZHMSNQoOZXhlY3V0aW9uX21vZGUYCyABKA4yHS5hZ2VudHJ1bm5lci52MS5FeGVjdXRpb25Nb2RlEhkKEXBhcmVudF9zZXNzaW9uX2lkGAwgASgJEicKB29uX2xvc3QYDSABKAsyFi5hZ2VudHJ1bm5lci52MS5Pbkxvc3QSKgoHdGltZW91dBgOIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxpZGxlX3RpbWVvdXQYDyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoKbG9zdF9hZnRlchgQIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhISCgphbnlfcnVubmVyGB8gASgIEjQKCGNhbGxiYWNrGCAgASgLMiIuYWdlbnRydW5uZXIudjEuSW52b2NhdGlvbkNhbGxiYWNrSgQIARAFSgQIBxAISgQICBAJSgQIERAfIj4KC1Nlc3Npb25EYXRhEikKCG1ldGFkYXRhGBEgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEoECAEQEWIGcHJvdG8z", [file_agentrunner_v1_executor, file_agentrunner_v1_run, file_google_protobuf_duration, file_google_protobuf_struct]);
+  fileDesc("CiBhZ2VudHJ1bm5lci9zdG9yZS92MS9zdG9yZS5wcm90bxIUYWdlbnRydW5uZXIuc3RvcmUudjEihQQKClJ1blN1bW1hcnkSLAoEbW9kZRgFIAEoDjIeLmFnZW50cnVubmVyLnYxLkludm9jYXRpb25Nb2RlEhIKCmFnZW50X25hbWUYBiABKAkSEwoLcHJvamVjdF9kaXIYCSABKAkSKAoHZGVtYW5kcxgKIAEoCzIXLmFnZW50cnVubmVyLnYxLkRlbWFuZHMSNQoOZXhlY3V0aW9uX21vZGUYCyABKA4yHS5hZ2VudHJ1bm5lci52MS5FeGVjdXRpb25Nb2RlEhkKEXBhcmVudF9zZXNzaW9uX2lkGAwgASgJEicKB29uX2xvc3QYDSABKAsyFi5hZ2VudHJ1bm5lci52MS5Pbkxvc3QSKgoHdGltZW91dBgOIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxpZGxlX3RpbWVvdXQYDyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoKbG9zdF9hZnRlchgQIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhISCgphbnlfcnVubmVyGB8gASgIEjQKCGNhbGxiYWNrGCAgASgLMiIuYWdlbnRydW5uZXIudjEuSW52b2NhdGlvbkNhbGxiYWNrEg0KBW5lZWRzGCEgAygJSgQIARAFSgQIBxAISgQICBAJSgQIERAfIj4KC1Nlc3Npb25EYXRhEikKCG1ldGFkYXRhGBEgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEoECAEQEWIGcHJvdG8z", [file_agentrunner_v1_executor, file_agentrunner_v1_run, file_google_protobuf_duration, file_google_protobuf_struct]);
 
 /**
  * What never changes of a run, but for what its executor reads (that is stored as an ExecutorInvocation). Lists of runs read
@@ -113,6 +113,13 @@ export type RunSummary = Message<"agentrunner.store.v1.RunSummary"> & {
    * @generated from field: agentrunner.v1.InvocationCallback callback = 32;
    */
   callback?: InvocationCallback | undefined;
+
+  /**
+   * Capabilities that a runner must have.
+   *
+   * @generated from field: repeated string needs = 33;
+   */
+  needs: string[];
 };
 
 /**
@@ -207,6 +214,13 @@ export type RunSummaryJson = {
    * @generated from field: agentrunner.v1.InvocationCallback callback = 32;
    */
   callback?: InvocationCallbackJson;
+
+  /**
+   * Capabilities that a runner must have.
+   *
+   * @generated from field: repeated string needs = 33;
+   */
+  needs?: string[];
 };
 
 /**
