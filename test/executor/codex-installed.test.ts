@@ -19,8 +19,8 @@ const CODEX = inRepository("executors/codex/ao-codex-exec");
 const env = { HOME: homedir(), AGENT_RUNNER_AGENTS_DIR: process.env["AGENT_RUNNER_AGENTS_DIR"] ?? "/nonexistent" };
 const installed = installedProgram(entryOf("codex"), env);
 if (installed === undefined) {
-  console.log(
-    `codex-installed: skipped, because Codex is not in AGENT_RUNNER_AGENTS_DIR; ${installCommand(entryOf("codex"), env)}`,
+  process.stdout.write(
+    `codex-installed: skipped, because Codex is not in AGENT_RUNNER_AGENTS_DIR; ${installCommand(entryOf("codex"), env)}\n`,
   );
 }
 
