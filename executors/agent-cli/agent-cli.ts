@@ -23,6 +23,7 @@ import { conversationOf } from "./conversation.ts";
 import type { Conversation } from "./conversation.ts";
 import { FORMATS } from "./formats/formats.ts";
 import { outcomeOf } from "./outcome.ts";
+import { hasSessionFiles } from "./session-files.ts";
 import { handOverServers } from "./servers.ts";
 import { followTurn } from "./turn.ts";
 
@@ -48,6 +49,7 @@ async function drive(invocation: ExecutorInvocation): Promise<void> {
   const conversation = conversationOf({
     ...{ entry, invocation, notes: before, newId: randomUUID, isDirectory },
     cwd: process.cwd(),
+    hasFiles: (id) => hasSessionFiles(join(folder, "home"), id),
   });
   const usageBefore = conversation.isResumed ? (before?.usage ?? {}) : {};
   // Before the agent starts: a run that is killed in its first second can be resumed.

@@ -20,24 +20,30 @@ export interface ConversationFacts {
   readonly cwd: string;
   readonly newId: () => string;
   readonly isDirectory: (path: string) => boolean;
+  /** Whether the agent has files of the conversation in its private folder. */
+  readonly hasFiles: (id: string) => boolean;
 }
 
 /**
  * A first run begins, under an id of ours where the agent takes one. A later one continues where the conversation began,
- * unless nothing of it was ever answered: then it begins now.
+ * unless nothing of it was ever written: then it begins now, under the id that was said.
  * @throws AgentError UNKNOWN_SESSION, PROJECT_DIR_GONE
  */
 export function conversationOf(facts: ConversationFacts): Conversation {
   const { entry, invocation, notes, cwd } = facts;
   const { label, session } = entry;
   const known = invocation.executor_session_id;
-  const begin = (): Conversation => ({ id: session.id === "ours" ? facts.newId() : undefined, isResumed: false, cwd });
+  const begin = (id?: string): Conversation => ({
+    id: session.id === "ours" ? (id ?? facts.newId()) : undefined,
+    isResumed: false,
+    cwd,
+  });
   if (invocation.mode === "start" || known === undefined) return begin();
   if (session.resume === "none") {
     throw new AgentError("UNKNOWN_SESSION", `${label} cannot resume a conversation: start a new session`);
   }
   const isOurs = notes?.vendorSessionId === known;
-  if (isOurs && !notes.begun) return begin();
+  if (isOurs && !notes.begun && !facts.hasFiles(known)) return begin(known);
   if (!isOurs && session.unknown === "starts-new") {
     const lost = "its private folder does not know it, and the agent would begin a new one without a word";
     throw new AgentError("UNKNOWN_SESSION", `${label} has no conversation ${known}: ${lost}; start a new session`);

@@ -1,6 +1,6 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import { AgentError } from "../lib/agent/agent-error.ts";
-import { resultOf } from "../lib/agent/final.ts";
+import { reasonOfText, resultOf } from "../lib/agent/final.ts";
 import type { Turn } from "./turn.ts";
 
 export interface OutcomeTerms {
@@ -38,7 +38,9 @@ function named(turn: Turn, { label, isResumed }: OutcomeTerms): { text: string; 
       const message = `${error.message}; its files are not in this session's private folder: start a new session`;
       throw new AgentError("UNKNOWN_SESSION", message, { cause: error });
     }
-    throw error;
+    // Before it had an answer it says on stderr what its provider said.
+    if (error.reason !== "AGENT_FAILED" || turn.exit.signal !== null) throw error;
+    throw new AgentError(reasonOfText(turn.exit.stderrTail), error.message, { cause: error });
   }
 }
 

@@ -52,7 +52,8 @@ function providerOf({ url, keyVariable }: { url: string; keyVariable: string }, 
     base_url: url,
     env_key: keyVariable,
     wire_api: "responses",
-    request_max_retries: retries,
+    // Both at once would multiply: what fails at its start is tried again as a stream, and said to be.
+    request_max_retries: 0,
     stream_max_retries: retries,
   };
 }

@@ -69,16 +69,23 @@ describe("conversations", () => {
     }
   });
 
-  it("begins when nothing of it was answered before", async () => {
-    cli.says([], "kill -9 $$");
+  it.each([
+    ["begins under its id when nothing of it was written before", "true", "--session-id"],
+    [
+      "goes on when the agent was killed after it had written something",
+      'touch "$PI_CODING_AGENT_DIR/session_${@: -1}.jsonl"',
+      "--session",
+    ],
+  ])("%s", async (_, before, flag) => {
+    cli.says([], `${before}; kill -9 $$`);
     const dead = await run("pi");
     const id = dead.of("session")[0]?.["executor_session_id"];
     expect(dead.code).toBe(1);
     cli.says(agentLines("pi"));
     const outcome = await run("pi", { change: resume(id) });
     expect(outcome.code).toBe(0);
-    expect(cli.argv).not.toContain("--session");
-    expect(outcome.of("session")[0]?.["executor_session_id"]).not.toBe(id);
+    expect(cli.argv.slice(-2)).toEqual([flag, id]);
+    expect(outcome.of("session")[0]?.["executor_session_id"]).toBe(id);
   });
 
   it("that the agent would begin anew without a word is not resumed", async () => {

@@ -138,6 +138,15 @@ describe("the outcome", () => {
     expect(stderr).toContain("oh no");
   });
 
+  it("has the reason that the agent gave on stderr before any answer", async () => {
+    cli.says([], "echo 'Error: Invalid API key (from env var K)' >&2; exit 1");
+    const { code, stderr } = await run("vibe");
+    expect({ code, stderr }).toMatchObject({
+      code: 75,
+      stderr: expect.stringContaining("agent-cli: NOT_LOGGED_IN: Mistral Vibe exited with code 1"),
+    });
+  });
+
   it("does not wait for an agent that has said its last word", async () => {
     cli.says(agentLines("pi"), "exec sleep 1000");
     const { code, of } = await run("pi");

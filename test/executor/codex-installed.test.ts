@@ -19,7 +19,7 @@ const CODEX = inRepository("executors/codex/ao-codex-exec");
 const env = { HOME: homedir(), AGENT_RUNNER_AGENTS_DIR: process.env["AGENT_RUNNER_AGENTS_DIR"] ?? "/nonexistent" };
 const installed = installedProgram(entryOf("codex"), env);
 if (installed === undefined) {
-  process.stderr.write(
+  process.stdout.write(
     `codex-installed: skipped, because Codex is not in AGENT_RUNNER_AGENTS_DIR; ${installCommand(entryOf("codex"), env)}\n`,
   );
 }

@@ -68,7 +68,7 @@ describe("codex", () => {
         'base_url = "http://127.0.0.1:9/v1"',
         'env_key = "OPENAI_API_KEY"',
         'wire_api = "responses"',
-        "request_max_retries = 1",
+        "request_max_retries = 0",
         "stream_max_retries = 1",
         "",
         "[mcp_servers.orchestrator]",

@@ -55,7 +55,9 @@ class PiReader implements LineReader {
     const text = spokenText(said["content"]);
     if (said["stopReason"] === "error" || said["stopReason"] === "aborted") {
       const why = textOf(said["errorMessage"]) || `it stopped: ${said["stopReason"]}`;
-      this.#last.failure = { ok: false, reason: reasonOfText(why), message: why };
+      // "terminated" is all that it says of a stream that broke off.
+      const reason = why === "terminated" ? "MODEL_UNREACHABLE" : reasonOfText(why);
+      this.#last.failure = { ok: false, reason, message: why };
       return { said: message(text), usage: usageOf(objectOf(said["usage"])) };
     }
     // An attempt after an error that succeeds.
