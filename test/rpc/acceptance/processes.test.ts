@@ -134,7 +134,7 @@ it("12. An executor that writes 10 MB to stdout and to stderr finishes", async (
   await home.runner(coordinator, TEST_EXECUTOR);
   const prompt = "flood 10MB; flood 10MB stderr; print .; result dry";
   const { runId, sessionId } = await coordinator.create({ prompt });
-  const { result } = await coordinator.reached(runId, "COMPLETED", 15_000);
+  const { result } = await coordinator.reached(runId, "COMPLETED");
   expect(result?.text === "dry", "the result is the one that it gave").toBe(true);
   let bytes = 0;
   for (let cursor = "", more = true; more;) {

@@ -46,14 +46,10 @@ function start(args: string[], more: NodeJS.ProcessEnv = {}) {
 /** `ao dev` on a free port, once its banner is there. */
 async function startDev(...args: string[]) {
   const dev = start([MAIN, "dev", "--listen", "127.0.0.1:0", ...args]);
-  const url = await until(
-    () => {
-      if (dev.child.exitCode !== null) throw new Error(`ao dev ended:\n${dev.text()}`);
-      return /coordinator +(http:\S+)[^]*stop +Ctrl/.exec(dev.text())?.[1];
-    },
-    "the banner is shown",
-    15_000,
-  );
+  const url = await until(() => {
+    if (dev.child.exitCode !== null) throw new Error(`ao dev ended:\n${dev.text()}`);
+    return /coordinator +(http:\S+)[^]*stop +Ctrl/.exec(dev.text())?.[1];
+  }, "the banner is shown");
   const [coordinator, runner] = ["coordinator", "runner"].map((program) =>
     descendants(dev.child.pid!).find((pid) => commandOf(pid).includes(`${program}/main.ts`)),
   );

@@ -25,7 +25,7 @@ describe("accept before spawn", () => {
     let answer: ReportVerdict_Kind | "silence" = "silence";
     fake.onReport = () => answer;
     const { executions } = await startTestRunner(fake);
-    await fake.offer();
+    await fake.offer({ acceptDeadline: durationFromMs(60_000) });
     await until(() => fake.reports(Report_Kind.ACCEPT).length >= 1, "the accept");
     expect(executions).toHaveLength(0);
     answer = OK;

@@ -31,9 +31,6 @@ async function behindSlowUplink() {
   return startTestRunner(fake, { coordinatorUrl: proxy.url });
 }
 
-/** As `until`, for what the narrow way needs seconds for. */
-const slowly = <T>(probe: () => T | Promise<T>, what: string) => until(probe, what, 40_000);
-
 const ended = (runId: string) => fake.reports(COMPLETED).some((report) => report.runId === runId);
 
 function outputs({ batches }: AppendEventsRequest): string[] {
@@ -50,7 +47,7 @@ describe("on a slow uplink", () => {
     const [large, small] = [await execution("run_1"), await execution("run_2")];
     large.end({ result: create(ExecutorResultSchema, { text: "x".repeat(250 * 1024) }) });
     small.end({ result: create(ExecutorResultSchema, { text: "small" }) });
-    await slowly(() => ended("run_1") && ended("run_2"), "both ends");
+    await until(() => ended("run_1") && ended("run_2"), "both ends");
     expect(fake.reports(COMPLETED).map(({ runId, result }) => [runId, result?.text.length])).toEqual([
       ["run_2", 5],
       ["run_1", 250 * 1024],
@@ -67,10 +64,10 @@ describe("on a slow uplink", () => {
       const [noisy, quiet] = [await execution("run_1"), await execution("run_2")];
       for (let i = 0; i < 40; i += 1) noisy.hooks.onEvent(outputEvent("x".repeat(16 * 1024)));
       noisy.end();
-      await slowly(() => fake.of("events").length > 0, "the first batch");
+      await until(() => fake.of("events").length > 0, "the first batch");
       quiet.hooks.onEvent(outputEvent("quiet"));
       quiet.end();
-      await slowly(() => ended("run_1") && ended("run_2"), "both ends");
+      await until(() => ended("run_1") && ended("run_2"), "both ends");
       expect(fake.reports(COMPLETED).map(({ runId, eventsMissing }) => [runId, eventsMissing])).toEqual([
         ["run_2", 0n],
         ["run_1", 0n],
@@ -89,7 +86,7 @@ describe("on a slow downlink", () => {
     const { executions, log } = await startTestRunner(fake, { coordinatorUrl: proxy.url, pollTimeoutMs: 1_000 });
     const prompt = "x".repeat(200 * 1024);
     await fake.offer({ invocation: { schemaVersion: "2.0", mode: "start", sessionId: "ses_1", prompt } });
-    await slowly(() => executions.length === 1, "the execution");
+    await until(() => executions.length === 1, "the execution");
     expect(executions[0]!.assignment.offer.invocation?.prompt).toBe(prompt);
     expect(log.filter((line) => line.includes("nothing came on the stream"))).toEqual([]);
   });
