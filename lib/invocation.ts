@@ -40,6 +40,8 @@ export interface InvocationBlueprintJson {
   system_prompt: string;
   /** By name. */
   mcp_servers: Record<string, McpServerJson>;
+  /** JSON Schema that the data of the result are held against. Absent when the agent may answer as it likes. */
+  output_schema: JsonObject | undefined;
 }
 
 export type McpServerJson =
@@ -76,8 +78,14 @@ export function invocationJson(invocation: ExecutorInvocation): string {
   return `${JSON.stringify(document)}\n`;
 }
 
-function blueprintJson({ name, systemPrompt, mcpServers }: InvocationBlueprint) {
-  return { name, system_prompt: systemPrompt, mcp_servers: sortedMap(mcpServers, serverJson) };
+function blueprintJson({ name, systemPrompt, mcpServers, outputSchema }: InvocationBlueprint) {
+  return {
+    name,
+    system_prompt: systemPrompt,
+    mcp_servers: sortedMap(mcpServers, serverJson),
+    // An empty schema asks for data of any kind, which is not the same as none.
+    output_schema: outputSchema && sortedStruct(outputSchema),
+  };
 }
 
 /** A server with the fields that its transport uses. */
@@ -142,6 +150,7 @@ function blueprint(value: unknown, at: string): InvocationBlueprintJson {
     name: field("name", filled),
     system_prompt: field("system_prompt", string),
     mcp_servers: field("mcp_servers", mapOf(server)),
+    output_schema: field("output_schema", optional(object)),
   };
 }
 

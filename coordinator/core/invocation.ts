@@ -55,8 +55,11 @@ export interface OfferedAttempt {
 }
 
 /** The part of a blueprint that an executor reads. */
-export function invocationBlueprint({ name, systemPrompt, mcpServers }: AgentBlueprint): InvocationBlueprint {
-  return create(InvocationBlueprintSchema, { name, systemPrompt, mcpServers });
+export function invocationBlueprint(blueprint: AgentBlueprint): InvocationBlueprint {
+  const { name, systemPrompt, mcpServers, outputSchema } = blueprint;
+  const told = create(InvocationBlueprintSchema, { name, systemPrompt, mcpServers });
+  if (outputSchema !== undefined) told.outputSchema = outputSchema;
+  return told;
 }
 
 /** Completes a stored document, in place, for an offer. */

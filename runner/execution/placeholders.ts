@@ -55,6 +55,7 @@ export function resolvePlaceholders(blueprint: InvocationBlueprint, sources: Pla
     systemPrompt: resolve(blueprint.systemPrompt),
     mcpServers: mapValues(blueprint.mcpServers, server),
   });
+  if (blueprint.outputSchema !== undefined) resolved.outputSchema = blueprint.outputSchema;
   return { blueprint: resolved, unresolved: [...unresolved] };
 }
 

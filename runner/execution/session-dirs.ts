@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
 import { chmodSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from "node:fs";
+import type { Stats } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { isShortage } from "./shortage.ts";
@@ -125,17 +126,21 @@ export class SessionDirs {
 
 /** Makes the directory unless it is there, and makes sure that nobody else may look into it. Links are not followed. */
 function ownDirectory(dir: string): void {
-  try {
-    mkdirSync(dir, { mode: 0o700 });
-    return;
-  } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
-  }
-  const status = lstatSync(dir);
+  const status = lstatSync(dir, { throwIfNoEntry: false }) ?? made(dir);
   if (!status.isDirectory()) throw new Error(`${dir} is not a directory; remove it`);
   const us = process.geteuid?.();
   if (us !== undefined && status.uid !== us) throw new Error(`${dir} belongs to user ${status.uid}, not to user ${us}`);
   if ((status.mode & 0o077) !== 0) chmodSync(dir, 0o700);
+}
+
+/** Another process may be faster, and is as good. */
+function made(dir: string): Stats {
+  try {
+    mkdirSync(dir, { mode: 0o700 });
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+  }
+  return lstatSync(dir);
 }
 
 function writeNote(dir: string, { sessionId, storeId }: SessionDirOwner): void {

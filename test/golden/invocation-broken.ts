@@ -64,6 +64,10 @@ export const BROKEN: Broken[] = [
   { change: mcp({ headers: { a: true } }), error: `${AT_SERVER}.headers.a: expected a string, found true` },
   { change: mcp({ type: "stdio" }), error: `${AT_SERVER}.command: expected a non-empty string, found nothing` },
   {
+    change: blueprint({ output_schema: [] }),
+    error: "invocation.agent_blueprint.output_schema: expected an object, found a list",
+  },
+  {
     change: mcp({ type: "stdio", command: "c", args: ["a", 1] }),
     error: `${AT_SERVER}.args[1]: expected a string, found a number`,
   },

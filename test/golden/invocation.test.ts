@@ -51,7 +51,10 @@ const GOLDEN: Record<string, Init> = {
   everything: {
     ...START,
     mode: "resume",
-    agentBlueprint: BLUEPRINT,
+    agentBlueprint: {
+      ...BLUEPRINT,
+      outputSchema: { type: "object", required: ["answer"], properties: { b: {}, a: {} } },
+    },
     metadata: { ticket: 17, nested: { z: [true, null, { b: 1, a: 0.5 }], a: "" } },
     attempt: 3,
     sessionName: "nightly report",
@@ -153,7 +156,10 @@ const invocations = fc.record(
     sessionId: names,
     prompt: fc.string({ unit: "binary" }),
     projectDir: names,
-    agentBlueprint: fc.record({ name: names, systemPrompt: fc.string(), mcpServers: fc.dictionary(names, servers) }),
+    agentBlueprint: fc.record(
+      { name: names, systemPrompt: fc.string(), mcpServers: fc.dictionary(names, servers), outputSchema: struct },
+      { requiredKeys: ["name", "systemPrompt", "mcpServers"] },
+    ),
     metadata: struct,
     runId: names,
     attempt: fc.integer({ min: 1, max: 2 ** 32 - 1 }),

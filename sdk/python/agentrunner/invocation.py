@@ -30,6 +30,7 @@ class AgentBlueprint:
     name: str
     system_prompt: str
     mcp_servers: Dict[str, McpServer]
+    output_schema: Optional[Dict[str, Any]] = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def _blueprint(value: Any, at: str) -> AgentBlueprint:
         name=field("name", _filled),
         system_prompt=field("system_prompt", _string),
         mcp_servers=field("mcp_servers", _map_of(_server)),
+        output_schema=field("output_schema", _optional(_object)),
     )
 
 

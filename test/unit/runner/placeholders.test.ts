@@ -77,11 +77,15 @@ describe("placeholders", () => {
       args: ["--run", "${runtime.run_id}"],
       env: { T: "${env.TOKEN}", U: "${env.U}" },
     };
-    const original = create(InvocationBlueprintSchema, { name: "a", mcpServers: { http, stdio } });
+    const original = create(InvocationBlueprintSchema, {
+      ...{ name: "a", mcpServers: { http, stdio } },
+      outputSchema: { const: "${params.topic}" },
+    });
     const before = structuredClone(original);
     const { blueprint, unresolved } = resolvePlaceholders(original, SOURCES);
     expect(blueprint).toMatchObject({
       name: "a",
+      outputSchema: { const: "${params.topic}" },
       mcpServers: {
         http: { type: "http", url: SOURCES.mcpUrl, headers: { "X-Agent-Session-Id": "ses_1" } },
         stdio: { type: "stdio", command: "/opt/cats", args: ["--run", "run_1"], env: { T: "t0", U: "${env.U}" } },

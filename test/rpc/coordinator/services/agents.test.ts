@@ -32,7 +32,12 @@ describe("a run of an agent", () => {
   it("carries the blueprint as it was when the run was made, over edits and a restart of the coordinator", async () => {
     const house = await startHouse({ memory: false });
     const mcp = { mcpServers: { o: { url: "${AGENT_ORCHESTRATOR_MCP_URL}", headers: { h: "${AGENT_SESSION_ID}" } } } };
-    house.write("reviewer", { "agent.json": {}, "agent.system-prompt.md": "first", "agent.mcp.json": mcp });
+    const output_schema = { type: "object" };
+    house.write("reviewer", {
+      "agent.json": { output_schema },
+      "agent.system-prompt.md": "first",
+      "agent.mcp.json": mcp,
+    });
     const { runId } = await house.c.create(asked({ parameters: { any: [1] } }));
     house.write("reviewer", { "agent.json": {}, "agent.system-prompt.md": "second" });
     await house.c.restart();
@@ -42,6 +47,7 @@ describe("a run of an agent", () => {
     expect(offer.invocation?.agentBlueprint).toMatchObject({
       name: "reviewer",
       systemPrompt: "first",
+      outputSchema: output_schema,
       mcpServers: { o: { type: "http", url: "${AGENT_ORCHESTRATOR_MCP_URL}", headers: { h: "${AGENT_SESSION_ID}" } } },
     });
     expect(await house.c.run(runId)).toMatchObject({ agentName: "reviewer" });
