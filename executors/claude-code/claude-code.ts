@@ -28,7 +28,8 @@ export function main(): Promise<number> {
 
 async function drive(invocation: ExecutorInvocation): Promise<void> {
   const { env } = process;
-  const config = claudeConfig(invocation.executor_config);
+  const given = claudeConfig(invocation.executor_config);
+  const config = { ...given, outputSchema: given.outputSchema ?? invocation.agent_blueprint?.output_schema };
   const entry = loadEntry("claude", rosterDirs(env));
   const { sdk } = await loadSdk(sdkPlaces(installFolder(entry, env)), installCommand(entry, env));
   const noLogin = loginProblem(entry, env, homedir());

@@ -32,7 +32,8 @@ export function main(): Promise<number> {
 }
 
 async function drive(invocation: ExecutorInvocation): Promise<void> {
-  const config = codexConfig(invocation.executor_config);
+  const given = codexConfig(invocation.executor_config);
+  const config = { ...given, outputSchema: given.outputSchema ?? (await strictOne(invocation.agent_blueprint)) };
   const env = { ...process.env, ...config.env };
   const entry = loadEntry("codex", rosterDirs(env));
   const schema = config.outputSchema === undefined ? undefined : strictSchema(config.outputSchema);
@@ -128,4 +129,18 @@ function checkPrompt({ label, start }: RosterEntry, prompt: string): void {
     "LIMIT_REACHED",
     `the prompt has ${characters} characters, and ${label} takes at most ${max}; put a part of it into a file`,
   );
+}
+
+/** A blueprint's schema is written for every agent; one that cannot be made strict is held against the result at its end alone. */
+async function strictOne(blueprint: ExecutorInvocation["agent_blueprint"]): Promise<JsonObject | undefined> {
+  const schema = blueprint?.output_schema;
+  if (schema === undefined) return undefined;
+  try {
+    strictSchema(schema);
+    return schema;
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error;
+    await emit.status(`the agent is not told the blueprint's schema: ${error.message}`);
+    return undefined;
+  }
 }

@@ -79,10 +79,8 @@ export function hasEnded(pid: number): boolean {
 export function processesMarked(entries: readonly string[], after?: number): number[] {
   if (!HAS_PROC) return [];
   const wanted = entries.map((entry) => `\0${entry}\0`);
-  // The kernel counts pids up, and begins again at the end: then the newer ones are below, too.
-  const isYounger = after === undefined || (lastPid() ?? 0) < after ? () => true : (pid: number) => pid > after;
-  return processIds().filter((pid) => {
-    if (pid === process.pid || !isYounger(pid)) return false;
+  return (after === undefined ? processIds() : youngerThan(after)).filter((pid) => {
+    if (pid === process.pid) return false;
     const environment = `\0${readProc(pid, "environ") ?? ""}`;
     return wanted.every((entry) => environment.includes(entry));
   });
@@ -164,6 +162,25 @@ function processIds(): number[] {
   return readdirSync("/proc").map(Number).filter(Number.isInteger);
 }
 
+/** So many pids are asked for one by one; the list of all is read for more. */
+const FEW_PIDS = 256;
+
+/** Processes that may have been started after this one. Cheap where few were: this is asked at the end of every run. */
+function youngerThan(after: number): number[] {
+  const last = lastPid();
+  // The kernel counts pids up, and begins again at the end: then the younger ones are below, too.
+  if (last === undefined || last < after) return processIds();
+  if (last - after > FEW_PIDS) return processIds().filter((pid) => pid > after);
+  const pids = Array.from({ length: last - after }, (_, i) => after + 1 + i);
+  return pids.filter((pid) => existsSync(`/proc/${pid}`) && leaderOf(pid) === pid);
+}
+
+/** The process that the number belongs to: a thread has one of its own, under which its process is found too. */
+function leaderOf(pid: number): number | undefined {
+  const leader = /^Tgid:\s*(\d+)/m.exec(readProc(pid, "status") ?? "")?.[1];
+  return leader === undefined ? undefined : Number(leader);
+}
+
 /** The pid that was given last; undefined when it cannot be read. */
 function lastPid(): number | undefined {
   const last = Number(readFileSync("/proc/loadavg", "latin1").trim().split(" ").at(-1));
@@ -183,7 +200,7 @@ function isOver(state: string): boolean {
   return state === "Z" || state === "X";
 }
 
-function readProc(pid: number, file: "stat" | "environ"): string | undefined {
+function readProc(pid: number, file: "stat" | "status" | "environ"): string | undefined {
   try {
     return readFileSync(`/proc/${pid}/${file}`, "latin1");
   } catch (error) {

@@ -48,7 +48,12 @@ describe("MCP servers of a run", () => {
   };
   const invocation = (servers: object) => ({
     session_id: "ses_1",
-    agent_blueprint: { name: "a", system_prompt: "", mcp_servers: servers as Record<string, typeof ours> },
+    agent_blueprint: {
+      name: "a",
+      system_prompt: "",
+      mcp_servers: servers as Record<string, typeof ours>,
+      output_schema: undefined,
+    },
   });
 
   it("are the orchestrator's, without a blueprint", () => {
