@@ -28,10 +28,21 @@ export interface Findings {
   readonly profiles: ProfileList;
 }
 
+/** Looks when it is asked: a runner of a program that is named by its path needs none of it, and every executor is a fork of it. */
 export function find({ executorsDirs, projectDir }: RunnerOptions): Findings {
-  const folders = discoverExecutors(join(PACKAGE_ROOT, "executors"), executorsDirs);
-  const discovery = withAgents(folders, loadRoster(rosterDirs(process.env)), process.env);
-  return { discovery, profiles: listProfiles([profilesDir(projectDir)], discovery) };
+  let discovery: Discovery | undefined;
+  const discovered = (): Discovery => {
+    const folders = () => discoverExecutors(join(PACKAGE_ROOT, "executors"), executorsDirs);
+    return (discovery ??= withAgents(folders(), loadRoster(rosterDirs(process.env)), process.env));
+  };
+  return {
+    get discovery() {
+      return discovered();
+    },
+    get profiles() {
+      return listProfiles([profilesDir(projectDir)], discovered());
+    },
+  };
 }
 
 /** `--executor-list`: a name and a path in each line; for an agent, whether it is installed. */
