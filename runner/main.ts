@@ -14,6 +14,7 @@ import { executorOf } from "./execution/execute.ts";
 import { reapBoot, startLeash } from "./execution/leash.ts";
 import type { Leash } from "./execution/leash.ts";
 import { McpPortError, openMcp } from "./execution/mcp-server.ts";
+import { missingAgent } from "./settings/agents.ts";
 import {
   executorListText,
   find,
@@ -47,6 +48,9 @@ async function main(argv: readonly string[]): Promise<number> {
     const level = options.verbose ? "debug" : "info";
     const log = createLogger({ name: "agent-runner", level, format: options.logFormat });
     for (const warning of parsed.warnings) log.warn(warning);
+    const missing =
+      options.executorPath === undefined ? missingAgent(findings.discovery, settings.executor) : undefined;
+    if (missing !== undefined) log.warn(missing);
     // Read anew at each SIGHUP, with the flags of the start.
     const profiled = () => resolveProfiled(options, find(options), cwd);
     return await run(settings, profiled, log);

@@ -61,3 +61,17 @@ function agentOf(entry: RosterEntry, env: Env): DiscoveredAgent {
     env: variablesOf(entry),
   };
 }
+
+/**
+ * That the agent is not here which the executor drives, with the command that installs it: a runner of it starts all the same, for
+ * it may come later. Undefined when it is here, and for an executor that drives none or several.
+ */
+export function missingAgent(
+  { executors }: Pick<Discovery, "executors">,
+  { command, config }: { readonly command: string; readonly config: Readonly<Record<string, unknown>> },
+): string | undefined {
+  const driven = executors.filter(({ path, agent }) => agent !== undefined && path === command);
+  const found = driven.find(({ name }) => name === config["agent"]) ?? (driven.length === 1 ? driven[0] : undefined);
+  if (found?.agent === undefined || found.agent.program !== undefined) return undefined;
+  return `${found.agent.label} is not installed, and every run will fail until it is; install it: ${found.agent.install}`;
+}

@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { loadRoster } from "../../../executors/lib/roster/load-roster.ts";
 import { parseRunnerOptions } from "../../../runner/config.ts";
-import { withAgents } from "../../../runner/settings/agents.ts";
+import { missingAgent, withAgents } from "../../../runner/settings/agents.ts";
 import { discoverExecutors, findExecutor } from "../../../runner/settings/discovery.ts";
 import { findProfile, listProfiles } from "../../../runner/settings/profiles.ts";
 import { executorListText, resolveSettings } from "../../../runner/settings/resolve-settings.ts";
@@ -138,5 +138,22 @@ describe("a runner of an agent", () => {
     expect(findProfile(profiles, "acp")).toMatchObject({ config: { agent: "gemini" } });
     expect(findProfile(profiles, "acp").env).toEqual(expect.arrayContaining(["GEMINI_API_KEY"]));
     expect(findProfile(profiles, "odd")).toMatchObject({ config: { agent: "constructor" }, env: [] });
+  });
+});
+
+describe("an agent that is not installed", () => {
+  const missing = (command: string, config = {}) =>
+    missingAgent(discovered(), { command: join(dir, `executors/${command}/ao-${command}-exec`), config });
+
+  it("is named at the start of its runner, with the command that installs it", () => {
+    expect(missing("claude-code")).toMatch(/^Claude Code is not installed, .* install it: .*npm install --prefix /);
+    expect(missing("acp", { agent: "copilot" })).toMatch(/Copilot.* is not installed/);
+  });
+
+  it("is nobody's matter when it is there, or when nobody knows which one is meant", () => {
+    program("bin/claude");
+    expect(missing("claude-code")).toBeUndefined();
+    expect(missing("acp")).toBeUndefined();
+    expect(missingAgent(discovered(), { command: "/elsewhere", config: {} })).toBeUndefined();
   });
 });
