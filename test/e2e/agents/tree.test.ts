@@ -3,7 +3,7 @@ import { until } from "../../support/until.ts";
 import { startModelStub } from "../../support/model-stub/index.ts";
 import type { ModelStub } from "../../support/model-stub/index.ts";
 import { call, Home, runUntil } from "../programs.ts";
-import { AGENTS, installed } from "./installed.ts";
+import { AGENTS, installed, modelOf } from "./installed.ts";
 
 /*
  * Real agents before a scripted model: nothing but the model is a stub. What each can do by itself, `ao executors check` sees.
@@ -38,7 +38,7 @@ describe.each(AGENTS)("%s as a parent of two", (agent) => {
     skip,
   }) => {
     const where = installed(agent, skip);
-    const env = { ...model.env(), ...where };
+    const env = { ...modelOf(agent, model), ...where };
     let coordinator = await home.coordinator();
     const flags = ["-x", agent, "--state-dir", home.path("state")];
     const runner = await home.runner(coordinator, flags, { env });
