@@ -48,5 +48,5 @@ function problemOf(text: string, hasProxy: boolean): Promise<string | undefined>
 }
 
 function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127\./.test(host);
+  return host === "localhost" || host === "::1" || host.startsWith("127.");
 }
