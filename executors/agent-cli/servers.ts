@@ -7,7 +7,7 @@ import { tomlTable } from "../lib/agent/toml.ts";
 import { writePrivate } from "../lib/roster/private-home.ts";
 import type { RosterEntry } from "../lib/roster/roster-entry.ts";
 import type { Format } from "./formats/format.ts";
-import { objectOf } from "./formats/format.ts";
+import { objectOf } from "../lib/agent/json-of.ts";
 
 type Servers = Readonly<Record<string, McpServerJson>>;
 

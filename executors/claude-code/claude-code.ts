@@ -9,12 +9,13 @@ import { mcpServersOf } from "../lib/agent/mcp-servers.ts";
 import { probeServers } from "../lib/agent/mcp-probe.ts";
 import { runAgent } from "../lib/agent/run-agent.ts";
 import { sessionHome } from "../lib/agent/session-home.ts";
+import { SessionNotes } from "../lib/agent/session-notes.ts";
 import { installCommand, installFolder } from "../lib/roster/find-program.ts";
 import { loadEntry, rosterDirs } from "../lib/roster/load-roster.ts";
 import { loginProblem } from "../lib/roster/login.ts";
 import { prepareHome } from "../lib/roster/private-home.ts";
 import { claudeConfig } from "./config.ts";
-import { ConversationNotes, conversationOf } from "./conversation.ts";
+import { conversationOf } from "./conversation.ts";
 import { queryOptions } from "./options.ts";
 import { loadSdk, sdkPlaces } from "./sdk.ts";
 import { Transcript } from "./transcript.ts";
@@ -34,7 +35,8 @@ async function drive(invocation: ExecutorInvocation): Promise<void> {
   const { sdk } = await loadSdk(sdkPlaces(installFolder(entry, env)), installCommand(entry, env));
   const noLogin = loginProblem(entry, env, homedir());
   if (noLogin !== undefined) throw noLogin;
-  const home = prepareHome(entry, sessionHome(invocation.session_id, env), homedir(), env);
+  const folder = sessionHome(invocation.session_id, env);
+  const home = prepareHome(entry, folder, homedir(), env);
   const conversation = conversationOf(invocation, home.dir, config.forkOnResume, randomUUID);
   // Before the agent starts: a run that is killed in its first second can be resumed.
   await emit.session(conversation.id);
@@ -48,10 +50,13 @@ async function drive(invocation: ExecutorInvocation): Promise<void> {
     ...{ invocation, config, entry, home, conversation, servers, env, abort },
     stderr: (text) => stderr.push(text),
   });
-  const notes = new ConversationNotes(home.dir, conversation.id);
+  const notes = new SessionNotes(folder);
+  // A conversation that is continued reports the money of all its runs.
+  const costBeforeUsd = conversation.resume === undefined ? 0 : (notes.read()?.usage.costUsd ?? 0);
   const messages = sdk.query({ prompt: invocation.prompt, options });
-  const turn = await follow(messages, new Transcript({ costBeforeUsd: notes.costUsd }), conversation.id);
-  if (turn.costUsd !== undefined) notes.costUsd = turn.costUsd;
+  const turn = await follow(messages, new Transcript({ costBeforeUsd }), conversation.id);
+  const usage = turn.costUsd === undefined ? {} : { costUsd: turn.costUsd };
+  notes.write({ cwd: process.cwd(), vendorSessionId: conversation.id, begun: turn.answered, usage });
   const stopped = abort.signal.aborted;
   if (stopped) throw new AgentError("AGENT_FAILED", "stopped before its end");
   const stderrTail = turn.error ?? stderr.text;

@@ -1,7 +1,6 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { ExecutorInvocation } from "../lib/invocation.ts";
-import { writePrivate } from "../lib/roster/private-home.ts";
 
 /** How the run takes up its conversation. */
 export interface Conversation {
@@ -47,28 +46,4 @@ function projectsOf(home: string): string[] {
 
 function isUuid(text: string): boolean {
   return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text);
-}
-
-/** What is remembered of a conversation between its runs, in the private folder. */
-export class ConversationNotes {
-  readonly #file: string;
-
-  constructor(home: string, conversationId: string) {
-    this.#file = join(home, `notes-${conversationId.replaceAll(/[^A-Za-z0-9-]/g, "_")}.json`);
-  }
-
-  /** Money spent until the end of the last run; 0 when nothing is known of one. */
-  get costUsd(): number {
-    try {
-      const { cost_usd: cost } = JSON.parse(readFileSync(this.#file, "utf8")) as { cost_usd?: unknown };
-      return typeof cost === "number" ? cost : 0;
-    } catch {
-      // The first run, or a file that a full disk cut off: the next total is then taken for that of one run.
-      return 0;
-    }
-  }
-
-  set costUsd(cost: number) {
-    writePrivate(this.#file, JSON.stringify({ cost_usd: cost }));
-  }
 }

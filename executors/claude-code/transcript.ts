@@ -1,5 +1,6 @@
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import type { SaidEvent } from "../lib/emit.ts";
+import { listOf, objectOf, textOf } from "../lib/agent/json-of.ts";
 import { reasonOfStatus, reasonOfText } from "../lib/agent/final.ts";
 import type { Final } from "../lib/agent/final.ts";
 
@@ -198,18 +199,6 @@ function dataOf(value: JsonValue): JsonObject {
 
 function status_(text: string): Reading {
   return { said: [{ type: "status", text }] };
-}
-
-function objectOf(value: unknown): JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as JsonObject) : {};
-}
-
-function listOf(value: unknown): JsonValue[] {
-  return Array.isArray(value) ? value : [];
-}
-
-function textOf(value: unknown): string {
-  return typeof value === "string" ? value : "";
 }
 
 function numberText(value: unknown): string {

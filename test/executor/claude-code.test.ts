@@ -89,6 +89,24 @@ it("says its session before all, then what goes on, and its result last; the use
   expect(readdirSync(join(dir, "home"))).toEqual([]);
 });
 
+it("reports the money of each run alone, though the agent reports that of the conversation", async () => {
+  const first = await run([answer, result({ total_cost_usd: 0.5 })]);
+  const known = first.events[0].executor_session_id;
+  const projects = join(dir, "session/home/projects/-p");
+  mkdirSync(projects, { recursive: true });
+  writeFileSync(join(projects, `${known}.jsonl`), "");
+  const resume = { invocation: { mode: "resume", executor_session_id: known } };
+  const second = await run([answer, result({ total_cost_usd: 0.75 })], resume);
+  expect(second.events).toContainEqual({ type: "usage", cost_usd: 0.25 });
+  expect(second.events[0]).toEqual({ type: "session", executor_session_id: known });
+  // Notes that a full disk has cut off: the sum is then all that is known.
+  writeFileSync(join(dir, "session/state.json"), '{"cwd":');
+  expect((await run([answer, result({ total_cost_usd: 1 })], resume)).events).toContainEqual({
+    type: "usage",
+    cost_usd: 1,
+  });
+});
+
 it("hands the blueprint's schema on, and its prompt; what the profile says comes first", async () => {
   const schema = { type: "object" };
   const agent_blueprint = { name: "a", system_prompt: "be brief", mcp_servers: {}, output_schema: schema };

@@ -3,7 +3,7 @@ import { Transcript } from "../../claude-code/transcript.ts";
 import type { UsageEvent } from "../../lib/emit.ts";
 import type { Usage } from "../../lib/agent/usage.ts";
 import type { Format, LineReader, Reading } from "./format.ts";
-import { textOf } from "./format.ts";
+import { textOf } from "../../lib/agent/json-of.ts";
 
 /** Tools that an unattended agent may use, besides those of the run's servers. */
 const ALLOWED_TOOLS = "Bash,Edit,Glob,Grep,NotebookEdit,Read,Skill,Task,TodoWrite,WebFetch,WebSearch,Write";

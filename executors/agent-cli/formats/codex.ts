@@ -3,7 +3,8 @@ import type { SaidEvent } from "../../lib/emit.ts";
 import { reasonOfText } from "../../lib/agent/final.ts";
 import type { Final } from "../../lib/agent/final.ts";
 import type { Format, LineReader, Reading } from "./format.ts";
-import { call, listOf, message, numberOf, objectOf, outcome, status, textOf } from "./format.ts";
+import { listOf, numberOf, objectOf, textOf } from "../../lib/agent/json-of.ts";
+import { call, message, outcome, status } from "./format.ts";
 
 /** `codex exec --json`: threads of turns of items. */
 export const codex: Format = {

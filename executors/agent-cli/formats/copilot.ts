@@ -2,7 +2,8 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import { reasonOfStatus, reasonOfText } from "../../lib/agent/final.ts";
 import type { Final } from "../../lib/agent/final.ts";
 import type { Format, LineReader, Reading } from "./format.ts";
-import { Calls, LastWords, listOf, message, numberOf, objectOf, status, textOf } from "./format.ts";
+import { listOf, numberOf, objectOf, textOf } from "../../lib/agent/json-of.ts";
+import { Calls, LastWords, message, status } from "./format.ts";
 
 /** `copilot --output-format json`: events, of which those marked as ephemeral are said again as a whole. */
 export const copilot: Format = {

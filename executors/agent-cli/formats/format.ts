@@ -1,3 +1,4 @@
+import { listOf, objectOf, textOf } from "../../lib/agent/json-of.ts";
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import type { McpServerJson } from "../../../lib/invocation.ts";
 import type { SaidEvent } from "../../lib/emit.ts";
@@ -110,22 +111,6 @@ export function spokenText(content: JsonValue | undefined): string {
     .filter((block) => block["type"] === "text")
     .map((block) => textOf(block["text"]))
     .join("\n");
-}
-
-export function objectOf(value: unknown): JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as JsonObject) : {};
-}
-
-export function listOf(value: unknown): JsonValue[] {
-  return Array.isArray(value) ? value : [];
-}
-
-export function textOf(value: unknown): string {
-  return typeof value === "string" ? value : "";
-}
-
-export function numberOf(value: unknown): number | undefined {
-  return typeof value === "number" ? value : undefined;
 }
 
 /** The sum of those that are known; undefined when none is. */

@@ -2,7 +2,8 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import type { SaidEvent } from "../../lib/emit.ts";
 import { reasonOfText } from "../../lib/agent/final.ts";
 import type { Format, LineReader, Reading } from "./format.ts";
-import { Calls, message, numberOf, objectOf, status, textOf } from "./format.ts";
+import { numberOf, objectOf, textOf } from "../../lib/agent/json-of.ts";
+import { Calls, message, status } from "./format.ts";
 
 /** Text of one message that is collected before it is said: it comes in words. */
 const MESSAGE_MAX_CHARACTERS = 256 * 1024;

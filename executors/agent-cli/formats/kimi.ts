@@ -2,7 +2,8 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import { reasonOfText } from "../../lib/agent/final.ts";
 import type { Final } from "../../lib/agent/final.ts";
 import type { Format, LineReader, Reading } from "./format.ts";
-import { Calls, LastWords, listOf, message, objectOf, plainText, spokenText, status, textOf } from "./format.ts";
+import { listOf, objectOf, textOf } from "../../lib/agent/json-of.ts";
+import { Calls, LastWords, message, plainText, spokenText, status } from "./format.ts";
 
 /** `kimi --output-format stream-json`: messages as of a chat; the last line has the id of the conversation. */
 export const kimi: Format = {

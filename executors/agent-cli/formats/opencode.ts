@@ -2,7 +2,8 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import { reasonOfStatus, reasonOfText } from "../../lib/agent/final.ts";
 import type { Final } from "../../lib/agent/final.ts";
 import type { Format, LineReader, Reading } from "./format.ts";
-import { LastWords, call, message, numberOf, objectOf, outcome, sumOf, textOf } from "./format.ts";
+import { numberOf, objectOf, textOf } from "../../lib/agent/json-of.ts";
+import { LastWords, call, message, outcome, sumOf } from "./format.ts";
 
 /** `opencode run --format json`: parts of messages, each when it is done. No line says the end. */
 export const opencode: Format = {

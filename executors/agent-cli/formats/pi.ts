@@ -1,19 +1,8 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import { reasonOfText } from "../../lib/agent/final.ts";
 import type { Format, LineReader, Reading } from "./format.ts";
-import {
-  LastWords,
-  call,
-  message,
-  numberOf,
-  objectOf,
-  outcome,
-  plainText,
-  spokenText,
-  status,
-  sumOf,
-  textOf,
-} from "./format.ts";
+import { numberOf, objectOf, textOf } from "../../lib/agent/json-of.ts";
+import { LastWords, call, message, outcome, plainText, spokenText, status, sumOf } from "./format.ts";
 
 /** `pi -p --mode json`: it exits 0 after every error, so that `stopReason` of the last message decides. */
 export const pi: Format = {

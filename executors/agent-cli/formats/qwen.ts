@@ -1,7 +1,7 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import { ClaudeReader } from "./claude.ts";
 import type { Format, LineReader, Reading } from "./format.ts";
-import { numberOf, objectOf, textOf } from "./format.ts";
+import { numberOf, objectOf, textOf } from "../../lib/agent/json-of.ts";
 
 /** `qwen --output-format stream-json`: as Claude's, with other names in its result, and no cost. */
 export const qwen: Format = {

@@ -2,7 +2,8 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import { reasonOfText } from "../../lib/agent/final.ts";
 import type { Final } from "../../lib/agent/final.ts";
 import type { Format, LineReader, Reading } from "./format.ts";
-import { LastWords, call, message, objectOf, outcome, plainText, spokenText, textOf } from "./format.ts";
+import { objectOf, textOf } from "../../lib/agent/json-of.ts";
+import { LastWords, call, message, outcome, plainText, spokenText } from "./format.ts";
 
 /** `vibe -p --output streaming`: entries of the conversation, which may come again when they have changed. No line says the end. */
 export const vibe: Format = {

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { claudeConfig } from "../../../../executors/claude-code/config.ts";
-import { ConversationNotes, conversationOf } from "../../../../executors/claude-code/conversation.ts";
+import { conversationOf } from "../../../../executors/claude-code/conversation.ts";
 import { queryOptions } from "../../../../executors/claude-code/options.ts";
 import { loadSdk } from "../../../../executors/claude-code/sdk.ts";
 import { loadEntry, rosterDirs } from "../../../../executors/lib/roster/load-roster.ts";
@@ -61,16 +61,6 @@ describe("a conversation", () => {
   it("that this folder does not have, and others, is asked for: the agent says that it is unknown", () => {
     transcriptOf("00000000-0000-4000-8000-000000000000");
     expect(take("resume", id)).toEqual({ id, resume: id, fork: false });
-  });
-
-  it("remembers what it has cost, for its owner alone, and nothing when the file was cut off", () => {
-    const notes = new ConversationNotes(dir, id);
-    expect(notes.costUsd).toBe(0);
-    notes.costUsd = 1.25;
-    const file = join(dir, `notes-${id}.json`);
-    expect([new ConversationNotes(dir, id).costUsd, statSync(file).mode & 0o777]).toEqual([1.25, 0o600]);
-    writeFileSync(file, '{"cost_');
-    expect(notes.costUsd).toBe(0);
   });
 });
 
